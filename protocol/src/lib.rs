@@ -1,0 +1,7 @@
+//! What keepwell decides, and nothing else.
+//!
+//! Absent from this crate: IO, files, sockets, clocks, threads, randomness from the operating system, and every collection whose
+//! order could differ between two runs. Time and randomness are arguments; what the world must do is returned as data. `clippy.toml`
+//! beside this crate and the `tidy` test keep it so.
+
+pub mod id;
