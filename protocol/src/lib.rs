@@ -4,4 +4,9 @@
 //! order could differ between two runs. Time and randomness are arguments; what the world must do is returned as data. `clippy.toml`
 //! beside this crate and the `tidy` test keep it so.
 
+pub mod catalog;
+pub mod gc;
 pub mod id;
+pub mod limits;
+pub mod log;
+pub mod wire;

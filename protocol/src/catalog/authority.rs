@@ -1,0 +1,159 @@
+//! Who may write what: a function of an entry's causal past, so that every node judges alike.
+//!
+//! The creator of a network is its first admin, by the network id itself. Members may invite members; only admins may make admins or
+//! change a member's record; a node may change its own name. Everybody who is a member may write refs.
+
+use super::change::Write;
+use super::item::{Item, Kind};
+use super::member::{NetworkBody, NodeBody, Role};
+use super::row::Row;
+use crate::id::{NetworkId, NodeId};
+use crate::wire;
+
+/// Why a write was not its author's to make.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthorityError {
+    /// Only members write.
+    #[error("node {0} is not a member")]
+    NotAMember(NodeId),
+    /// Only admins make admins or change others' records.
+    #[error("node {0} is not an admin")]
+    NotAnAdmin(NodeId),
+    /// The network's own record is fixed by its id.
+    #[error("the network's record does not match its id")]
+    WrongNetwork,
+    /// A record of the catalog that is not in its format.
+    #[error("unreadable record of `{0}`")]
+    Unreadable(String),
+}
+
+/// Judges writes of one author.
+pub struct Authority<'a> {
+    /// The network.
+    pub network: &'a NetworkId,
+    /// Who writes.
+    pub author: NodeId,
+    /// The author's role, as far as its entry's past tells; none for a stranger.
+    pub role: Option<Role>,
+}
+
+impl Authority<'_> {
+    /// Whether the author may make `write` to an item whose present row is `row`.
+    pub fn judge(&self, write: &Write, row: &Row) -> Result<(), AuthorityError> {
+        match write.item.kind {
+            Kind::NETWORK => self.judge_network(write),
+            Kind::NODE => self.judge_node(write, row),
+            _ => self.member().map(|_| ()),
+        }
+    }
+
+    fn judge_network(&self, write: &Write) -> Result<(), AuthorityError> {
+        let body: NetworkBody = body(write)?.ok_or(AuthorityError::WrongNetwork)?;
+        if body.id() != *self.network || write.item != Item::network() {
+            return Err(AuthorityError::WrongNetwork);
+        }
+        if body.creator == self.author { Ok(()) } else { Err(AuthorityError::NotAnAdmin(self.author)) }
+    }
+
+    fn judge_node(&self, write: &Write, row: &Row) -> Result<(), AuthorityError> {
+        let role = self.member()?;
+        let Some(new) = body::<NodeBody>(write)? else { return self.admin() };
+        let old = row.winner().and_then(|value| wire::decode_own::<NodeBody>(&value.body).ok());
+        let itself = write.item == Item::node(&self.author);
+        match old {
+            None if new.role <= role => Ok(()),
+            Some(old) if itself && new.role <= old.role => Ok(()),
+            _ => self.admin(),
+        }
+    }
+
+    fn member(&self) -> Result<Role, AuthorityError> {
+        self.role.ok_or(AuthorityError::NotAMember(self.author))
+    }
+
+    fn admin(&self) -> Result<(), AuthorityError> {
+        if self.role == Some(Role::Admin) { Ok(()) } else { Err(AuthorityError::NotAnAdmin(self.author)) }
+    }
+}
+
+/// The role that the rows of the catalog give `node`: the creator's by the network's record, others' by their own.
+pub fn role_of(node: &NodeId, network: &Row, member: &Row) -> Option<Role> {
+    let creator =
+        |value: &super::row::Value| wire::decode_own::<NetworkBody>(&value.body).is_ok_and(|body| body.creator == *node);
+    if network.values().iter().any(creator) {
+        return Some(Role::Admin);
+    }
+    let value = member.winner()?;
+    wire::decode_own::<NodeBody>(&value.body).ok().map(|body| body.role)
+}
+
+fn body<T: bincode::Decode<()> + bincode::Encode>(write: &Write) -> Result<Option<T>, AuthorityError> {
+    let unreadable = |_| AuthorityError::Unreadable(write.item.key.clone());
+    write.body.as_deref().map(wire::decode).transpose().map_err(unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::change::Order;
+    use crate::id::{BootId, Seq, StorageId, ValueId};
+
+    const ADMIN: NodeId = NodeId([1; 32]);
+    const MEMBER: NodeId = NodeId([2; 32]);
+    const STRANGER: NodeId = NodeId([3; 32]);
+
+    fn network() -> NetworkBody {
+        NetworkBody { name: "lab".into(), creator: ADMIN, salt: [7; 32] }
+    }
+
+    fn judge(author: NodeId, role: Option<Role>, write: &Write, row: &Row) -> Result<(), AuthorityError> {
+        Authority { network: &network().id(), author, role }.judge(write, row)
+    }
+
+    fn node(node: NodeId, role: Role) -> Write {
+        let body = NodeBody { name: "n".into(), role, storage: StorageId([0; 16]) };
+        Write { item: Item::node(&node), replaces: vec![], body: Some(wire::encode(&body)) }
+    }
+
+    fn row(write: &Write) -> Row {
+        let id = ValueId { boot: BootId([1; 16]), seq: Seq(1), index: 0 };
+        let mut row = Row::default();
+        row.apply(id, Order { epoch: 0, counter: 1, boot: id.boot }, ADMIN, write);
+        row
+    }
+
+    #[test]
+    fn the_network_record_is_its_creators_and_fixed() {
+        let write = |body: &NetworkBody| Write { item: Item::network(), replaces: vec![], body: Some(wire::encode(body)) };
+        assert_eq!(judge(ADMIN, None, &write(&network()), &Row::default()), Ok(()));
+        let stolen = NetworkBody { creator: STRANGER, ..network() };
+        assert_eq!(judge(STRANGER, None, &write(&stolen), &Row::default()), Err(AuthorityError::WrongNetwork));
+        assert!(judge(MEMBER, Some(Role::Member), &write(&network()), &Row::default()).is_err());
+    }
+
+    #[test]
+    fn members_invite_members_and_only_admins_make_admins() {
+        let empty = Row::default();
+        assert_eq!(judge(MEMBER, Some(Role::Member), &node(STRANGER, Role::Member), &empty), Ok(()));
+        assert!(judge(MEMBER, Some(Role::Member), &node(STRANGER, Role::Admin), &empty).is_err());
+        assert_eq!(judge(ADMIN, Some(Role::Admin), &node(STRANGER, Role::Admin), &empty), Ok(()));
+        assert!(judge(STRANGER, None, &node(STRANGER, Role::Member), &empty).is_err());
+    }
+
+    #[test]
+    fn nobody_raises_their_own_role_or_changes_anothers_record() {
+        let member = row(&node(MEMBER, Role::Member));
+        assert!(judge(MEMBER, Some(Role::Member), &node(MEMBER, Role::Admin), &member).is_err());
+        assert_eq!(judge(MEMBER, Some(Role::Member), &node(MEMBER, Role::Member), &member), Ok(()));
+        let other = row(&node(STRANGER, Role::Member));
+        assert!(judge(MEMBER, Some(Role::Member), &node(STRANGER, Role::Member), &other).is_err());
+        assert_eq!(judge(ADMIN, Some(Role::Admin), &node(MEMBER, Role::Admin), &member), Ok(()));
+    }
+
+    #[test]
+    fn strangers_write_no_refs() {
+        let write = Write { item: Item::reference("g/k"), replaces: vec![], body: None };
+        assert!(judge(STRANGER, None, &write, &Row::default()).is_err());
+        assert_eq!(judge(MEMBER, Some(Role::Member), &write, &Row::default()), Ok(()));
+    }
+}

@@ -1,0 +1,9 @@
+//! The log: what every node writes, signed, in chains, and how far each chain is known.
+//!
+//! A node's log is a chain of [`entry::Entry`]s for each of its boots. Everything replicated is an [`op::Op`] in some entry. A
+//! [`vector::Vector`] says how far each chain has been applied; [`admit`] says what to do with an entry that arrives.
+
+pub mod admit;
+pub mod entry;
+pub mod op;
+pub mod vector;
