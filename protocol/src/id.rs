@@ -81,13 +81,28 @@ byte_id!(
     NetworkId, 32, "a network id"
 );
 byte_id!(
-    /// One writing life of a node, by random bytes; also the automerge actor of that life.
+    /// One writing life of a node, by a random nonce; also the automerge actor of that life. See [`BootId::of`].
     BootId, 16, "a boot id"
 );
 byte_id!(
     /// The BLAKE3 of a whole signed entry, as received.
     EntryHash, 32, "an entry hash"
 );
+
+/// What boot ids are derived under.
+const BOOT_CONTEXT: &str = "keepwell 2026-11-23 boot id v1";
+
+impl BootId {
+    /// The boot of `node` that drew `nonce`: nobody can write under another node's boot.
+    pub fn of(node: &NodeId, nonce: &[u8; 16]) -> BootId {
+        let mut hasher = blake3::Hasher::new_derive_key(BOOT_CONTEXT);
+        hasher.update(node.as_bytes());
+        hasher.update(nonce);
+        let mut id = [0; BootId::LEN];
+        hasher.finalize_xof().fill(&mut id);
+        BootId(id)
+    }
+}
 
 /// What identifies a blob beyond doubt: its name, the hash that authenticates ranges, and its size.
 ///

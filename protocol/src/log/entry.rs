@@ -54,6 +54,9 @@ pub enum EntryError {
     /// The boot op opens a boot and stands nowhere else.
     #[error("the first entry of a boot, and no other, begins with its boot op")]
     MisplacedBoot,
+    /// Written under a boot id that its author cannot have.
+    #[error("boot {0} does not belong to its author")]
+    ForeignBoot(BootId),
 }
 
 /// The signed part.
@@ -184,7 +187,15 @@ fn check_shape(entry: &Entry) -> Result<(), EntryError> {
     }
     let boots_at: Vec<usize> = (0..entry.ops.len()).filter(|&at| matches!(entry.ops[at], Op::Boot(_))).collect();
     let expected: &[usize] = if first { &[0] } else { &[] };
-    if boots_at == expected { Ok(()) } else { Err(EntryError::MisplacedBoot) }
+    if boots_at != expected {
+        return Err(EntryError::MisplacedBoot);
+    }
+    match entry.ops.first() {
+        Some(Op::Boot(boot)) if BootId::of(&entry.chain.node, &boot.nonce) != entry.chain.boot => {
+            Err(EntryError::ForeignBoot(entry.chain.boot))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn signed_message(body: &[u8]) -> Vec<u8> {
@@ -204,7 +215,7 @@ mod tests {
     }
 
     fn draft(key: &SigningKey, seq: u64, ops: Vec<Op>) -> Draft {
-        let chain = Chain { node: node_id(key), boot: BootId([1; 16]) };
+        let chain = Chain { node: node_id(key), boot: BootId::of(&node_id(key), &[1; 16]) };
         let prev_hash = (seq > 1).then_some(EntryHash([5; 32]));
         Draft { network: NETWORK, chain, seq: Seq(seq), prev_hash, deps: vec![], ops }
     }
@@ -214,7 +225,7 @@ mod tests {
     }
 
     fn boot() -> Op {
-        Op::Boot(Boot { storage: StorageId([1; 16]) })
+        Op::Boot(Boot { storage: StorageId([1; 16]), nonce: [1; 16] })
     }
 
     #[test]
@@ -284,6 +295,13 @@ mod tests {
         for (seq, ops) in [(1, vec![]), (1, vec![removals(1), boot()]), (1, vec![boot(), boot()]), (2, vec![boot()])] {
             assert!(matches!(open(seq, ops), Err(EntryError::MisplacedBoot)));
         }
+    }
+
+    #[test]
+    fn nobody_opens_a_boot_of_another_node() {
+        let mut draft = draft(&key(1), 1, vec![boot()]);
+        draft.chain.boot = BootId::of(&node_id(&key(2)), &[1; 16]);
+        assert!(matches!(Entry::open(&draft.seal(&key(1)), &NETWORK), Err(EntryError::ForeignBoot(_))));
     }
 
     #[test]

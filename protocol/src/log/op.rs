@@ -47,6 +47,8 @@ pub enum Op {
 pub struct Boot {
     /// The disk that the node's copies are on: copies on one storage count once.
     pub storage: StorageId,
+    /// What the boot's id is derived from, with the node's.
+    pub nonce: [u8; 16],
 }
 
 /// A change of what one storage durably holds.
@@ -129,7 +131,7 @@ mod tests {
     #[test]
     fn ops_round_trip() {
         let ops = [
-            Op::Boot(Boot { storage: StorageId([3; 16]) }),
+            Op::Boot(Boot { storage: StorageId([3; 16]), nonce: [4; 16] }),
             Op::Holdings(Holdings { added: vec![blob(1)], removed: vec![BlobId([2; 20])] }),
             Op::LinkFact(LinkFact { parent: BlobId([4; 20]), children: vec![blob(5)] }),
         ];

@@ -52,7 +52,7 @@ impl Vector {
 
 /// What an entry's author had applied when it wrote: positions by boot, without hashes.
 ///
-/// Boot ids are random, so the boot alone names the chain. The past of a chain only grows; every claim that an entry makes about
+/// A boot id belongs to one node, so the boot alone names the chain. The past of a chain only grows; every claim that an entry makes about
 /// earlier writes is judged against it, and so alike on every node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct Past(pub BTreeMap<BootId, Seq>);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn head(seq: u64) -> Head {
-        Head { seq: Seq(seq), hash: EntryHash([seq as u8; 32]) }
+        Head { seq: Seq(seq), hash: EntryHash([7; 32]) }
     }
 
     #[test]
