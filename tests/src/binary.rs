@@ -1,4 +1,4 @@
-//! The `keepwell` binary of the tree under test, found beside the test binary and built when it is asked for.
+//! The tree under test and its `keepwell` binary, found beside the test binary and built when it is asked for.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +15,16 @@ pub fn keepwell_binary() -> &'static Path {
     BINARY.get_or_init(|| std::env::var_os("KEEPWELL_BIN").map_or_else(build, PathBuf::from))
 }
 
+/// The root of the repository under test.
+///
+/// # Panics
+/// When the tests no longer lie in the repository.
+pub fn repository() -> PathBuf {
+    // Cargo says it to each test that it runs. What was compiled in may be another work tree's, whose build folder was copied.
+    let tests = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&tests).parent().expect("the tests lie in the repository").to_owned()
+}
+
 /// Each test process calls this once; when nothing has changed, cargo answers at once.
 fn build() -> PathBuf {
     let profile_dir = profile_dir();
@@ -24,7 +34,7 @@ fn build() -> PathBuf {
         .args(["build", "--quiet", "-p", "keepwell-node", "--bin", "keepwell", "--profile", profile_of(&profile_dir)])
         .arg("--target-dir")
         .arg(target_dir)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(repository())
         .output()
         .expect("cargo runs the tests, so cargo runs");
     assert!(built.status.success(), "keepwell does not build:\n{}", String::from_utf8_lossy(&built.stderr));

@@ -18,7 +18,7 @@ mod home;
 mod outcome;
 mod running;
 
-pub use binary::keepwell_binary;
+pub use binary::{keepwell_binary, repository};
 pub use home::TempHome;
 pub use outcome::Outcome;
 pub use running::Running;

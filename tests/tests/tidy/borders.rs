@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use keepwell_tests::repository;
 use serde_json::Value;
 
 use super::assert_clean;
 use super::code_view::words;
-use super::tree::{Source, root, tree};
+use super::tree::{Source, tree};
 
 /// What a crate's normal dependencies must not contain, at any depth. A name stands for its family: `tokio` for `tokio-util` too.
 const ABSENT: [(&str, &[&str]); 2] = [
@@ -40,7 +41,7 @@ fn metadata() -> Value {
 }
 
 fn output_of(command: &mut Command) -> String {
-    let output = command.current_dir(root()).output().expect("the toolchain that built this test is here");
+    let output = command.current_dir(repository()).output().expect("the toolchain that built this test is here");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("tools print text")
 }

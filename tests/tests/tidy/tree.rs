@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use keepwell_tests::repository;
+
 use super::code_view::code_of;
 
 /// One text file: its path from the root of the repository, its text, and its text without comments and literals.
@@ -42,23 +44,18 @@ fn opens_inline_module(rest: &str) -> bool {
     line.split_whitespace().any(|word| word == "mod") && line.trim_end().ends_with('{')
 }
 
-/// The root of the repository.
-pub(super) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository")
-}
-
 /// Every text file that is, or is about to be, tracked.
 pub(super) fn tree() -> Vec<Source> {
-    let mut paths = tracked().unwrap_or_else(|| below(root()));
+    let mut paths = tracked().unwrap_or_else(|| below(&repository()));
     paths.sort();
     // What is not text, or was deleted and not yet committed, has nothing to say to these rules.
-    paths.iter().filter_map(|path| Some(Source::new(path, &std::fs::read_to_string(root().join(path)).ok()?))).collect()
+    paths.iter().filter_map(|path| Some(Source::new(path, &std::fs::read_to_string(repository().join(path)).ok()?))).collect()
 }
 
 /// What git tracks, and what it would if it were added. None where there is no repository, as in an unpacked archive.
 fn tracked() -> Option<Vec<String>> {
     let mut git = Command::new("git");
-    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root());
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(repository());
     let listed = git.output().ok().filter(|output| output.status.success())?;
     let names = String::from_utf8(listed.stdout).ok()?;
     Some(names.split_terminator('\0').map(str::to_owned).collect())
@@ -76,12 +73,12 @@ fn is_skipped(path: &Path) -> bool {
 }
 
 fn relative(path: PathBuf) -> Vec<String> {
-    path.strip_prefix(root()).ok().and_then(Path::to_str).map(str::to_owned).into_iter().collect()
+    path.strip_prefix(repository()).ok().and_then(Path::to_str).map(str::to_owned).into_iter().collect()
 }
 
 #[test]
 fn the_tree_holds_this_file() {
-    for paths in [tracked().unwrap_or_else(|| below(root())), below(root())] {
+    for paths in [tracked().unwrap_or_else(|| below(&repository())), below(&repository())] {
         assert!(paths.iter().any(|path| path == "tests/tests/tidy/tree.rs"), "{paths:?}");
     }
 }
