@@ -1,0 +1,85 @@
+//! A home in a temporary folder, with room beside it for the files that a test puts and gets.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::{Outcome, Running, keepwell_binary};
+
+/// One keepwell home and a scratch folder beside it, both removed at the end of the test.
+///
+/// Commands run in the scratch folder and see no configuration but this home's, so a test may name its files by their bare names.
+#[derive(Debug)]
+pub struct TempHome {
+    root: tempfile::TempDir,
+}
+
+impl TempHome {
+    /// A place for a home, not initialised.
+    ///
+    /// # Panics
+    /// When the machine has no room for temporary files; so do the methods below.
+    #[expect(clippy::new_without_default, reason = "a default that touches the disk would surprise")]
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("keepwell-").tempdir().expect("a temporary folder");
+        let home = TempHome { root };
+        std::fs::create_dir(home.scratch()).expect("a folder in our own temporary folder");
+        home
+    }
+
+    /// A home after `keepwell init --name NAME`.
+    pub fn initialised(name: &str) -> Self {
+        let home = TempHome::new();
+        home.run(["init", "--name", name]).ok();
+        home
+    }
+
+    /// The home itself; it does not exist before `init` or `join`.
+    pub fn path(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    /// The folder in which commands run.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.path().join("scratch")
+    }
+
+    /// Writes a file (and its folders) into the scratch folder and returns its path.
+    pub fn file(&self, name: impl AsRef<Path>, bytes: &[u8]) -> PathBuf {
+        let path = self.scratch().join(name);
+        let folder = path.parent().expect("a file in the scratch folder has a folder");
+        std::fs::create_dir_all(folder).expect("folders in our own temporary folder");
+        std::fs::write(&path, bytes).expect("a file in our own temporary folder");
+        path
+    }
+
+    /// `keepwell`, to be given arguments, on this home and on nothing of the user's.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(keepwell_binary());
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"KEEPWELL_")) {
+            command.env_remove(name);
+        }
+        command
+            .current_dir(self.scratch())
+            .env("KEEPWELL_HOME", self.path())
+            .env("HOME", self.root.path())
+            .env_remove("XDG_DATA_HOME")
+            .env("XDG_RUNTIME_DIR", self.root.path());
+        command
+    }
+
+    /// Runs `keepwell ARGS…` to its end with nothing on its standard input.
+    pub fn run<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Outcome {
+        Outcome::of(self.command().args(args), b"")
+    }
+
+    /// Runs `keepwell ARGS…` to its end with these bytes on its standard input.
+    pub fn run_with_input<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, input: &[u8]) -> Outcome {
+        Outcome::of(self.command().args(args), input)
+    }
+
+    /// Starts `keepwell ARGS…` and leaves it running.
+    pub fn start<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Running {
+        Running::start(self.command().args(args))
+    }
+}
