@@ -32,6 +32,12 @@ macro_rules! byte_id {
             }
         }
 
+        impl From<[u8; $len]> for $name {
+            fn from(bytes: [u8; $len]) -> Self {
+                Self(bytes)
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&data_encoding::HEXLOWER.encode(&self.0))

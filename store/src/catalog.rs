@@ -1,0 +1,155 @@
+//! The catalog on disk: the rows of its items, what the documents have come to, and the link facts.
+
+use keepwell_protocol::catalog::change::{AppliedChange, AppliedChanges, ChangeHash, DocState};
+use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::row::Row;
+use keepwell_protocol::id::{BlobFact, BlobId, BootId, ValueId};
+use keepwell_protocol::log::op::LinkFact;
+use keepwell_protocol::wire;
+use redb::ReadableTable;
+
+use crate::error::StoreError;
+use crate::row;
+use crate::tables::{Access, Tables, Writing};
+
+impl<A: Access> Tables<A> {
+    /// The values of `item`; an empty row when it has none.
+    pub fn item(&self, item: &Item) -> Result<Row, StoreError> {
+        Ok(row::decode("items", self.items.get((item.kind.0, item.key.as_str())))?.unwrap_or_default())
+    }
+
+    /// Visits the items of `kind` whose keys are at or after `from`, in the order of their keys, until `visit` returns false.
+    pub fn visit_items<E: From<StoreError>>(
+        &self,
+        kind: Kind,
+        from: &str,
+        mut visit: impl FnMut(&str, Row) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        let rows = self.items.range((kind.0, from)..).map_err(StoreError::from)?;
+        for row in rows {
+            let (key, value) = row.map_err(StoreError::from)?;
+            let (found, key) = key.value();
+            if found != kind.0 || !visit(key, row::decode_bytes("items", value.value())?)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has been applied of the document (shard, epoch).
+    pub fn doc(&self, shard: u8, epoch: u32) -> Result<DocState, StoreError> {
+        Ok(row::decode("docs", self.docs.get((shard, epoch)))?.unwrap_or_default())
+    }
+
+    /// The newest epoch of `shard` that anything is known of; 0 before the first write.
+    pub fn latest_epoch(&self, shard: u8) -> Result<u32, StoreError> {
+        let last = self.docs.range((shard, 0)..=(shard, u32::MAX))?.next_back().transpose()?;
+        Ok(last.map_or(0, |(key, _)| key.value().1))
+    }
+
+    /// All documents that anything has been applied of: (shard, epoch).
+    pub fn documents(&self) -> Result<Vec<(u8, u32)>, StoreError> {
+        self.docs.iter()?.map(|row| Ok(row?.0.value())).collect()
+    }
+
+    /// All changes that have been applied of the document (shard, epoch).
+    pub fn changes_of(&self, shard: u8, epoch: u32) -> Result<Vec<(ChangeHash, AppliedChange)>, StoreError> {
+        let rows = self.changes.range((shard, epoch, &[0; 32])..=(shard, epoch, &[0xff; 32]))?;
+        rows.map(|row| {
+            let (key, value) = row?;
+            Ok((ChangeHash(*key.value().2), row::decode_bytes("changes", value.value())?))
+        })
+        .collect()
+    }
+
+    /// The blobs that the known facts link `parent` to, without repetition, ascending by SHA-1.
+    pub fn children(&self, parent: &BlobId) -> Result<Vec<BlobFact>, StoreError> {
+        let mut children = Vec::new();
+        let facts = (parent.as_bytes(), &[0; 16], 0, 0)..=(parent.as_bytes(), &[0xff; 16], u64::MAX, u32::MAX);
+        for row in self.links.range(facts)? {
+            let part: Vec<BlobFact> = row::decode_bytes("links", row?.1.value())?;
+            children.extend(part);
+        }
+        children.sort_unstable();
+        children.dedup();
+        Ok(children)
+    }
+
+    /// The refs of which some value names `blob`, in order.
+    pub fn refs_naming(&self, blob: &BlobId) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        for row in self.ref_links.range((blob.as_bytes(), "")..)? {
+            let (key, _) = row?;
+            let (named, name) = key.value();
+            if named != blob.as_bytes() {
+                break;
+            }
+            names.push(name.to_owned());
+        }
+        Ok(names)
+    }
+}
+
+impl<A: Access> AppliedChanges for Tables<A> {
+    type Error = StoreError;
+
+    fn applied(&self, shard: u8, epoch: u32, hash: &ChangeHash) -> Result<Option<AppliedChange>, StoreError> {
+        row::decode("changes", self.changes.get((shard, epoch, &hash.0)))
+    }
+
+    fn newest_epoch(&self, shard: u8, boot: &BootId) -> Result<Option<u32>, StoreError> {
+        Ok(self.author_epochs.get((shard, boot.as_bytes()))?.map(|row| row.value()))
+    }
+}
+
+impl Tables<Writing<'_>> {
+    /// Puts the row of `item`; an empty one is removed.
+    pub fn put_item(&mut self, item: &Item, row: &Row) -> Result<(), StoreError> {
+        let key = (item.kind.0, item.key.as_str());
+        if row.is_empty() {
+            self.items.remove(key)?;
+        } else {
+            self.items.insert(key, wire::encode(row).as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Notes that a change has been applied, and the state of its document since.
+    pub fn put_change(
+        &mut self,
+        (shard, epoch): (u8, u32),
+        hash: &ChangeHash,
+        change: &AppliedChange,
+        state: &DocState,
+    ) -> Result<(), StoreError> {
+        self.changes.insert((shard, epoch, &hash.0), wire::encode(change).as_slice())?;
+        self.author_epochs.insert((shard, change.boot.as_bytes()), epoch)?;
+        self.docs.insert((shard, epoch), wire::encode(state).as_slice())?;
+        Ok(())
+    }
+
+    /// Notes the link fact `id`.
+    pub fn put_link_fact(&mut self, id: &ValueId, fact: &LinkFact) -> Result<(), StoreError> {
+        let key = (fact.parent.as_bytes(), id.boot.as_bytes(), id.seq.0, id.index);
+        self.links.insert(key, wire::encode(&fact.children).as_slice())?;
+        Ok(())
+    }
+
+    /// Notes that one more value of the ref `name` names `blob`.
+    pub fn add_ref_link(&mut self, blob: &BlobId, name: &str) -> Result<(), StoreError> {
+        let count = self.ref_links.get((blob.as_bytes(), name))?.map_or(0, |row| row.value());
+        self.ref_links.insert((blob.as_bytes(), name), count + 1)?;
+        Ok(())
+    }
+
+    /// Notes that one value fewer of the ref `name` names `blob`.
+    pub fn remove_ref_link(&mut self, blob: &BlobId, name: &str) -> Result<(), StoreError> {
+        let count = self.ref_links.get((blob.as_bytes(), name))?.map_or(0, |row| row.value());
+        match count {
+            0 => return Err(StoreError::Inconsistent(format!("ref {name} was not known to name {blob}"))),
+            1 => drop(self.ref_links.remove((blob.as_bytes(), name))?),
+            _ => drop(self.ref_links.insert((blob.as_bytes(), name), count - 1)?),
+        }
+        Ok(())
+    }
+}

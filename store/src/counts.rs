@@ -1,0 +1,46 @@
+//! What is counted as it changes, so that nobody has to scan for it.
+
+use crate::error::StoreError;
+use crate::tables::{Access, Tables, Writing};
+use redb::ReadableTable;
+
+/// Something that is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Blobs that this node's log says it holds.
+    Blobs,
+    /// Their bytes.
+    BlobBytes,
+    /// Refs with a value.
+    Refs,
+    /// Ops and items of kinds that this build does not know and that may protect data.
+    UnknownProtecting,
+}
+
+impl Count {
+    const fn name(self) -> &'static str {
+        match self {
+            Count::Blobs => "blobs",
+            Count::BlobBytes => "blob_bytes",
+            Count::Refs => "refs",
+            Count::UnknownProtecting => "unknown_protecting",
+        }
+    }
+}
+
+impl<A: Access> Tables<A> {
+    /// How many there are.
+    pub fn count(&self, count: Count) -> Result<u64, StoreError> {
+        Ok(self.counts.get(count.name())?.map_or(0, |row| row.value()))
+    }
+}
+
+impl Tables<Writing<'_>> {
+    /// Counts `change` more, or fewer when it is negative.
+    pub fn add_to_count(&mut self, count: Count, change: i64) -> Result<(), StoreError> {
+        let now = self.count(count)?.checked_add_signed(change);
+        let now = now.ok_or_else(|| StoreError::Inconsistent(format!("count of {} would fall below zero", count.name())))?;
+        self.counts.insert(count.name(), now)?;
+        Ok(())
+    }
+}

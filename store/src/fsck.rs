@@ -1,0 +1,145 @@
+//! Comparing records and disk, both ways. The only place that asks the disk what exists.
+
+use std::collections::BTreeSet;
+
+use keepwell_protocol::id::{BlobFact, BlobId};
+
+use crate::blobs::{BlobRecord, Bytes, Place};
+use crate::error::StoreError;
+use crate::fs::{HomePath, Kind};
+use crate::hash::{self, Outboard};
+use crate::layout;
+use crate::store::{Snapshot, Store};
+
+/// What is wrong with a recorded blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// The record's bytes are not there, or not readable.
+    Missing(String),
+    /// They have another length than recorded.
+    WrongSize {
+        /// The length found, in bytes.
+        found: u64,
+    },
+    /// They are not the bytes that were stored.
+    Rotten,
+    /// The bytes are whole, but the values that verify ranges of them are not: they can be made anew.
+    BadGroupValues,
+}
+
+/// How thoroughly to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Existence and length.
+    Quick,
+    /// Every byte.
+    Full,
+}
+
+/// A file among the blobs that no record accounts for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Where it is.
+    pub path: HomePath,
+    /// The blob it is named for, if it is named for one and lies where that one belongs.
+    pub named: Option<BlobId>,
+}
+
+impl Store {
+    /// Checks one record against the disk.
+    pub fn check_blob(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, depth: Depth) -> Result<Option<Fault>, StoreError> {
+        if let Some(fault) = self.check_size(id, record)? {
+            return Ok(Some(fault));
+        }
+        let bytes = match self.open_blob(snapshot, id, record) {
+            Ok(bytes) => bytes,
+            Err(error @ (StoreError::Inconsistent(_) | StoreError::File { .. })) => return Ok(Some(Fault::Missing(error.to_string()))),
+            Err(other) => return Err(other),
+        };
+        match depth {
+            Depth::Quick => Ok(None),
+            Depth::Full => self.check_bytes(snapshot, &record.fact(*id), &bytes),
+        }
+    }
+
+    /// The group values of a blob's bytes, computed anew.
+    pub fn recompute(&self, bytes: &Bytes) -> std::io::Result<(BlobFact, Outboard)> {
+        hash::hash_reader(&mut BytesReader { bytes, offset_bytes: 0 })
+    }
+
+    /// Files under `blobs/` without a record or a queued removal.
+    pub fn strays(&self, snapshot: &Snapshot) -> Result<Vec<Stray>, StoreError> {
+        let queued: BTreeSet<BlobId> = snapshot.queued_unlinks()?.into_iter().map(|(id, _)| id).collect();
+        let mut strays = Vec::new();
+        for path in self.files_under(layout::blobs_folder())? {
+            let named = path.name().parse().ok().filter(|id| layout::blob_file(id) == path);
+            let accounted = match &named {
+                Some(id) => queued.contains(id) || snapshot.blob(id)?.is_some_and(|record| record.place == Place::File),
+                None => false,
+            };
+            if !accounted {
+                strays.push(Stray { path, named });
+            }
+        }
+        Ok(strays)
+    }
+
+    fn check_size(&self, id: &BlobId, record: &BlobRecord) -> Result<Option<Fault>, StoreError> {
+        if record.place != Place::File {
+            return Ok(None);
+        }
+        let path = layout::blob_file(id);
+        Ok(match self.fs().metadata(&path) {
+            Ok(found) if found.kind != Kind::File => Some(Fault::Missing(format!("{} is not a file", path.as_str()))),
+            Ok(found) if found.size_bytes != record.size_bytes => Some(Fault::WrongSize { found: found.size_bytes }),
+            Ok(_) => None,
+            Err(error) => Some(Fault::Missing(format!("{}: {error}", path.as_str()))),
+        })
+    }
+
+    fn check_bytes(&self, snapshot: &Snapshot, fact: &BlobFact, bytes: &Bytes) -> Result<Option<Fault>, StoreError> {
+        let (found, outboard) = match self.recompute(bytes) {
+            Ok(found) => found,
+            Err(error) => return Ok(Some(Fault::Missing(error.to_string()))),
+        };
+        if found != *fact {
+            return Ok(Some(Fault::Rotten));
+        }
+        for (span, number) in outboard.spans.iter().zip(0u32..) {
+            if snapshot.span(&fact.sha1, number)? != Some(span.groups.concat()) {
+                return Ok(Some(Fault::BadGroupValues));
+            }
+        }
+        Ok(None)
+    }
+
+    fn files_under(&self, folder: HomePath) -> Result<Vec<HomePath>, StoreError> {
+        let failed = |path: &HomePath, source| StoreError::file("cannot list", path.as_str(), source);
+        let (mut folders, mut files) = (vec![folder], Vec::new());
+        while let Some(folder) = folders.pop() {
+            let entries = match self.fs().list(&folder) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(|source| failed(&folder, source))?,
+            };
+            for entry in entries {
+                let path = folder.join(&entry.name).map_err(|_| StoreError::Inconsistent(format!("illegal file name in {}", folder.as_str())))?;
+                if entry.is_folder { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        Ok(files)
+    }
+}
+
+struct BytesReader<'a> {
+    bytes: &'a Bytes,
+    offset_bytes: u64,
+}
+
+impl std::io::Read for BytesReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.bytes.read_at(buffer, self.offset_bytes)?;
+        self.offset_bytes += read as u64;
+        Ok(read)
+    }
+}

@@ -1,0 +1,124 @@
+//! A home's disk, opened: the index, the files, and the locks between those who move files.
+
+use std::fmt;
+
+use keepwell_protocol::id::{BlobFact, BlobId};
+use redb::{Builder, Database, StorageBackend};
+
+use crate::blobs::{BlobRecord, Bytes};
+use crate::error::StoreError;
+use crate::fs::{HomePath, SharedFs};
+use crate::ingest::{self, Ingested};
+use crate::limits::INDEX_CACHE_BYTES;
+use crate::locks::{BlobGuard, BlobLocks};
+use crate::place::{PlaceError, Placement, place};
+use crate::tables::{Reading, Tables, Writing};
+
+/// A consistent view of the index. Writers do not disturb it; keep it short all the same, since it pins pages.
+pub type Snapshot = Tables<Reading>;
+
+/// The store of one home. Whoever opens it owns it: the index is locked against every other process.
+pub struct Store {
+    index: Database,
+    fs: SharedFs,
+    locks: BlobLocks,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// A write transaction: all that is written through it becomes durable together, or none of it.
+///
+/// It keeps the locks of the blobs that it records until it has been committed.
+pub struct Transaction<'t> {
+    tables: Tables<Writing<'t>>,
+    held: &'t mut Vec<BlobGuard>,
+}
+
+impl<'t> std::ops::Deref for Transaction<'t> {
+    type Target = Tables<Writing<'t>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.tables
+    }
+}
+
+impl std::ops::DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.tables
+    }
+}
+
+impl Transaction<'_> {
+    /// Keeps the lock of a blob until the commit.
+    pub(crate) fn hold(&mut self, guard: BlobGuard) {
+        self.held.push(guard);
+    }
+}
+
+impl Store {
+    /// Opens the index in `backend` beside the files in `fs`, making its tables if they are not there.
+    ///
+    /// Files that an interrupted ingest left are removed: nobody was ever told of them.
+    pub fn open(backend: impl StorageBackend, fs: SharedFs) -> Result<Store, StoreError> {
+        let index = Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(backend)?;
+        let store = Store { index, fs, locks: BlobLocks::default() };
+        store.write(|_| Ok::<_, StoreError>(()))?;
+        store.remove_leftovers()?;
+        Ok(store)
+    }
+
+    /// The present state of the index.
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        Ok(Tables::<Reading>::open(&self.index.begin_read()?)?)
+    }
+
+    /// Runs `work` in a write transaction and commits it. If `work` fails, nothing has happened.
+    pub fn write<T, E: From<StoreError>>(&self, work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
+        let mut held = Vec::new();
+        let mut transaction = self.index.begin_write().map_err(StoreError::from)?;
+        transaction.set_quick_repair(true);
+        let outcome = {
+            let tables = Tables::<Writing<'_>>::open(&transaction).map_err(StoreError::from)?;
+            work(&mut Transaction { tables, held: &mut held })?
+        };
+        transaction.commit().map_err(StoreError::from)?;
+        Ok(outcome)
+    }
+
+    /// Moves ingested blobs to where blobs live, durably, so that they can be recorded.
+    ///
+    /// A blob that is already recorded is discarded; one that collides with a record is refused, under the blob's lock.
+    pub fn place(&self, blobs: Vec<Ingested>) -> Result<Placement, PlaceError> {
+        let known = |id: &BlobId| -> Result<Option<BlobFact>, StoreError> {
+            Ok(self.snapshot()?.blob(id)?.map(|record| record.fact(*id)))
+        };
+        place(&self.fs, &self.locks, blobs, &known)
+    }
+
+    /// The bytes of the blob `id` as `record` says, ready to be read.
+    pub fn open_blob(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<Bytes, StoreError> {
+        Bytes::open(&self.fs, snapshot, id, record)
+    }
+
+    /// The files of this home.
+    pub fn fs(&self) -> &SharedFs {
+        &self.fs
+    }
+
+    /// The locks between those who move blob files.
+    pub fn locks(&self) -> &BlobLocks {
+        &self.locks
+    }
+
+    fn remove_leftovers(&self) -> Result<(), StoreError> {
+        let home = || HomePath::home().as_str().to_owned();
+        for id in ingest::leftovers(&self.fs).map_err(|source| StoreError::file("cannot list", home(), source))? {
+            ingest::remove_leftover(&self.fs, id).map_err(|source| StoreError::file("cannot remove", id.to_string(), source))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! Every table of the index, on one page.
+//!
+//! Primary tables are the data itself: the log, the records of blobs and the small blobs. Derived tables follow from the log; `fsck`
+//! rebuilds them, and the rebuild equals what was there. Rows are `wire` records unless the type says otherwise.
+
+use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, Value, WriteTransaction};
+
+/// A position in the log of (node, boot): node, boot, seq.
+pub(crate) type Position = (&'static [u8; 32], &'static [u8; 16], u64);
+/// The id of a link fact under its parent: parent, boot, seq, index.
+pub(crate) type FactKey = (&'static [u8; 20], &'static [u8; 16], u64, u32);
+
+/// How tables are reached: to read, or to read and write.
+pub trait Access {
+    /// A table of this access.
+    type Of<K: Key + 'static, V: Value + 'static>: ReadableTable<K, V>;
+}
+
+/// Tables of a snapshot.
+#[derive(Debug)]
+pub struct Reading;
+
+impl Access for Reading {
+    type Of<K: Key + 'static, V: Value + 'static> = ReadOnlyTable<K, V>;
+}
+
+/// Tables of a write transaction.
+#[derive(Debug)]
+pub struct Writing<'t>(std::marker::PhantomData<&'t ()>);
+
+impl<'t> Access for Writing<'t> {
+    type Of<K: Key + 'static, V: Value + 'static> = Table<'t, K, V>;
+}
+
+/// Declares the tables once: their names in the index, their types, and how they are opened.
+macro_rules! tables {
+    (primary { $($(#[$pdoc:meta])* $pname:ident: $pkey:ty => $pvalue:ty,)* }
+     derived { $($(#[$ddoc:meta])* $dname:ident: $dkey:ty => $dvalue:ty,)* }) => {
+        /// All tables, in a snapshot or a write transaction. What can be asked of them stands in the file of each subject.
+        pub struct Tables<A: Access> {
+            $($(#[$pdoc])* pub(crate) $pname: A::Of<$pkey, $pvalue>,)*
+            $($(#[$ddoc])* pub(crate) $dname: A::Of<$dkey, $dvalue>,)*
+        }
+
+        impl Tables<Reading> {
+            pub(crate) fn open(snapshot: &ReadTransaction) -> Result<Self, TableError> {
+                Ok(Self {
+                    $($pname: snapshot.open_table(TableDefinition::new(stringify!($pname)))?,)*
+                    $($dname: snapshot.open_table(TableDefinition::new(stringify!($dname)))?,)*
+                })
+            }
+        }
+
+        impl<'t> Tables<Writing<'t>> {
+            pub(crate) fn open(transaction: &'t WriteTransaction) -> Result<Self, TableError> {
+                Ok(Self {
+                    $($pname: transaction.open_table(TableDefinition::new(stringify!($pname)))?,)*
+                    $($dname: transaction.open_table(TableDefinition::new(stringify!($dname)))?,)*
+                })
+            }
+
+            /// Empties every derived table, for a rebuild.
+            pub fn clear_derived(&mut self) -> Result<(), redb::StorageError> {
+                $(self.$dname.retain(|_, _| false)?;)*
+                Ok(())
+            }
+        }
+
+        impl<A: Access> Tables<A> {
+            /// A digest of all rows of each derived table, by the table's name: equal if and only if the tables are.
+            pub fn derived_digests(&self) -> Result<Vec<(&'static str, [u8; 32])>, redb::StorageError> {
+                Ok(vec![$((stringify!($dname), digest(&self.$dname)?),)*])
+            }
+        }
+    };
+}
+
+tables! {
+    primary {
+        /// What this home is: see `home`.
+        meta: &'static str => &'static [u8],
+        /// SHA-1 → size, BLAKE3, where the bytes are.
+        blobs: &'static [u8; 20] => &'static [u8],
+        /// Arrival number → the bytes of a small blob. (Keyed by hash it would cost twice the CPU.)
+        bytes: u64 => &'static [u8],
+        /// (SHA-1, span) → the BLAKE3 values of the span's 64 KiB groups, 32 bytes each.
+        spans: (&'static [u8; 20], u32) => &'static [u8],
+        /// SHA-1 of a deleted blob whose bytes are still to be removed → when and why.
+        unlinks: &'static [u8; 20] => &'static [u8],
+        /// Arrival number → the bytes of a signed entry, as received.
+        entries: u64 => &'static [u8],
+        /// (node, boot) → the proof that it forked.
+        forks: (&'static [u8; 32], &'static [u8; 16]) => &'static [u8],
+    }
+    derived {
+        /// Position in the log → arrival number and hash of the entry there.
+        positions: Position => &'static [u8],
+        /// (node, boot) → head, causal past, storage.
+        chains: (&'static [u8; 32], &'static [u8; 16]) => &'static [u8],
+        /// (shard, epoch) → what has been applied of that document.
+        docs: (u8, u32) => &'static [u8],
+        /// (shard, epoch, change) → who wrote it and how far its operations go.
+        changes: (u8, u32, &'static [u8; 32]) => &'static [u8],
+        /// (shard, boot) → the newest epoch it has written to.
+        author_epochs: (u8, &'static [u8; 16]) => u32,
+        /// (kind, key) → the values of an item of the catalog. Refs are the kind `REF`, by name.
+        items: (u16, &'static str) => &'static [u8],
+        /// (SHA-1, ref) for every blob that some value of the ref names → how many values do.
+        ref_links: (&'static [u8; 20], &'static str) => u32,
+        /// Link fact → children.
+        links: FactKey => &'static [u8],
+        /// Node → its number in `holdings`.
+        node_numbers: &'static [u8; 32] => u32,
+        /// (SHA-1, number of a node) → BLAKE3 and size of the copy it holds.
+        holdings: (&'static [u8; 20], u32) => &'static [u8],
+        /// What is counted, by name.
+        counts: &'static str => u64,
+    }
+}
+
+fn digest<K: Key + 'static, V: Value + 'static>(table: &impl ReadableTable<K, V>) -> Result<[u8; 32], redb::StorageError> {
+    let mut hasher = blake3::Hasher::new();
+    for row in table.iter()? {
+        let (key, value) = row?;
+        for part in [K::as_bytes(&key.value()).as_ref(), V::as_bytes(&value.value()).as_ref()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
