@@ -1,1 +1,14 @@
-//! placeholder
+//! DISK: the blobs, records, log and views of one home, as a synchronous library.
+//!
+//! Absent from this crate: decisions (what to keep, fetch or delete is said by the engine), background threads (a call may use
+//! a second thread to hash, and joins it before it returns), the network, the clock and randomness: ids and times are arguments.
+//! The simulated disk in `fs::sim` has a seed of its own, given by the test.
+
+pub mod fs;
+pub mod hash;
+pub mod ingest;
+pub mod layout;
+pub mod limits;
+pub mod locks;
+pub mod place;
+pub mod verify;

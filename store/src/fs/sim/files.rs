@@ -1,0 +1,139 @@
+//! The simulated disk as a file system of blobs.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use rustix::io::Errno;
+
+use super::tree::{NodeId, SimFileNode};
+use super::{Handle, World, disk_full, read_visible, write_within_capacity};
+use crate::fs::{BlobFile, BlobFs, DurableFolders, Entry, HomePath, Metadata};
+
+/// The files of a simulated disk, for one life of its machine.
+#[derive(Debug)]
+pub struct SimFs {
+    handle: Handle,
+    folders: DurableFolders,
+}
+
+impl SimFs {
+    pub(super) fn new(handle: Handle) -> Self {
+        Self { handle, folders: DurableFolders::default() }
+    }
+
+    fn opened(&self, node: NodeId, writable: bool) -> Box<dyn BlobFile> {
+        Box::new(SimFile { handle: self.handle.clone(), node, writable })
+    }
+}
+
+impl BlobFs for SimFs {
+    fn create_new(&self, path: &HomePath) -> io::Result<Box<dyn BlobFile>> {
+        let node = self.handle.call(|world| world.tree.create_file(path))?;
+        Ok(self.opened(node, true))
+    }
+
+    fn open(&self, path: &HomePath) -> io::Result<Box<dyn BlobFile>> {
+        let node = self.handle.call(|world| world.tree.find_file(path))?;
+        Ok(self.opened(node, false))
+    }
+
+    fn open_to_write(&self, path: &HomePath) -> io::Result<Box<dyn BlobFile>> {
+        let node = self.handle.call(|world| {
+            let node = world.tree.find_file(path)?;
+            if world.tree.file(node)?.read_only { Err(Errno::ACCESS.into()) } else { Ok(node) }
+        })?;
+        Ok(self.opened(node, true))
+    }
+
+    fn rename(&self, from: &HomePath, to: &HomePath) -> io::Result<()> {
+        self.handle.call(|world| world.tree.rename(from, to))
+    }
+
+    fn unlink(&self, path: &HomePath) -> io::Result<()> {
+        self.handle.call(|world| world.tree.unlink(path))
+    }
+
+    fn sync_folder(&self, path: &HomePath) -> io::Result<()> {
+        self.handle.call(|world| world.tree.sync_folder(path))
+    }
+
+    fn create_folder(&self, path: &HomePath) -> io::Result<()> {
+        self.handle.call(|world| world.tree.create_folder(path))
+    }
+
+    fn metadata(&self, path: &HomePath) -> io::Result<Metadata> {
+        self.handle.call(|world| world.tree.metadata(path))
+    }
+
+    fn list(&self, path: &HomePath) -> io::Result<Vec<Entry>> {
+        self.handle.call(|world| world.tree.list(path))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.handle.call(|world| Ok(world.free_bytes()))
+    }
+
+    fn durable_folders(&self) -> &DurableFolders {
+        &self.folders
+    }
+}
+
+/// An open simulated file; like a real one it outlives its name.
+struct SimFile {
+    handle: Handle,
+    node: NodeId,
+    writable: bool,
+}
+
+impl SimFile {
+    fn change<T>(&self, act: impl FnOnce(&mut SimFileNode) -> T) -> io::Result<T> {
+        self.handle.call(|world| world.tree.file_mut(self.node).map(act))
+    }
+
+    fn contents(world: &mut World, node: NodeId) -> io::Result<&mut super::Contents> {
+        Ok(&mut world.tree.file_mut(node)?.contents)
+    }
+}
+
+impl BlobFile for SimFile {
+    fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
+        self.handle.call(|world| read_visible(&world.tree.file(self.node)?.contents, buffer, offset_bytes))
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
+        self.handle.call(|world| {
+            if !self.writable {
+                return Err(Errno::BADF.into());
+            }
+            write_within_capacity(world, |world| Self::contents(world, self.node), bytes, offset_bytes)
+        })
+    }
+
+    fn size_bytes(&self) -> io::Result<u64> {
+        self.change(|file| file.contents.visible().len() as u64)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.change(SimFileNode::sync)
+    }
+
+    fn set_read_only(&self) -> io::Result<()> {
+        self.change(|file| file.read_only = true)
+    }
+
+    fn clone_from_file(&self, source: &File) -> io::Result<bool> {
+        self.handle.call(|world| {
+            if !world.can_clone {
+                return Ok(false);
+            }
+            let mut bytes = Vec::new();
+            let mut source = source;
+            source.read_to_end(&mut bytes)?;
+            if world.room_for(bytes.len() as u64) < bytes.len() as u64 {
+                return Err(disk_full());
+            }
+            Self::contents(world, self.node)?.write(0, &bytes);
+            Ok(true)
+        })
+    }
+}

@@ -1,0 +1,278 @@
+//! SHA-1 and BLAKE3 of one read.
+//!
+//! The reading thread hands each buffer to the sink (which writes the destination file) and to BLAKE3, then passes it on to a
+//! second thread for SHA-1, the slower of the two; that thread gives the buffer back. A fixed number of buffers circulates, so
+//! memory is bounded and nothing is allocated per buffer. Small inputs are hashed where they are: a thread would cost more.
+
+use std::io::{self, Read};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use keepwell_protocol::id::{BlobFact, BlobId};
+use sha1::{Digest, Sha1};
+
+use super::groups::{GroupHasher, Outboard};
+use crate::limits::{COPY_BUFFER_BYTES, COPY_BUFFERS, FIRST_BUFFER_BYTES};
+
+/// What one read of a blob's bytes found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hashed {
+    /// Name, BLAKE3 and size.
+    pub fact: BlobFact,
+    /// The group values.
+    pub outboard: Outboard,
+}
+
+/// Why a read was not hashed to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum HashError {
+    /// The source failed.
+    #[error("cannot read the bytes")]
+    Read(#[source] io::Error),
+    /// The sink refused.
+    #[error("cannot write the bytes")]
+    Sink(#[source] io::Error),
+    /// The operating system gave no second thread.
+    #[error("cannot start the hashing thread")]
+    Thread(#[source] io::Error),
+}
+
+/// Where the bytes go while they are hashed.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
+/// Reads `source` to its end, hashes it both ways, and gives every piece to `sink` in order.
+///
+/// Pieces are 1 MiB but for the last, so a first piece shorter than that is the whole blob. An empty source gives no piece.
+///
+/// # Errors
+/// The first failure of the source or the sink; what the sink has taken by then is the caller's to undo.
+pub fn hash_stream(source: &mut dyn Read, sink: &mut Sink<'_>) -> Result<Hashed, HashError> {
+    let first = first_piece(source)?;
+    if first.is_full() { hash_in_two_threads(first, source, sink) } else { hash_here(first.bytes(), sink) }
+}
+
+/// The hashes of bytes in memory.
+pub fn hash_bytes(bytes: &[u8]) -> Hashed {
+    let mut b3 = GroupHasher::new();
+    b3.update(bytes);
+    Lane { b3, size_bytes: bytes.len() as u64 }.finish(BlobId(Sha1::digest(bytes).into()))
+}
+
+fn hash_here(bytes: &[u8], sink: &mut Sink<'_>) -> Result<Hashed, HashError> {
+    if !bytes.is_empty() {
+        sink(bytes).map_err(HashError::Sink)?;
+    }
+    Ok(hash_bytes(bytes))
+}
+
+fn hash_in_two_threads(first: Piece, source: &mut dyn Read, sink: &mut Sink<'_>) -> Result<Hashed, HashError> {
+    thread::scope(|scope| {
+        let (to_sha1, filled) = sync_channel(COPY_BUFFERS);
+        let (to_reader, emptied) = sync_channel(COPY_BUFFERS);
+        let sha1 = thread::Builder::new()
+            .name("sha1".into())
+            .spawn_scoped(scope, move || sha1_lane(&filled, &to_reader))
+            .map_err(HashError::Thread)?;
+        // Both channel ends of the reading lane drop with it, which ends the other.
+        let read = read_lane(first, source, sink, Ring { to_sha1, emptied, made: 1 });
+        let sha1 = sha1.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok(read?.finish(sha1))
+    })
+}
+
+/// The reading thread's half of the work.
+#[derive(Default)]
+struct Lane {
+    b3: GroupHasher,
+    size_bytes: u64,
+}
+
+impl Lane {
+    fn take(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), HashError> {
+        sink(bytes).map_err(HashError::Sink)?;
+        self.b3.update(bytes);
+        self.size_bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self, sha1: BlobId) -> Hashed {
+        let (b3, outboard) = self.b3.finish();
+        Hashed { fact: BlobFact { sha1, b3, size_bytes: self.size_bytes }, outboard }
+    }
+}
+
+fn read_lane(first: Piece, source: &mut dyn Read, sink: &mut Sink<'_>, mut ring: Ring) -> Result<Lane, HashError> {
+    let mut lane = Lane::default();
+    let mut piece = first;
+    while piece.len > 0 {
+        lane.take(piece.bytes(), sink)?;
+        let ended = !piece.is_full();
+        let Some(next) = ring.pass_on(piece) else { break };
+        piece = next;
+        if ended {
+            break;
+        }
+        piece.len = 0;
+        piece.fill(source)?;
+    }
+    Ok(lane)
+}
+
+fn sha1_lane(filled: &Receiver<Piece>, to_reader: &SyncSender<Piece>) -> BlobId {
+    let mut sha1 = Sha1::new();
+    for piece in filled {
+        sha1.update(piece.bytes());
+        // The reader is gone after its last piece and needs no buffer back.
+        to_reader.send(piece).ok();
+    }
+    BlobId(sha1.finalize().into())
+}
+
+/// The buffers that circulate, as the reading thread sees them.
+struct Ring {
+    to_sha1: SyncSender<Piece>,
+    emptied: Receiver<Piece>,
+    made: usize,
+}
+
+impl Ring {
+    /// Gives a piece to the other thread and takes an empty one; `None` when that thread has died, which joining it will tell.
+    fn pass_on(&mut self, piece: Piece) -> Option<Piece> {
+        self.to_sha1.send(piece).ok()?;
+        if let Ok(empty) = self.emptied.try_recv() {
+            return Some(empty);
+        }
+        if self.made < COPY_BUFFERS {
+            self.made += 1;
+            return Some(Piece::of(COPY_BUFFER_BYTES));
+        }
+        self.emptied.recv().ok()
+    }
+}
+
+/// A buffer and how much of it is filled.
+struct Piece {
+    buffer: Vec<u8>,
+    len: usize,
+}
+
+impl Piece {
+    fn of(bytes: usize) -> Self {
+        Self { buffer: vec![0; bytes], len: 0 }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
+    fn is_full(&self) -> bool {
+        self.len == COPY_BUFFER_BYTES
+    }
+
+    /// Reads until the buffer is full or the source ends.
+    fn fill(&mut self, source: &mut dyn Read) -> Result<(), HashError> {
+        while self.len < self.buffer.len() {
+            match source.read(&mut self.buffer[self.len..]) {
+                Ok(0) => break,
+                Ok(count) => self.len += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(HashError::Read(error)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn first_piece(source: &mut dyn Read) -> Result<Piece, HashError> {
+    let mut piece = Piece::of(FIRST_BUFFER_BYTES);
+    piece.fill(source)?;
+    if piece.len == FIRST_BUFFER_BYTES {
+        piece.buffer.resize(COPY_BUFFER_BYTES, 0);
+        piece.fill(source)?;
+    }
+    Ok(piece)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    const BUFFER: usize = COPY_BUFFER_BYTES;
+
+    fn bytes_of(size: usize) -> Vec<u8> {
+        let mut bytes = vec![0; size];
+        blake3::Hasher::new().update(b"dual").finalize_xof().fill(&mut bytes);
+        bytes
+    }
+
+    /// Reads in odd small pieces, is interrupted now and then, and fails after `fail_after` bytes.
+    struct Awkward<'a> {
+        bytes: &'a [u8],
+        calls: usize,
+        fail_after: Option<usize>,
+    }
+
+    impl Read for Awkward<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(3) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if self.fail_after.is_some_and(|left| left == 0) {
+                return Err(io::Error::other("the source broke"));
+            }
+            let count = buf.len().min(77_777).min(self.bytes.len()).min(self.fail_after.unwrap_or(usize::MAX));
+            buf[..count].copy_from_slice(&self.bytes[..count]);
+            self.bytes = &self.bytes[count..];
+            self.fail_after = self.fail_after.map(|left| left - count);
+            Ok(count)
+        }
+    }
+
+    #[test]
+    fn both_hashes_are_those_of_the_bytes_at_every_edge_of_the_buffers() {
+        for size in [0, 1, FIRST_BUFFER_BYTES - 1, FIRST_BUFFER_BYTES, BUFFER - 1, BUFFER, BUFFER + 1, 2 * BUFFER, 9 * BUFFER + 5]
+        {
+            let bytes = bytes_of(size);
+            let mut written = Vec::new();
+            let mut source = Awkward { bytes: &bytes, calls: 0, fail_after: None };
+            let hashed = hash_stream(&mut source, &mut |piece| {
+                written.extend_from_slice(piece);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(written, bytes, "{size}");
+            assert_eq!(hashed.fact.size_bytes, size as u64);
+            assert_eq!(hashed.fact.sha1.as_bytes()[..], Sha1::digest(&bytes)[..], "{size}");
+            assert_eq!(hashed.fact.b3.as_bytes(), blake3::hash(&bytes).as_bytes(), "{size}");
+            assert_eq!(hashed, hash_bytes(&bytes));
+        }
+    }
+
+    #[test]
+    fn a_failing_source_is_reported_and_joins_the_thread() {
+        let bytes = bytes_of(6 * BUFFER);
+        for fail_after in [0, 10, BUFFER, 5 * BUFFER + 1] {
+            let mut source = Awkward { bytes: &bytes, calls: 0, fail_after: Some(fail_after) };
+            let error = hash_stream(&mut source, &mut |_| Ok(())).unwrap_err();
+            assert!(matches!(error, HashError::Read(_)), "{fail_after}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_refusing_sink_stops_the_read() {
+        let bytes = bytes_of(6 * BUFFER);
+        for allowed in [0, 1, 4] {
+            let taken = Cell::new(0);
+            let mut sink = |_: &[u8]| {
+                taken.set(taken.get() + 1);
+                if taken.get() > allowed { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+            };
+            let error = hash_stream(&mut bytes.as_slice(), &mut sink).unwrap_err();
+            assert!(matches!(error, HashError::Sink(_)), "{error}");
+            assert_eq!(taken.get(), allowed + 1);
+        }
+    }
+}

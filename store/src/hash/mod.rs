@@ -1,0 +1,9 @@
+//! Hashing: the two hashes of one read, the values that let any range be verified alone, and SHA-1 states to resume from.
+
+pub mod dual;
+pub mod groups;
+pub mod sha1_state;
+
+pub use dual::{HashError, Hashed, hash_bytes, hash_stream};
+pub use groups::{Expected, GroupError, GroupHasher, Outboard, Shape, Span};
+pub use sha1_state::Sha1State;

@@ -1,0 +1,38 @@
+//! Every named number of this crate, with the relations between them checked by the compiler.
+
+/// Blobs up to this size live in the database, larger ones in files (bytes).
+pub const INLINE_MAX_BYTES: usize = 16 * 1024;
+
+/// The piece of a blob whose BLAKE3 subtree value is kept, so that it can be verified alone (bytes).
+pub const GROUP_BYTES: usize = 64 * 1024;
+
+/// The piece of a blob whose group values travel and are stored together; itself a BLAKE3 subtree (bytes).
+pub const SPAN_BYTES: usize = 64 * 1024 * 1024;
+
+/// Groups in a whole span.
+pub const GROUPS_PER_SPAN: usize = SPAN_BYTES / GROUP_BYTES;
+
+/// One buffer of the copying and hashing loop (bytes).
+pub const COPY_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Buffers that circulate between the reading and the hashing thread.
+pub const COPY_BUFFERS: usize = 4;
+
+/// The first, smaller buffer of a read: most blobs end in it, and a large buffer would cost more than their hash (bytes).
+pub const FIRST_BUFFER_BYTES: usize = 32 * 1024;
+
+/// How often the SHA-1 state of a growing prefix is saved, so that a resumed fetch need not hash again (bytes).
+pub const SHA1_STATE_EVERY_BYTES: usize = SPAN_BYTES;
+
+// A subtree of BLAKE3 is complete only when it holds a power of two of chunks.
+const _: () = assert!(GROUP_BYTES.is_power_of_two() && GROUP_BYTES >= blake3::CHUNK_LEN);
+const _: () = assert!(SPAN_BYTES.is_power_of_two() && SPAN_BYTES > GROUP_BYTES);
+// Ingest knows an inline blob by its first buffer, so that buffer must be able to hold more.
+const _: () = assert!(FIRST_BUFFER_BYTES > INLINE_MAX_BYTES && COPY_BUFFER_BYTES > FIRST_BUFFER_BYTES);
+// Whole groups in a buffer are hashed in place, without being cut.
+const _: () = assert!(COPY_BUFFER_BYTES.is_multiple_of(GROUP_BYTES));
+const _: () = assert!(COPY_BUFFER_BYTES * COPY_BUFFERS <= 8 * 1024 * 1024);
+// A saved SHA-1 state carries no half block.
+const _: () = assert!(SHA1_STATE_EVERY_BYTES.is_multiple_of(crate::hash::sha1_state::BLOCK_BYTES));
+// A file always has group values to verify ranges by, or is one group.
+const _: () = assert!(INLINE_MAX_BYTES <= GROUP_BYTES);

@@ -1,0 +1,145 @@
+//! Moving ingested files to where blobs live: the last step before the record, and the only way to a [`Placed`].
+//!
+//! Order: lock the blob, rename its file, sync the folder; then the caller commits the record and drops the lock. A crash before
+//! the record leaves a file without a record, which harms nobody; a record without a file cannot come about.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use keepwell_protocol::id::{BlobFact, BlobId};
+
+use crate::fs::{SharedFs, is_disk_full};
+use crate::hash::Outboard;
+use crate::ingest::{Body, Ingested};
+use crate::layout;
+use crate::locks::{BlobGuard, BlobLocks};
+
+/// Why nothing was placed. Files that had been moved by then lie in their place without a record, until the next put or `fsck`.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The disk or the quota is full.
+    #[error("no space left for the blob")]
+    DiskFull(#[source] io::Error),
+    /// The home's disk failed.
+    #[error("cannot move the blob into place")]
+    Io(#[source] io::Error),
+}
+
+impl PlaceError {
+    fn from_io(error: io::Error) -> Self {
+        if is_disk_full(&error) { Self::DiskFull(error) } else { Self::Io(error) }
+    }
+}
+
+/// The proof that a blob's bytes are whole and durable: what a record is made from.
+///
+/// Only [`place`] makes one, and it cannot be copied, so a record implies bytes. It holds the blob's lock: commit the record,
+/// then drop it.
+#[derive(Debug)]
+#[must_use = "a placed blob without a record is garbage"]
+pub struct Placed {
+    fact: BlobFact,
+    body: PlacedBody,
+    outboard: Outboard,
+}
+
+/// Where the bytes of a placed blob are.
+#[derive(Debug)]
+pub enum PlacedBody {
+    /// In memory, to become durable with the record itself.
+    Inline(Vec<u8>),
+    /// In the blob's file, which nobody removes while this lock is held.
+    File(BlobGuard),
+}
+
+impl Placed {
+    /// Name, BLAKE3 and size.
+    pub fn fact(&self) -> BlobFact {
+        self.fact
+    }
+
+    /// The bytes of a small blob, `None` for one in a file.
+    pub fn inline(&self) -> Option<&[u8]> {
+        match &self.body {
+            PlacedBody::Inline(bytes) => Some(bytes),
+            PlacedBody::File(_) => None,
+        }
+    }
+
+    /// The group values.
+    pub fn outboard(&self) -> &Outboard {
+        &self.outboard
+    }
+
+    /// Takes it apart. The lock, if any, is in the body: keep that until the record is committed.
+    pub fn into_parts(self) -> (BlobFact, PlacedBody, Outboard) {
+        (self.fact, self.body, self.outboard)
+    }
+}
+
+/// What became of the blobs of one call.
+#[derive(Debug, Default)]
+pub struct Placement {
+    /// One for each distinct blob, in ascending order of id. Equal blobs are merged.
+    pub placed: Vec<Placed>,
+    /// Blobs with the SHA-1 of an earlier one of this call and another BLAKE3: collisions. The first was kept.
+    pub collided: Vec<Ingested>,
+}
+
+/// Moves ingested blobs into place, durably.
+///
+/// The caller has looked at the records first: a blob that is recorded is discarded, and one that is recorded with another BLAKE3
+/// is a collision and refused, because its file would replace the first one's. A caller that still holds a [`Placed`] must not
+/// call again: the locks are taken in order of id within one call only.
+///
+/// # Errors
+/// `DiskFull` or `Io`, and then nothing was placed.
+pub fn place(fs: &SharedFs, locks: &BlobLocks, blobs: Vec<Ingested>) -> Result<Placement, PlaceError> {
+    let (blobs, collided) = distinct(blobs);
+    let placed = move_all(fs, locks, blobs).map_err(PlaceError::from_io)?;
+    Ok(Placement { placed, collided })
+}
+
+/// One of each blob, and those that only look equal. What is dropped removes its own file.
+fn distinct(blobs: Vec<Ingested>) -> (BTreeMap<BlobId, Ingested>, Vec<Ingested>) {
+    let mut first: BTreeMap<BlobId, Ingested> = BTreeMap::new();
+    let mut collided = Vec::new();
+    for blob in blobs {
+        match first.get(&blob.fact.sha1) {
+            None => drop(first.insert(blob.fact.sha1, blob)),
+            Some(known) if known.fact == blob.fact => blob.discard(),
+            Some(_) => collided.push(blob),
+        }
+    }
+    (first, collided)
+}
+
+fn move_all(fs: &SharedFs, locks: &BlobLocks, blobs: BTreeMap<BlobId, Ingested>) -> io::Result<Vec<Placed>> {
+    let folders = folders_of(&blobs);
+    fs.create_folders(&folders)?;
+    let placed = blobs.into_values().map(|blob| move_one(locks, blob)).collect::<io::Result<Vec<_>>>()?;
+    folders.iter().try_for_each(|folder| fs.sync_folder(folder))?;
+    Ok(placed)
+}
+
+fn folders_of(blobs: &BTreeMap<BlobId, Ingested>) -> Vec<crate::fs::HomePath> {
+    let in_files = blobs.values().filter(|blob| matches!(blob.body, Body::File(_)));
+    let folders: BTreeSet<_> = in_files.map(|blob| layout::blob_folder(&blob.fact.sha1)).collect();
+    folders.into_iter().collect()
+}
+
+fn move_one(locks: &BlobLocks, blob: Ingested) -> io::Result<Placed> {
+    let Ingested { fact, body, outboard } = blob;
+    let body = match body {
+        Body::Inline(bytes) => PlacedBody::Inline(bytes),
+        Body::File(file) => {
+            let guard = locks.lock(fact.sha1);
+            file.move_to(&layout::blob_file(&fact.sha1))?;
+            PlacedBody::File(guard)
+        }
+    };
+    Ok(Placed { fact, body, outboard })
+}
+
+#[cfg(test)]
+mod tests;
