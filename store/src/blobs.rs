@@ -72,7 +72,7 @@ impl<A: Access> Tables<A> {
         from: &BlobId,
         mut visit: impl FnMut(BlobId, BlobRecord) -> Result<bool, E>,
     ) -> Result<(), E> {
-        for row in self.blobs.range(from.as_bytes()..).map_err(StoreError::from)? {
+        for row in self.blobs.range::<&[u8; 20]>(from.as_bytes()..).map_err(StoreError::from)? {
             let (id, record) = row.map_err(StoreError::from)?;
             if !visit((*id.value()).into(), row::decode_bytes("blobs", record.value())?)? {
                 break;

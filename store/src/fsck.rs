@@ -7,7 +7,7 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use crate::blobs::{BlobRecord, Bytes, Place};
 use crate::error::StoreError;
 use crate::fs::{HomePath, Kind};
-use crate::hash::{self, Outboard};
+use crate::hash::{HashError, Hashed, hash_stream};
 use crate::layout;
 use crate::store::{Snapshot, Store};
 
@@ -47,24 +47,27 @@ pub struct Stray {
 
 impl Store {
     /// Checks one record against the disk.
-    pub fn check_blob(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, depth: Depth) -> Result<Option<Fault>, StoreError> {
+    pub fn check_blob(
+        &self,
+        snapshot: &Snapshot,
+        id: &BlobId,
+        record: &BlobRecord,
+        depth: Depth,
+    ) -> Result<Option<Fault>, StoreError> {
         if let Some(fault) = self.check_size(id, record)? {
             return Ok(Some(fault));
         }
         let bytes = match self.open_blob(snapshot, id, record) {
             Ok(bytes) => bytes,
-            Err(error @ (StoreError::Inconsistent(_) | StoreError::File { .. })) => return Ok(Some(Fault::Missing(error.to_string()))),
+            Err(error @ (StoreError::Inconsistent(_) | StoreError::File { .. })) => {
+                return Ok(Some(Fault::Missing(error.to_string())));
+            }
             Err(other) => return Err(other),
         };
         match depth {
             Depth::Quick => Ok(None),
             Depth::Full => self.check_bytes(snapshot, &record.fact(*id), &bytes),
         }
-    }
-
-    /// The group values of a blob's bytes, computed anew.
-    pub fn recompute(&self, bytes: &Bytes) -> std::io::Result<(BlobFact, Outboard)> {
-        hash::hash_reader(&mut BytesReader { bytes, offset_bytes: 0 })
     }
 
     /// Files under `blobs/` without a record or a queued removal.
@@ -98,8 +101,8 @@ impl Store {
     }
 
     fn check_bytes(&self, snapshot: &Snapshot, fact: &BlobFact, bytes: &Bytes) -> Result<Option<Fault>, StoreError> {
-        let (found, outboard) = match self.recompute(bytes) {
-            Ok(found) => found,
+        let Hashed { fact: found, outboard } = match rehash(bytes) {
+            Ok(hashed) => hashed,
             Err(error) => return Ok(Some(Fault::Missing(error.to_string()))),
         };
         if found != *fact {
@@ -122,13 +125,20 @@ impl Store {
                 entries => entries.map_err(|source| failed(&folder, source))?,
             };
             for entry in entries {
-                let path = folder.join(&entry.name).map_err(|_| StoreError::Inconsistent(format!("illegal file name in {}", folder.as_str())))?;
+                let path = folder
+                    .join(&entry.name)
+                    .map_err(|_| StoreError::Inconsistent(format!("illegal file name in {}", folder.as_str())))?;
                 if entry.is_folder { folders.push(path) } else { files.push(path) }
             }
         }
         files.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         Ok(files)
     }
+}
+
+/// The hashes of a blob's bytes, computed anew.
+pub fn rehash(bytes: &Bytes) -> Result<Hashed, HashError> {
+    hash_stream(&mut BytesReader { bytes, offset_bytes: 0 }, &mut |_| Ok(()))
 }
 
 struct BytesReader<'a> {

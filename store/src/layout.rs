@@ -32,6 +32,16 @@ pub fn blob_file(id: &BlobId) -> HomePath {
     named(&["blobs", &hex[..2], &hex[2..4], &hex])
 }
 
+/// The folder of deleted blobs' files: `trash`.
+pub fn trash_folder() -> HomePath {
+    named(&["trash"])
+}
+
+/// A deleted blob's file: `trash/<40 hex>`.
+pub fn trash_file(id: &BlobId) -> HomePath {
+    named(&["trash", &id.to_string()])
+}
+
 fn named(parts: &[&str]) -> HomePath {
     HomePath::parse(&parts.join("/")).expect("invariant: names made of words and hexadecimal digits are legal")
 }

@@ -4,11 +4,23 @@
 //! a second thread to hash, and joins it before it returns), the network, the clock and randomness: ids and times are arguments.
 //! The simulated disk in `fs::sim` has a seed of its own, given by the test.
 
+pub mod blobs;
+pub mod catalog;
+pub mod counts;
+pub mod error;
 pub mod fs;
+pub mod fsck;
 pub mod hash;
+pub mod holdings;
+pub mod home;
 pub mod ingest;
 pub mod layout;
 pub mod limits;
 pub mod locks;
+pub mod log;
 pub mod place;
+mod row;
+pub mod store;
+pub mod tables;
+pub mod unlink;
 pub mod verify;

@@ -1,5 +1,8 @@
 //! Every named number of this crate, with the relations between them checked by the compiler.
 
+/// Memory that the index may use for its pages (bytes).
+pub const INDEX_CACHE_BYTES: usize = 32 * 1024 * 1024;
+
 /// Blobs up to this size live in the database, larger ones in files (bytes).
 pub const INLINE_MAX_BYTES: usize = 16 * 1024;
 

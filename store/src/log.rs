@@ -55,7 +55,9 @@ impl<A: Access> Tables<A> {
     pub fn entry(&self, chain: &Chain, seq: Seq) -> Result<Option<Vec<u8>>, StoreError> {
         let Some(position) = self.position(chain, seq)? else { return Ok(None) };
         let entry = self.entries.get(position.arrival)?.map(|row| row.value().to_vec());
-        entry.map(Some).ok_or_else(|| StoreError::Inconsistent(format!("entry {seq} of boot {} has a position but no bytes", chain.boot)))
+        entry
+            .map(Some)
+            .ok_or_else(|| StoreError::Inconsistent(format!("entry {seq} of boot {} has a position but no bytes", chain.boot)))
     }
 
     /// The entry that arrived at or next after `arrival`, with its arrival number. Arrival order is a causal order.

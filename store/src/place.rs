@@ -8,6 +8,7 @@ use std::io;
 
 use keepwell_protocol::id::{BlobFact, BlobId};
 
+use crate::error::StoreError;
 use crate::fs::{SharedFs, is_disk_full};
 use crate::hash::Outboard;
 use crate::ingest::{Body, Ingested};
@@ -23,6 +24,9 @@ pub enum PlaceError {
     /// The home's disk failed.
     #[error("cannot move the blob into place")]
     Io(#[source] io::Error),
+    /// The records could not be asked.
+    #[error(transparent)]
+    Records(#[from] StoreError),
 }
 
 impl PlaceError {
@@ -82,22 +86,57 @@ impl Placed {
 pub struct Placement {
     /// One for each distinct blob, in ascending order of id. Equal blobs are merged.
     pub placed: Vec<Placed>,
-    /// Blobs with the SHA-1 of an earlier one of this call and another BLAKE3: collisions. The first was kept.
+    /// Blobs in files that were recorded already, and have been discarded.
+    pub existed: Vec<BlobFact>,
+    /// Blobs with the SHA-1 of a recorded one, or of an earlier one of this call, and another BLAKE3: collisions. The first is kept.
     pub collided: Vec<Ingested>,
 }
 
+/// What is recorded under a name.
+pub type Known<'a> = dyn Fn(&BlobId) -> Result<Option<BlobFact>, StoreError> + 'a;
+
 /// Moves ingested blobs into place, durably.
 ///
-/// The caller has looked at the records first: a blob that is recorded is discarded, and one that is recorded with another BLAKE3
-/// is a collision and refused, because its file would replace the first one's. A caller that still holds a [`Placed`] must not
-/// call again: the locks are taken in order of id within one call only.
+/// Of every blob in a file, `known` is asked under its lock: one that is recorded is discarded, and one that is recorded with
+/// another BLAKE3 is a collision and refused, because its file would replace the first one's. Small blobs replace nothing; their
+/// record is where that shows. A caller that still holds a [`Placed`] must not call again: the locks are taken in order of id
+/// within one call only.
 ///
 /// # Errors
-/// `DiskFull` or `Io`, and then nothing was placed.
-pub fn place(fs: &SharedFs, locks: &BlobLocks, blobs: Vec<Ingested>) -> Result<Placement, PlaceError> {
+/// When the disk or the records fail, and then nothing was placed.
+pub fn place(fs: &SharedFs, locks: &BlobLocks, blobs: Vec<Ingested>, known: &Known<'_>) -> Result<Placement, PlaceError> {
     let (blobs, collided) = distinct(blobs);
-    let placed = move_all(fs, locks, blobs).map_err(PlaceError::from_io)?;
-    Ok(Placement { placed, collided })
+    let mut placement = Placement { collided, ..Placement::default() };
+    let folders = folders_of(&blobs);
+    fs.create_folders(&folders).map_err(PlaceError::from_io)?;
+    for blob in blobs.into_values() {
+        placement.place_one(locks, blob, known)?;
+    }
+    folders.iter().try_for_each(|folder| fs.sync_folder(folder)).map_err(PlaceError::from_io)?;
+    Ok(placement)
+}
+
+impl Placement {
+    fn place_one(&mut self, locks: &BlobLocks, blob: Ingested, known: &Known<'_>) -> Result<(), PlaceError> {
+        let Ingested { fact, body, outboard } = blob;
+        let file = match body {
+            Body::Inline(bytes) => {
+                self.placed.push(Placed { fact, body: PlacedBody::Inline(bytes), outboard });
+                return Ok(());
+            }
+            Body::File(file) => file,
+        };
+        let guard = locks.lock(fact.sha1);
+        match known(&fact.sha1)? {
+            Some(same) if same == fact => self.existed.push(fact),
+            Some(_) => self.collided.push(Ingested { fact, body: Body::File(file), outboard }),
+            None => {
+                file.move_to(&layout::blob_file(&fact.sha1)).map_err(PlaceError::from_io)?;
+                self.placed.push(Placed { fact, body: PlacedBody::File(guard), outboard });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// One of each blob, and those that only look equal. What is dropped removes its own file.
@@ -114,31 +153,10 @@ fn distinct(blobs: Vec<Ingested>) -> (BTreeMap<BlobId, Ingested>, Vec<Ingested>)
     (first, collided)
 }
 
-fn move_all(fs: &SharedFs, locks: &BlobLocks, blobs: BTreeMap<BlobId, Ingested>) -> io::Result<Vec<Placed>> {
-    let folders = folders_of(&blobs);
-    fs.create_folders(&folders)?;
-    let placed = blobs.into_values().map(|blob| move_one(locks, blob)).collect::<io::Result<Vec<_>>>()?;
-    folders.iter().try_for_each(|folder| fs.sync_folder(folder))?;
-    Ok(placed)
-}
-
 fn folders_of(blobs: &BTreeMap<BlobId, Ingested>) -> Vec<crate::fs::HomePath> {
     let in_files = blobs.values().filter(|blob| matches!(blob.body, Body::File(_)));
     let folders: BTreeSet<_> = in_files.map(|blob| layout::blob_folder(&blob.fact.sha1)).collect();
     folders.into_iter().collect()
-}
-
-fn move_one(locks: &BlobLocks, blob: Ingested) -> io::Result<Placed> {
-    let Ingested { fact, body, outboard } = blob;
-    let body = match body {
-        Body::Inline(bytes) => PlacedBody::Inline(bytes),
-        Body::File(file) => {
-            let guard = locks.lock(fact.sha1);
-            file.move_to(&layout::blob_file(&fact.sha1))?;
-            PlacedBody::File(guard)
-        }
-    };
-    Ok(Placed { fact, body, outboard })
 }
 
 #[cfg(test)]

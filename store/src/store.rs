@@ -3,7 +3,7 @@
 use std::fmt;
 
 use keepwell_protocol::id::{BlobFact, BlobId};
-use redb::{Builder, Database, StorageBackend};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use crate::blobs::{BlobRecord, Bytes};
 use crate::error::StoreError;

@@ -11,6 +11,10 @@ use crate::verify::{FileCheck, open_blob, verify_file};
 
 const LARGE: usize = 40_000;
 
+fn none(_: &BlobId) -> Result<Option<BlobFact>, StoreError> {
+    Ok(None)
+}
+
 fn bytes_of(tag: u8, size: usize) -> Vec<u8> {
     vec![tag; size]
 }
@@ -32,7 +36,7 @@ fn put_four(fs: &SharedFs, locks: &BlobLocks) -> Result<Vec<BlobFact>, Box<dyn s
         blobs.push(take_in(fs, tag, &bytes_of(tag, LARGE))?);
     }
     blobs.push(take_in(fs, 4, b"small")?);
-    let placement = place(fs, locks, blobs)?;
+    let placement = place(fs, locks, blobs, &none)?;
     Ok(placement.placed.iter().filter(|placed| placed.inline().is_none()).map(Placed::fact).collect())
 }
 
@@ -42,7 +46,7 @@ fn placed_blobs_are_whole_in_their_place_and_locked() {
     let fs: SharedFs = Arc::new(RealFs::new(home.path()));
     let locks = BlobLocks::default();
     let blobs = vec![take_in(&fs, 1, &bytes_of(1, LARGE)).unwrap(), take_in(&fs, 2, b"small").unwrap()];
-    let Placement { placed, collided } = place(&fs, &locks, blobs).unwrap();
+    let Placement { placed, collided, .. } = place(&fs, &locks, blobs, &none).unwrap();
     assert!(collided.is_empty() && leftovers(&fs).unwrap().is_empty());
     for placed in placed {
         let fact = placed.fact();
@@ -61,7 +65,7 @@ fn placed_blobs_are_whole_in_their_place_and_locked() {
 fn equal_blobs_of_one_call_are_merged_without_waiting_for_each_other() {
     let (_disk, fs) = simulated(1);
     let blobs = (1..=3).map(|number| take_in(&fs, number, &bytes_of(9, LARGE)).unwrap()).collect();
-    let placement = place(&fs, &BlobLocks::default(), blobs).unwrap();
+    let placement = place(&fs, &BlobLocks::default(), blobs, &none).unwrap();
     assert_eq!((placement.placed.len(), placement.collided.len()), (1, 0));
     assert!(leftovers(&fs).unwrap().is_empty());
 }
@@ -73,7 +77,7 @@ fn a_collision_within_one_call_keeps_the_first_and_gives_the_second_back() {
     let mut second = take_in(&fs, 2, &bytes_of(2, LARGE)).unwrap();
     second.fact.sha1 = first.fact.sha1;
     let fact = first.fact;
-    let placement = place(&fs, &BlobLocks::default(), vec![first, second]).unwrap();
+    let placement = place(&fs, &BlobLocks::default(), vec![first, second], &none).unwrap();
     assert_eq!(placement.placed[0].fact(), fact);
     assert_eq!(placement.collided.len(), 1);
     assert!(matches!(verify_file(&fs, &fact).unwrap(), FileCheck::Whole(_)));
@@ -90,7 +94,7 @@ fn a_blob_whose_lock_is_held_is_not_placed_until_it_is_free() {
     let unlinking = locks.lock(id);
     std::thread::scope(|scope| {
         let (fs, locks) = (&fs, &locks);
-        let placing = scope.spawn(move || place(fs, locks, vec![blob]).unwrap());
+        let placing = scope.spawn(move || place(fs, locks, vec![blob], &none).unwrap());
         std::thread::yield_now();
         assert!(open_blob(fs, &id).is_err(), "the file cannot appear under the unlink worker");
         drop(unlinking);
@@ -142,7 +146,7 @@ fn the_crash_check_catches_a_place_that_forgets_a_sync() {
             verify_file(&fs, &fact).unwrap() == FileCheck::Missing
         })
     };
-    let moved = |blob: Ingested| move_one(&BlobLocks::default(), blob).map(drop);
+    let moved = |blob: Ingested| Placement::default().place_one(&BlobLocks::default(), blob, &none).map_err(io::Error::other);
     let folder = |blob: &Ingested| layout::blob_folder(&blob.fact.sha1);
     assert!(lost(&|fs, blob| {
         fs.create_folders(&[folder(&blob)])?;
@@ -162,12 +166,12 @@ fn a_full_or_failing_disk_is_told_and_nothing_is_left_behind_in_ingest() {
     let (calm, fs) = simulated(0);
     let blob = take_in(&fs, 1, &bytes_of(1, LARGE)).unwrap();
     let before = calm.calls();
-    place(&fs, &BlobLocks::default(), vec![blob]).unwrap();
+    place(&fs, &BlobLocks::default(), vec![blob], &none).unwrap();
     for call in before + 1..=calm.calls() {
         let (disk, fs) = simulated(0);
         let blob = take_in(&fs, 1, &bytes_of(1, LARGE)).unwrap();
         disk.fail_at(call);
-        assert!(matches!(place(&fs, &BlobLocks::default(), vec![blob]), Err(PlaceError::Io(_))), "call {call}");
+        assert!(matches!(place(&fs, &BlobLocks::default(), vec![blob], &none), Err(PlaceError::Io(_))), "call {call}");
         assert!(leftovers(&fs).unwrap().is_empty(), "call {call}");
     }
     assert!(matches!(PlaceError::from_io(io::ErrorKind::QuotaExceeded.into()), PlaceError::DiskFull(_)));
@@ -179,7 +183,7 @@ fn fsck_tells_a_whole_file_from_a_flipped_bit_and_a_missing_one() {
     let blob = take_in(&fs, 1, &bytes_of(1, LARGE)).unwrap();
     let fact = blob.fact();
     assert_eq!(verify_file(&fs, &fact).unwrap(), FileCheck::Missing);
-    drop(place(&fs, &BlobLocks::default(), vec![blob]).unwrap());
+    drop(place(&fs, &BlobLocks::default(), vec![blob], &none).unwrap());
     disk.flip_bit(&layout::blob_file(&fact.sha1), 12_345).unwrap();
     let mut wrong = bytes_of(1, LARGE);
     wrong[12_345] ^= 1;
