@@ -5,3 +5,5 @@
 //! beside this crate and the `tidy` test keep it so.
 
 pub mod id;
+pub mod limits;
+pub mod name;
