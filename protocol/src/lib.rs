@@ -8,3 +8,4 @@ pub mod id;
 pub mod limits;
 pub mod name;
 pub mod units;
+pub mod uri;
