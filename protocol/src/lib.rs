@@ -5,6 +5,7 @@
 //! beside this crate and the `tidy` test keep it so.
 
 pub mod id;
+pub mod json;
 pub mod limits;
 pub mod name;
 pub mod units;
