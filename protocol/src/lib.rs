@@ -4,6 +4,7 @@
 //! order could differ between two runs. Time and randomness are arguments; what the world must do is returned as data. `clippy.toml`
 //! beside this crate and the `tidy` test keep it so.
 
+pub mod directory;
 pub mod id;
 pub mod json;
 pub mod limits;
