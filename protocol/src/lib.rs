@@ -5,8 +5,13 @@
 //! beside this crate and the `tidy` test keep it so.
 
 pub mod catalog;
+pub mod directory;
 pub mod gc;
 pub mod id;
+pub mod json;
 pub mod limits;
 pub mod log;
+pub mod name;
+pub mod units;
+pub mod uri;
 pub mod wire;

@@ -1,4 +1,72 @@
-//! Every limit of the protocol, in one place, each a named constant with its unit in the name.
+//! Every limit of the protocol, each a named constant, so that what a peer or a user may send is known before it is read.
+//!
+//! A limit is inclusive: a value of exactly that size is accepted, one more is refused. Each is tested at and past its edge
+//! beside the code that enforces it; relations between limits are asserted here at compile time.
+
+// ---- Words: names, URIs, JSON objects, directories ------------------------------------------------------------------------
+
+/// Bytes of a whole ref name, `group/key`, in UTF-8.
+pub const MAX_NAME_BYTES: usize = 4_096;
+
+/// Bytes of the name of a node or a network. Fewer than the digits of a node id, so that a name is never taken for an id, and
+/// enough for one label of a host name.
+pub const MAX_NODE_NAME_BYTES: usize = 63;
+
+/// Bytes of a lot's name. Lots are often named after storage paths, hence more than a node's.
+pub const MAX_LOT_NAME_BYTES: usize = 1_024;
+
+/// Bytes of a blob's label. Kachery's labels may be whole paths, hence more than a file name's.
+pub const MAX_LABEL_BYTES: usize = 1_024;
+
+/// Bytes of one file or folder name: what the file systems that a directory is restored to can hold.
+pub const MAX_SEGMENT_BYTES: usize = 255;
+
+/// Bytes of a URI as written, percent-encoding included.
+pub const MAX_URI_BYTES: usize = 16_384;
+
+/// Nested arrays and objects in the obj or meta of a ref, and in a document scanned for links.
+pub const MAX_JSON_DEPTH: usize = 64;
+
+/// Bytes of a ref's obj and meta together, as JSON text.
+pub const MAX_OBJ_META_BYTES: usize = 65_536;
+
+/// Bytes of a JSON blob that `put --scan json` reads for links.
+pub const MAX_SCAN_BYTES: usize = 64 << 20;
+
+/// Distinct blobs that a ref's obj may name. A ref that needs more names a directory or a JSON blob which links to them.
+pub const MAX_DIRECT_LINKS: usize = 1_024;
+
+/// Components of a path inside a directory object, the file's own name included.
+pub const MAX_DIRECTORY_DEPTH: usize = 60;
+
+/// Files and folders in one directory object.
+pub const MAX_DIRECTORY_ENTRIES: usize = 1_000_000;
+
+/// Bytes of a directory object's JSON.
+pub const MAX_DIRECTORY_BYTES: usize = 256 << 20;
+
+/// Nested JSON objects of the deepest legal directory: two a folder (`dirs` and the folder), and the innermost `files`.
+pub(crate) const MAX_DIRECTORY_JSON_DEPTH: usize = 2 * MAX_DIRECTORY_DEPTH + 2;
+
+/// What serde_json itself refuses; ours must be met first, so that the error is ours.
+const SERDE_JSON_DEPTH: usize = 127;
+
+/// Bytes that one byte may take when percent-encoded.
+const PERCENT_FACTOR: usize = 3;
+
+const _: () = assert!(MAX_JSON_DEPTH <= SERDE_JSON_DEPTH && MAX_DIRECTORY_JSON_DEPTH <= SERDE_JSON_DEPTH);
+const _: () = assert!(
+    MAX_URI_BYTES >= "keepwell://".len() + PERCENT_FACTOR * MAX_NAME_BYTES,
+    "every legal ref name can be written as a URI"
+);
+const _: () = assert!(
+    MAX_URI_BYTES >= "sha1dir://?label=".len() + 40 + PERCENT_FACTOR * MAX_LABEL_BYTES,
+    "every legal label can be written in a URI"
+);
+const _: () = assert!(MAX_NODE_NAME_BYTES < 2 * crate::id::NodeId::LEN, "no node name reads as a node id");
+const _: () = assert!(MAX_SEGMENT_BYTES <= MAX_LABEL_BYTES, "every file name can be a label");
+const _: () = assert!(MAX_OBJ_META_BYTES <= MAX_SCAN_BYTES && MAX_SCAN_BYTES <= MAX_DIRECTORY_BYTES);
+// ---- End of words ---------------------------------------------------------------------------------------------------------
 
 // --- Entries and the log ---
 
@@ -23,8 +91,6 @@ pub const SHARDS: usize = 256;
 pub const EPOCH_OPS: u32 = 1_000;
 /// Bytes of writes after which a shard's epoch rolls.
 pub const EPOCH_BYTES: u32 = 256 << 10;
-/// Epochs that a change may skip past the newest its author has seen: none honest ever does.
-pub const MAX_EPOCH_SKIP: u32 = 1;
 /// Changes that one change of a shard's document may name as its direct predecessors.
 pub const MAX_CHANGE_DEPS: usize = 64;
 /// Earlier writes that one write may replace: the conflicts that were visible to its author.
