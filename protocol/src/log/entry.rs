@@ -3,13 +3,15 @@
 //! Life of an entry: [`Draft::seal`] signs it; its bytes are stored, gossiped and pulled unchanged; [`Entry::open`] checks those
 //! bytes wherever they arrive; `admit` decides whether its turn has come; then it is applied, all or nothing.
 
+use std::collections::BTreeSet;
+
 use bincode::{Decode, Encode};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use super::op::{Op, RawOp};
 use super::vector::{Chain, Head};
 use crate::id::{BootId, EntryHash, NetworkId, NodeId, Seq};
-use crate::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_DEPS, MAX_ENTRY_OPS};
+use crate::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_DEPS, MAX_ENTRY_OPS, MAX_FACT_CHILDREN};
 use crate::wire::{self, WireError};
 
 /// What is signed, so that no signature of ours means anything elsewhere.
@@ -32,7 +34,7 @@ pub enum EntryError {
     /// Not the format.
     #[error("entry is unreadable: {0}")]
     Unreadable(#[from] WireError),
-    /// Past [`MAX_ENTRY_OPS`] or [`MAX_ENTRY_DEPS`].
+    /// Past [`MAX_ENTRY_OPS`], [`MAX_ENTRY_DEPS`] or [`MAX_FACT_CHILDREN`].
     #[error("entry carries {count} {what}; the limit is {limit}")]
     TooMany {
         /// Of what.
@@ -54,6 +56,9 @@ pub enum EntryError {
     /// The boot op opens a boot and stands nowhere else.
     #[error("the first entry of a boot, and no other, begins with its boot op")]
     MisplacedBoot,
+    /// Each change is judged against what was there before its entry, so a second one to the same shard would be judged wrongly.
+    #[error("entry carries two changes to shard {0}")]
+    RepeatedShard(u8),
     /// Written under a boot id that its author cannot have.
     #[error("boot {0} does not belong to its author")]
     ForeignBoot(BootId),
@@ -175,12 +180,8 @@ fn verify(bytes: &[u8], node: &NodeId) -> Result<(), EntryError> {
 }
 
 fn check_shape(entry: &Entry) -> Result<(), EntryError> {
-    let weight = entry.ops.iter().map(Op::weight).sum();
-    for (what, count, limit) in [("ops", weight, MAX_ENTRY_OPS), ("deps", entry.deps.len(), MAX_ENTRY_DEPS)] {
-        if count > limit {
-            return Err(EntryError::TooMany { what, count, limit });
-        }
-    }
+    check_counts(entry)?;
+    check_shards(entry)?;
     let first = entry.head.seq == Seq::FIRST;
     if entry.head.seq < Seq::FIRST || first != entry.prev_hash.is_none() {
         return Err(EntryError::BrokenChain(entry.head.seq));
@@ -198,6 +199,33 @@ fn check_shape(entry: &Entry) -> Result<(), EntryError> {
     }
 }
 
+fn check_counts(entry: &Entry) -> Result<(), EntryError> {
+    let weight = entry.ops.iter().map(Op::weight).sum();
+    let children = |op: &Op| if let Op::LinkFact(fact) = op { fact.children.len() } else { 0 };
+    let children = entry.ops.iter().map(children).max().unwrap_or(0);
+    let counts = [
+        ("ops", weight, MAX_ENTRY_OPS),
+        ("deps", entry.deps.len(), MAX_ENTRY_DEPS),
+        ("children in one link fact", children, MAX_FACT_CHILDREN),
+    ];
+    match counts.into_iter().find(|(_, count, limit)| count > limit) {
+        Some((what, count, limit)) => Err(EntryError::TooMany { what, count, limit }),
+        None => Ok(()),
+    }
+}
+
+fn check_shards(entry: &Entry) -> Result<(), EntryError> {
+    let mut seen = BTreeSet::new();
+    for op in &entry.ops {
+        if let Op::Change(change) = op
+            && !seen.insert(change.shard)
+        {
+            return Err(EntryError::RepeatedShard(change.shard));
+        }
+    }
+    Ok(())
+}
+
 fn signed_message(body: &[u8]) -> Vec<u8> {
     [SIGNING_DOMAIN, body].concat()
 }
@@ -205,8 +233,9 @@ fn signed_message(body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{BlobId, StorageId};
-    use crate::log::op::{Boot, Holdings};
+    use crate::catalog::change::Change;
+    use crate::id::{B3, BlobFact, BlobId, StorageId};
+    use crate::log::op::{Boot, Holdings, LinkFact};
 
     const NETWORK: NetworkId = NetworkId([9; 32]);
 
@@ -272,6 +301,27 @@ mod tests {
         };
         assert!(with_deps(MAX_ENTRY_DEPS).is_ok());
         assert!(matches!(with_deps(MAX_ENTRY_DEPS + 1), Err(EntryError::TooMany { what: "deps", .. })));
+    }
+
+    #[test]
+    fn children_of_one_fact_are_counted_at_and_past_max_fact_children() {
+        let child = BlobFact { sha1: BlobId([1; 20]), b3: B3([1; 32]), size_bytes: 1 };
+        let with_children = |count: usize| {
+            let fact = LinkFact { parent: BlobId([0; 20]), children: vec![child; count] };
+            Entry::open(&draft(&key(1), 2, vec![Op::LinkFact(fact)]).seal(&key(1)), &NETWORK)
+        };
+        assert!(with_children(MAX_FACT_CHILDREN).is_ok());
+        let past = with_children(MAX_FACT_CHILDREN + 1);
+        assert!(matches!(past, Err(EntryError::TooMany { what: "children in one link fact", .. })));
+    }
+
+    #[test]
+    fn an_entry_changes_a_shard_once() {
+        let change =
+            |shard| Op::Change(Change { shard, epoch: 0, actor_seq: 1, start_op: 1, deps: vec![], prior: None, writes: vec![] });
+        let open = |ops| Entry::open(&draft(&key(1), 2, ops).seal(&key(1)), &NETWORK);
+        assert!(open(vec![change(1), change(2)]).is_ok());
+        assert!(matches!(open(vec![change(1), change(2), change(1)]), Err(EntryError::RepeatedShard(1))));
     }
 
     #[test]
