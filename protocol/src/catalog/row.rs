@@ -8,6 +8,7 @@ use bincode::{Decode, Encode};
 
 use super::change::{Order, Write};
 use crate::id::{NodeId, ValueId};
+use crate::limits::MAX_REPLACES;
 
 /// One value of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -53,9 +54,9 @@ impl Row {
         &self.values
     }
 
-    /// The ids that a write which has seen this row replaces.
+    /// The ids that a write which has seen this row replaces: all, or the first [`MAX_REPLACES`], which is what one write may name.
     pub fn ids(&self) -> Vec<ValueId> {
-        self.values.iter().map(|value| value.id).collect()
+        self.values.iter().take(MAX_REPLACES).map(|value| value.id).collect()
     }
 
     /// Whether nothing is left.
@@ -129,5 +130,17 @@ mod tests {
         assert_eq!(bodies(&row), ["new"]);
         apply(&mut row, id(3, 2), 3, &[id(2, 1)], None);
         assert!(row.is_empty());
+    }
+    #[test]
+    fn a_row_of_more_conflicts_than_max_replaces_can_still_be_written() {
+        let mut row = Row::default();
+        for n in 1..=MAX_REPLACES as u64 + 1 {
+            apply(&mut row, id(1, n), n, &[], Some("conflict"));
+        }
+        let seen = row.ids();
+        assert_eq!((seen.len(), seen[0]), (MAX_REPLACES, id(1, MAX_REPLACES as u64 + 1)));
+        apply(&mut row, id(2, 1), 9_999, &seen, Some("new"));
+        assert_eq!(bodies(&row), ["new", "conflict"]);
+        assert_eq!(row.ids().len(), 2);
     }
 }
