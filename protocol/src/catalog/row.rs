@@ -143,4 +143,14 @@ mod tests {
         assert_eq!(bodies(&row), ["new", "conflict"]);
         assert_eq!(row.ids().len(), 2);
     }
+    #[test]
+    fn the_bytes_of_a_row_never_change() {
+        // Golden bytes: a change of them breaks homes in the field.
+        let mut row = Row::default();
+        apply(&mut row, id(1, 300), 5, &[], Some("body"));
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&crate::wire::encode(&row)),
+            "010101010101010101010101010101010101fb2c0100000501010101010101010101010101010101000000000000000000000000000000000000000000000000000000000000000004626f6479"
+        );
+    }
 }

@@ -362,4 +362,16 @@ mod tests {
         let zeroth = draft(&key(1), 0, vec![]);
         assert!(matches!(Entry::open(&zeroth.seal(&key(1)), &NETWORK), Err(EntryError::BrokenChain(Seq(0)))));
     }
+    #[test]
+    fn the_bytes_of_an_entry_never_change() {
+        // Golden values: a change of any of them breaks homes and networks in the field.
+        let mut first = draft(&key(1), 1, vec![boot(), removals(1)]);
+        first.deps =
+            vec![(Chain { node: NodeId([2; 32]), boot: BootId([3; 16]) }, Head { seq: Seq(4), hash: EntryHash([5; 32]) })];
+        let bytes = first.seal(&key(1));
+        assert_eq!(bytes.len(), 290);
+        assert_eq!(blake3::hash(&bytes).to_string(), "9ca89456e52fbfb82c056611a6542a371e9c2504cd7bd05894e14cae3ffe85f9");
+        assert_eq!(Entry::hash_of(&bytes).to_string(), "68ec52ea528451307c34588cdf42e43889becdbb8c3f3993a8dbe77ec600e1bc");
+        assert_eq!(Entry::open(&bytes, &NETWORK).unwrap(), Entry::reopen(&bytes).unwrap());
+    }
 }

@@ -290,3 +290,30 @@ fn automerge_itself_would_take_two_writes_of_one_place() {
     let places: Vec<Order> = doc.writes(0).unwrap().into_iter().map(|(_, order, _)| order).collect();
     assert_eq!((places.len(), places[0]), (2, places[1]));
 }
+
+#[test]
+fn the_bytes_of_changes_never_change() {
+    // Golden values: a change of any of them breaks homes and networks in the field.
+    let golden = |bytes: Vec<u8>| data_encoding::HEXLOWER.encode(&bytes);
+    let write = Write { item: item(), replaces: vec![id(A, 300)], body: Some(b"new".to_vec()) };
+    let delete = Write { body: None, ..write.clone() };
+    let writes = vec![write, delete];
+    let (deps, prior) = (vec![ChangeHash([1; 32])], Some(ChangeHash([2; 32])));
+    let change = Change { shard: 65, epoch: 3, actor_seq: 4, start_op: 5, deps, prior, writes };
+    assert_eq!(
+        golden(crate::wire::encode(&change)),
+        "014103040501010101010101010101010101010101010101010101010101010101010101010101020202020202020202020202020202020202020202020202020202020202020202fb0180076c61622f726177010a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0afb2c010001036e6577fb0180076c61622f726177010a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0afb2c010000"
+    );
+    let hash = change_hash(&change, id(A, 7));
+    assert_eq!(golden(hash.0.to_vec()), "e1f66a585ef64c498215b58f2a70fa78849cf5aeacc2f8a9eeca80195ed5b30b");
+    assert_eq!(
+        golden(crate::wire::encode(&AppliedChange { boot: A, seq: Seq(7), max_op: 6 })),
+        "010a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0706"
+    );
+    let mut state = DocState::default();
+    state.note(A, hash, &change);
+    assert_eq!(
+        golden(crate::wire::encode(&state)),
+        "0101e1f66a585ef64c498215b58f2a70fa78849cf5aeacc2f8a9eeca80195ed5b30b06010a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a04060211"
+    );
+}
