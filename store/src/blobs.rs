@@ -203,3 +203,6 @@ impl Bytes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
