@@ -1,1 +1,3 @@
-//! placeholder
+//! A keepwell node: the engine that decides, and the faces it shows.
+
+pub mod engine;

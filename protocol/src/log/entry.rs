@@ -3,6 +3,8 @@
 //! Life of an entry: [`Draft::seal`] signs it; its bytes are stored, gossiped and pulled unchanged; [`Entry::open`] checks those
 //! bytes wherever they arrive; `admit` decides whether its turn has come; then it is applied, all or nothing.
 
+use std::collections::BTreeSet;
+
 use bincode::{Decode, Encode};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
@@ -54,6 +56,9 @@ pub enum EntryError {
     /// The boot op opens a boot and stands nowhere else.
     #[error("the first entry of a boot, and no other, begins with its boot op")]
     MisplacedBoot,
+    /// A shard is written once in an entry, so that all its changes can be judged before any is applied.
+    #[error("entry changes shard {0} twice")]
+    RepeatedShard(u8),
     /// Written under a boot id that its author cannot have.
     #[error("boot {0} does not belong to its author")]
     ForeignBoot(BootId),
@@ -179,6 +184,14 @@ fn check_shape(entry: &Entry) -> Result<(), EntryError> {
     for (what, count, limit) in [("ops", weight, MAX_ENTRY_OPS), ("deps", entry.deps.len(), MAX_ENTRY_DEPS)] {
         if count > limit {
             return Err(EntryError::TooMany { what, count, limit });
+        }
+    }
+    let mut shards = BTreeSet::new();
+    for op in &entry.ops {
+        if let Op::Change(change) = op
+            && !shards.insert(change.shard)
+        {
+            return Err(EntryError::RepeatedShard(change.shard));
         }
     }
     let first = entry.head.seq == Seq::FIRST;
