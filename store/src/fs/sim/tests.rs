@@ -129,6 +129,26 @@ fn a_crash_fails_its_call_and_every_later_one_until_the_restart() {
 }
 
 #[test]
+fn a_killed_process_leaves_what_it_wrote_and_its_folders_are_not_trusted() {
+    let lost = (0..SEEDS).filter(|seed| {
+        let disk = SimDisk::new(*seed);
+        disk.fs().create_folder(&path("d")).unwrap();
+        let dead = disk.fs();
+        disk.restart_process();
+        assert!(dead.list(&HomePath::home()).is_err());
+        let fs = disk.fs();
+        assert!(fs.metadata(&path("d")).is_ok(), "no power was lost");
+        // The folder exists, but its parent was never synced: the new life must do that before it relies on it.
+        fs.create_folders(&[path("d")]).unwrap();
+        write(&fs, "d/a", b"bytes").unwrap();
+        fs.sync_folder(&path("d")).unwrap();
+        disk.restart();
+        bytes_of(&disk.fs(), "d/a").is_err()
+    });
+    assert_eq!(lost.count(), 0);
+}
+
+#[test]
 fn a_failed_call_has_no_effect_and_the_next_one_works() {
     let disk = SimDisk::new(3);
     let fs = disk.fs();
