@@ -126,6 +126,11 @@ impl Ack {
 }
 
 impl SignedAck {
+    /// What it claims, signed or not.
+    pub fn claimed(&self) -> &Ack {
+        &self.ack
+    }
+
     /// The statement, if `node` has signed it for `network`.
     pub fn open(self, node: &NodeId, network: &NetworkId) -> Result<Ack, MessageError> {
         let refused = || MessageError::BadAck(*node);
