@@ -1,1 +1,5 @@
-//! placeholder
+//! A keepwell node: the engine that decides, and the faces it shows.
+
+pub mod engine;
+pub mod limits;
+pub mod sim;

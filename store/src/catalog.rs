@@ -1,10 +1,12 @@
 //! The catalog on disk: the rows of its items, what the documents have come to, and the link facts.
 
 use keepwell_protocol::catalog::change::{AppliedChange, AppliedChanges, ChangeHash, DocState};
+use keepwell_protocol::catalog::change::{Order, Write};
 use keepwell_protocol::catalog::item::{Item, Kind};
 use keepwell_protocol::catalog::row::Row;
-use keepwell_protocol::id::{BlobFact, BlobId, BootId, ValueId};
+use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, ValueId};
 use keepwell_protocol::log::op::LinkFact;
+use keepwell_protocol::log::vector::Past;
 use keepwell_protocol::wire;
 use redb::ReadableTable;
 
@@ -34,6 +36,22 @@ impl<A: Access> Tables<A> {
             }
         }
         Ok(())
+    }
+
+    /// The values that `item` has for somebody whose causal past is `past`. Only items that authority rests on are kept so.
+    pub fn authority_at(&self, item: &Item, past: &Past) -> Result<Row, StoreError> {
+        let (kind, key) = (item.kind.0, item.key.as_str());
+        let mut writes = Vec::new();
+        for row in self.authority.range((kind, key, &[0; 16], 0, 0)..=(kind, key, &[0xff; 16], u64::MAX, u32::MAX))? {
+            let (found, value) = row?;
+            let (_, _, boot, seq, index) = found.value();
+            let id = ValueId { boot: (*boot).into(), seq: keepwell_protocol::id::Seq(seq), index };
+            if past.includes(&id.boot, id.seq) {
+                let (order, author, write): (Order, NodeId, Write) = row::decode_bytes("authority", value.value())?;
+                writes.push((id, order, author, write));
+            }
+        }
+        Ok(Row::of(&writes))
     }
 
     /// What has been applied of the document (shard, epoch).
@@ -111,6 +129,13 @@ impl Tables<Writing<'_>> {
         } else {
             self.items.insert(key, wire::encode(row).as_slice())?;
         }
+        Ok(())
+    }
+
+    /// Notes a write to an item that authority rests on.
+    pub fn put_authority(&mut self, id: &ValueId, order: Order, author: NodeId, write: &Write) -> Result<(), StoreError> {
+        let key = (write.item.kind.0, write.item.key.as_str(), id.boot.as_bytes(), id.seq.0, id.index);
+        self.authority.insert(key, wire::encode(&(order, author, write.clone())).as_slice())?;
         Ok(())
     }
 

@@ -10,6 +10,9 @@ pub(crate) type Position = (&'static [u8; 32], &'static [u8; 16], u64);
 /// The id of a link fact under its parent: parent, boot, seq, index.
 pub(crate) type FactKey = (&'static [u8; 20], &'static [u8; 16], u64, u32);
 
+/// A write to an item that authority rests on: kind, key, boot, seq, index.
+pub(crate) type AuthorityKey = (u16, &'static str, &'static [u8; 16], u64, u32);
+
 /// How tables are reached: to read, or to read and write.
 pub trait Access {
     /// A table of this access.
@@ -105,6 +108,8 @@ tables! {
         author_epochs: (u8, &'static [u8; 16]) => u32,
         /// (kind, key) → the values of an item of the catalog. Refs are the kind `REF`, by name.
         items: (u16, &'static str) => &'static [u8],
+        /// (kind, key, boot, seq, index) → a write to an item that authority rests on, also after it has been replaced.
+        authority: AuthorityKey => &'static [u8],
         /// (SHA-1, ref) for every blob that some value of the ref names → how many values do.
         ref_links: (&'static [u8; 20], &'static str) => u32,
         /// Link fact → children.

@@ -4,6 +4,8 @@
 //! conflicts, which stay, and protect what they name, until a write that saw them replaces them. A set concurrent with a delete wins,
 //! because the delete does not name it.
 
+use std::collections::BTreeSet;
+
 use bincode::{Decode, Encode};
 
 use super::change::{Order, Write};
@@ -62,6 +64,19 @@ impl Row {
     /// Whether nothing is left.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
+    }
+
+    /// The row that `writes` (id, place, author, write) amount to, in whatever order they come.
+    pub fn of(writes: &[(ValueId, Order, NodeId, Write)]) -> Row {
+        let gone: BTreeSet<&ValueId> = writes.iter().flat_map(|(.., write)| &write.replaces).collect();
+        let kept = writes.iter().filter(|(id, ..)| !gone.contains(id));
+        let mut values: Vec<Value> = kept
+            .filter_map(|(id, order, author, write)| {
+                Some(Value { id: *id, order: *order, author: *author, body: write.body.clone()? })
+            })
+            .collect();
+        values.sort_by_key(|value| std::cmp::Reverse(value.order));
+        Row { values }
     }
 
     /// Applies a write. Entries apply in causal order, so every value that it replaces has been here.

@@ -56,8 +56,8 @@ pub enum EntryError {
     /// The boot op opens a boot and stands nowhere else.
     #[error("the first entry of a boot, and no other, begins with its boot op")]
     MisplacedBoot,
-    /// Each change is judged against what was there before its entry, so a second one to the same shard would be judged wrongly.
-    #[error("entry carries two changes to shard {0}")]
+    /// A shard is written once in an entry, so that all its changes can be judged before any is applied.
+    #[error("entry changes shard {0} twice")]
     RepeatedShard(u8),
     /// Written under a boot id that its author cannot have.
     #[error("boot {0} does not belong to its author")]

@@ -1,0 +1,207 @@
+//! Applying an entry to the tables: all of it or nothing, the same for our own entries and for those of others.
+//!
+//! First every op is judged, then every op is applied; nothing in the second half can be refused.
+
+use keepwell_protocol::catalog::authority::{Authority, AuthorityError, role_of};
+use keepwell_protocol::catalog::change::{AppliedChange, Change, ChangeError, Order, Write};
+use keepwell_protocol::catalog::doc::change_hash;
+use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::reference::RefBody;
+use keepwell_protocol::catalog::row::{Row, Value};
+use keepwell_protocol::id::{StorageId, ValueId};
+use keepwell_protocol::log::entry::Entry;
+use keepwell_protocol::log::op::{Holdings, Op, PROTECTS};
+use keepwell_protocol::log::vector::Past;
+use keepwell_protocol::wire;
+use keepwell_store::counts::Count;
+use keepwell_store::error::StoreError;
+use keepwell_store::home::Home;
+use keepwell_store::log::ChainState;
+use keepwell_store::store::Transaction;
+
+/// Why an entry is not acceptable on any node: its author is closed at this position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A change breaks a rule.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    /// A write was not its author's to make.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+}
+
+/// Applies `entry`, which has arrived as number `arrival` and whose turn it is.
+pub(super) fn apply(
+    txn: &mut Transaction<'_>,
+    home: &Home,
+    entry: &Entry,
+    arrival: u64,
+) -> Result<Result<(), Refusal>, StoreError> {
+    let before = txn.chain(&entry.chain)?;
+    let past = past_of(entry, before.as_ref());
+    if let Err(refused) = judge(txn, home, entry, &past)? {
+        return Ok(Err(refused));
+    }
+    let storage = match (entry.ops.first(), before) {
+        (Some(Op::Boot(boot)), _) => boot.storage,
+        (_, Some(before)) => before.storage,
+        (_, None) => StorageId([0; StorageId::LEN]),
+    };
+    let mut applying = Applying { txn, home, entry, next: ValueId { boot: entry.chain.boot, seq: entry.head.seq, index: 0 } };
+    for op in &entry.ops {
+        applying.op(op)?;
+    }
+    txn.advance_chain(entry, arrival, &ChainState { head: entry.head, past, storage })?;
+    Ok(Ok(()))
+}
+
+/// What the author of an entry had applied when it wrote, the entry itself included.
+fn past_of(entry: &Entry, before: Option<&ChainState>) -> Past {
+    let mut past = before.map(|state| state.past.clone()).unwrap_or_default();
+    for (chain, head) in &entry.deps {
+        past.extend(chain.boot, head.seq);
+    }
+    past.extend(entry.chain.boot, entry.head.seq);
+    past
+}
+
+fn judge(txn: &Transaction<'_>, home: &Home, entry: &Entry, past: &Past) -> Result<Result<(), Refusal>, StoreError> {
+    let author = entry.chain.node;
+    let member = txn.authority_at(&Item::node(&author), past)?;
+    let role = role_of(&author, &txn.authority_at(&Item::network(), past)?, &member);
+    if role.is_none() && !is_genesis(entry) {
+        return Ok(Err(AuthorityError::NotAMember(author).into()));
+    }
+    let authority = Authority { network: &home.network, author, role };
+    for op in &entry.ops {
+        let Op::Change(change) = op else { continue };
+        if let Err(refused) = change.check(&entry.chain.boot, past, &txn.doc(change.shard, change.epoch)?, &**txn)? {
+            return Ok(Err(refused.into()));
+        }
+        for write in &change.writes {
+            if let Err(refused) = authority.judge(write, &txn.authority_at(&write.item, past)?) {
+                return Ok(Err(refused.into()));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Whether this is the first entry of a network's creator, which nobody could have given leave for; what it says is judged on its own.
+fn is_genesis(entry: &Entry) -> bool {
+    let is_network =
+        |op: &Op| matches!(op, Op::Change(change) if change.writes.iter().all(|write| write.item == Item::network()));
+    matches!(entry.ops.as_slice(), [Op::Boot(_), change] if is_network(change))
+}
+
+/// The second half: an entry whose ops are being applied one after the other.
+struct Applying<'a, 't> {
+    txn: &'a mut Transaction<'t>,
+    home: &'a Home,
+    entry: &'a Entry,
+    /// The id of the next write.
+    next: ValueId,
+}
+
+impl Applying<'_, '_> {
+    fn op(&mut self, op: &Op) -> Result<(), StoreError> {
+        match op {
+            Op::Boot(_) => Ok(()),
+            Op::Holdings(holdings) => self.holdings(holdings),
+            Op::Change(change) => self.change(change),
+            Op::LinkFact(fact) => {
+                let id = self.next_id();
+                self.txn.put_link_fact(&id, fact)
+            }
+            Op::Unknown(raw) if raw.kind & PROTECTS != 0 => self.txn.add_to_count(Count::UnknownProtecting, 1),
+            Op::Unknown(_) => Ok(()),
+        }
+    }
+
+    fn next_id(&mut self) -> ValueId {
+        let id = self.next;
+        self.next.index += 1;
+        id
+    }
+
+    /// Only the author's own holdings can be said: nobody speaks for another's disk.
+    fn holdings(&mut self, holdings: &Holdings) -> Result<(), StoreError> {
+        let node = self.entry.chain.node;
+        for fact in &holdings.added {
+            if self.txn.add_holding(&node, fact)? {
+                self.count_own(1, fact.size_bytes)?;
+            }
+        }
+        for id in &holdings.removed {
+            if let Some(size_bytes) = self.txn.remove_holding(&node, id)? {
+                self.count_own(-1, size_bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn count_own(&mut self, sign: i64, size_bytes: u64) -> Result<(), StoreError> {
+        if self.entry.chain.node != self.home.node {
+            return Ok(());
+        }
+        self.txn.add_to_count(Count::Blobs, sign)?;
+        self.txn.add_to_count(Count::BlobBytes, sign.saturating_mul(i64::try_from(size_bytes).unwrap_or(i64::MAX)))
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), StoreError> {
+        let first = self.next;
+        let hash = change_hash(change, first);
+        for (at, write) in change.writes.iter().enumerate() {
+            let id = self.next_id();
+            self.write(id, change.order_of(at, first.boot), write)?;
+        }
+        let mut state = self.txn.doc(change.shard, change.epoch)?;
+        state.note(first.boot, hash, change);
+        let applied = AppliedChange { boot: first.boot, seq: first.seq, max_op: change.max_op() };
+        self.txn.put_change((change.shard, change.epoch), &hash, &applied, &state)
+    }
+
+    fn write(&mut self, id: ValueId, order: Order, write: &Write) -> Result<(), StoreError> {
+        let mut row = self.txn.item(&write.item)?;
+        let existed = !row.is_empty();
+        let delta = row.apply(id, order, self.entry.chain.node, write);
+        self.txn.put_item(&write.item, &row)?;
+        for gone in &delta.removed {
+            self.index(&write.item, gone, -1)?;
+        }
+        if let Some(new) = row.values().iter().find(|value| value.id == id) {
+            self.index(&write.item, new, 1)?;
+        }
+        match write.item.kind {
+            Kind::REF => self.count_ref(existed, &row),
+            Kind::NETWORK | Kind::NODE => self.txn.put_authority(&id, order, self.entry.chain.node, write),
+            _ => Ok(()),
+        }
+    }
+
+    fn count_ref(&mut self, existed: bool, row: &Row) -> Result<(), StoreError> {
+        match (existed, !row.is_empty()) {
+            (false, true) => self.txn.add_to_count(Count::Refs, 1),
+            (true, false) => self.txn.add_to_count(Count::Refs, -1),
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps what is looked up by blob in step with a value that has come (1) or gone (-1).
+    fn index(&mut self, item: &Item, value: &Value, sign: i64) -> Result<(), StoreError> {
+        let body = match item.kind {
+            Kind::REF => wire::decode_own::<RefBody>(&value.body).ok(),
+            kind if !kind.protects() => return Ok(()),
+            _ => None,
+        };
+        // A value that may protect data and cannot be read here: counted, so that nothing is deleted beside it.
+        let Some(body) = body else { return self.txn.add_to_count(Count::UnknownProtecting, sign) };
+        for link in &body.links {
+            match sign {
+                1 => self.txn.add_ref_link(&link.sha1, &item.key)?,
+                _ => self.txn.remove_ref_link(&link.sha1, &item.key)?,
+            }
+        }
+        Ok(())
+    }
+}

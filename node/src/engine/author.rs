@@ -1,0 +1,188 @@
+//! Writing our own entries: what this node has to say, cut into entries within their limits, signed, appended and applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepwell_protocol::catalog::change::{Change, ChangeHash, Write};
+use keepwell_protocol::catalog::item::Item;
+use keepwell_protocol::id::{Seq, ValueId};
+use keepwell_protocol::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_OPS};
+use keepwell_protocol::log::entry::{Draft, Entry};
+use keepwell_protocol::log::op::{Boot, Holdings, LinkFact, Op};
+use keepwell_protocol::log::vector::{Chain, Head, Past};
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Transaction;
+
+use super::{Engine, apply};
+
+/// Bytes that the ops of one entry may add up to, as estimated here: the rest is for deps and framing.
+const ENTRY_BUDGET_BYTES: usize = MAX_ENTRY_BYTES / 2;
+/// Bytes that an op's framing adds at most, beyond its own content.
+const FRAMING_BYTES: usize = 64;
+/// Bytes of one blob fact, at most.
+const FACT_BYTES: usize = 61;
+
+/// What this node has to say.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Link facts; they come before the writes that may rest on them.
+    pub facts: Vec<LinkFact>,
+    /// Changes of what it holds.
+    pub holdings: Holdings,
+    /// Writes to the catalog, in order.
+    pub writes: Vec<OwnWrite>,
+}
+
+/// A write whose author is this node: it replaces whatever values this node sees.
+#[derive(Debug)]
+pub(super) struct OwnWrite {
+    pub item: Item,
+    pub body: Option<Vec<u8>>,
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub(super) struct Authored {
+    /// The entries, in order, to be published once they are durable.
+    pub entries: Vec<Vec<u8>>,
+    /// The id of each write of the batch, in order.
+    pub ids: Vec<ValueId>,
+}
+
+/// The ops of one entry that is being filled.
+#[derive(Default)]
+struct Parcel {
+    facts: Vec<LinkFact>,
+    holdings: Holdings,
+    writes: Vec<OwnWrite>,
+    items: BTreeSet<Item>,
+    weight: usize,
+    bytes: usize,
+}
+
+impl Engine {
+    /// Writes `batch` to the log and applies it, as any entry is applied.
+    pub(super) fn author(&self, txn: &mut Transaction<'_>, batch: Batch) -> Result<Authored, StoreError> {
+        let mut authored = Authored::default();
+        for parcel in parcels(batch) {
+            self.write_entry(txn, parcel, &mut authored)?;
+        }
+        Ok(authored)
+    }
+
+    fn write_entry(&self, txn: &mut Transaction<'_>, parcel: Parcel, authored: &mut Authored) -> Result<(), StoreError> {
+        let chain = self.own_chain()?;
+        let nonce = self.home.boot.as_ref().map_or([0; 16], |boot| boot.nonce);
+        let state = txn.chain(&chain)?;
+        let seq = state.as_ref().map_or(Seq::FIRST, |state| state.head.seq.next());
+        let mut ops = Vec::new();
+        if state.is_none() {
+            ops.push(Op::Boot(Boot { storage: self.home.storage, nonce }));
+        }
+        ops.extend(parcel.facts.into_iter().map(Op::LinkFact));
+        if !parcel.holdings.added.is_empty() || !parcel.holdings.removed.is_empty() {
+            ops.push(Op::Holdings(parcel.holdings));
+        }
+        let first = ops.iter().map(Op::ids).sum();
+        let (changes, ids) = changes(txn, ValueId { boot: chain.boot, seq, index: first }, parcel.writes)?;
+        ops.extend(changes.into_iter().map(Op::Change));
+        authored.ids.extend(ids);
+
+        let deps = news(txn, &chain, state.as_ref().map(|state| &state.past))?;
+        let prev_hash = state.map(|state| state.head.hash);
+        let bytes = Draft { network: self.home.network, chain, seq, prev_hash, deps, ops }.seal(&self.key);
+        let entry = Entry::open(&bytes, &self.home.network).map_err(|error| own(&error))?;
+        let arrival = txn.append_entry(&bytes)?;
+        apply::apply(txn, &self.home, &entry, arrival)?.map_err(|refused| own(&refused))?;
+        authored.entries.push(bytes);
+        Ok(())
+    }
+}
+
+/// The heads of other chains that have moved since this chain's last entry.
+fn news(txn: &Transaction<'_>, own: &Chain, past: Option<&Past>) -> Result<Vec<(Chain, Head)>, StoreError> {
+    let told = |chain: &Chain, head: &Head| past.is_some_and(|past| past.includes(&chain.boot, head.seq));
+    Ok(txn.vector()?.0.into_iter().filter(|(chain, head)| chain != own && !told(chain, head)).collect())
+}
+
+/// The changes that make `writes`, by shard, and the id of each write in the order given.
+fn changes(txn: &Transaction<'_>, first: ValueId, writes: Vec<OwnWrite>) -> Result<(Vec<Change>, Vec<ValueId>), StoreError> {
+    let mut by_shard: BTreeMap<u8, Vec<(usize, Write)>> = BTreeMap::new();
+    let mut ids = vec![first; writes.len()];
+    for (at, OwnWrite { item, body }) in writes.into_iter().enumerate() {
+        let replaces = txn.item(&item)?.ids();
+        by_shard.entry(item.shard()).or_default().push((at, Write { item, replaces, body }));
+    }
+    let mut changes = Vec::new();
+    let mut index = first.index;
+    for (shard, writes) in by_shard {
+        for (at, _) in &writes {
+            ids[*at] = ValueId { index, ..first };
+            index += 1;
+        }
+        changes.push(next_change(txn, shard, &first, writes.into_iter().map(|(_, write)| write).collect())?);
+    }
+    Ok((changes, ids))
+}
+
+/// Our next change to a shard: to its newest document, or to a new one when that is full.
+fn next_change(txn: &Transaction<'_>, shard: u8, author: &ValueId, writes: Vec<Write>) -> Result<Change, StoreError> {
+    let newest = txn.latest_epoch(shard)?;
+    let state = txn.doc(shard, newest)?;
+    if !state.is_full() {
+        let prior = if state.heads.is_empty() { prior(txn, shard, newest)? } else { None };
+        return Ok(Change::next(shard, newest, &author.boot, &state, prior, writes));
+    }
+    let prior = state.heads.keys().next().copied();
+    Ok(Change::next(shard, newest + 1, &author.boot, &Default::default(), prior, writes))
+}
+
+fn prior(txn: &Transaction<'_>, shard: u8, epoch: u32) -> Result<Option<ChangeHash>, StoreError> {
+    match epoch {
+        0 => Ok(None),
+        _ => Ok(txn.doc(shard, epoch - 1)?.heads.keys().next().copied()),
+    }
+}
+
+/// Cuts a batch into what fits in one entry each, in order: facts and holdings first.
+fn parcels(batch: Batch) -> Vec<Parcel> {
+    let mut parcels = vec![Parcel::default()];
+    for fact in batch.facts {
+        let room = room(&mut parcels, fact.children.len().max(1), fact.children.len() * FACT_BYTES);
+        room.facts.push(fact);
+    }
+    for fact in batch.holdings.added {
+        room(&mut parcels, 1, FACT_BYTES).holdings.added.push(fact);
+    }
+    for id in batch.holdings.removed {
+        room(&mut parcels, 1, FACT_BYTES).holdings.removed.push(id);
+    }
+    for write in batch.writes {
+        let bytes = write.item.key.len() + write.body.as_ref().map_or(0, Vec::len) + FRAMING_BYTES;
+        // An item written twice needs two entries: the second write replaces the first one's value.
+        if parcels.last().is_some_and(|parcel| parcel.items.contains(&write.item)) {
+            parcels.push(Parcel::default());
+        }
+        let room = room(&mut parcels, 1, bytes);
+        room.items.insert(write.item.clone());
+        room.writes.push(write);
+    }
+    parcels.retain(|parcel| parcel.weight > 0);
+    parcels
+}
+
+/// The parcel that takes so much more: the last one, or a new one.
+fn room(parcels: &mut Vec<Parcel>, weight: usize, bytes: usize) -> &mut Parcel {
+    let full = |parcel: &Parcel| parcel.weight + weight >= MAX_ENTRY_OPS || parcel.bytes + bytes > ENTRY_BUDGET_BYTES;
+    if parcels.last().is_none_or(|last| last.weight > 0 && full(last)) {
+        parcels.push(Parcel::default());
+    }
+    let last = parcels.last_mut().expect("invariant: there is a parcel, one was pushed if there was none");
+    last.weight += weight;
+    last.bytes += bytes;
+    last
+}
+
+/// An entry of our own that our own rules refuse: a fault of this program, which must not reach the disk.
+fn own(refused: &dyn std::error::Error) -> StoreError {
+    StoreError::Inconsistent(format!("own entry refused: {refused}"))
+}

@@ -1,0 +1,121 @@
+//! Blobs that come and go: records, holdings and link facts in one entry.
+
+use std::collections::BTreeSet;
+
+use keepwell_protocol::gc::permit::Permit;
+use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_protocol::log::op::{Holdings, LinkFact};
+use keepwell_store::blobs::Recorded;
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Transaction;
+
+use super::author::Batch;
+use super::effect::{Effect, PutOutcome, Reply};
+use super::input::{PutBlob, RequestId, Stored};
+use super::{Engine, Step};
+
+impl Engine {
+    /// Records the blobs of one put and says what they refer to.
+    pub(super) fn put(&self, step: &mut Step<'_, '_>, request: RequestId, blobs: Vec<PutBlob>) -> Result<(), StoreError> {
+        if !self.is_member(step.txn)? {
+            step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        let mut outcomes = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            outcomes.push(put_one(step.txn, step.now_ms, blob, &mut batch)?);
+        }
+        self.publish(step, batch)?;
+        step.effects.push(Effect::Reply(request, Reply::Put(outcomes)));
+        Ok(())
+    }
+
+    /// Deletes a blob: record and holding now, bytes once that is durable.
+    pub(super) fn delete(&self, step: &mut Step<'_, '_>, request: RequestId, permit: Permit) -> Result<(), StoreError> {
+        let id = permit.blob();
+        let gone = step.txn.delete(permit, step.now_ms)?.map(|record| record.fact(id));
+        if gone.is_some() {
+            self.publish(step, removal(id))?;
+            step.effects.push(Effect::Unlink(id));
+        }
+        step.effects.push(Effect::Reply(request, Reply::Gone(gone)));
+        Ok(())
+    }
+
+    /// Takes back a record whose bytes turned out not to be there: the node no longer says that it holds them.
+    pub(super) fn forget(&self, step: &mut Step<'_, '_>, request: RequestId, id: BlobId) -> Result<(), StoreError> {
+        let gone = step.txn.remove_record(&id)?.map(|record| record.fact(id));
+        if gone.is_some() {
+            self.publish(step, removal(id))?;
+        }
+        step.effects.push(Effect::Reply(request, Reply::Gone(gone)));
+        Ok(())
+    }
+
+    /// Writes `batch` and has its entries published.
+    pub(super) fn publish(&self, step: &mut Step<'_, '_>, batch: Batch) -> Result<(), StoreError> {
+        let authored = self.author(step.txn, batch)?;
+        self.push(step, authored.entries);
+        Ok(())
+    }
+}
+
+fn removal(id: BlobId) -> Batch {
+    Batch { holdings: Holdings { added: vec![], removed: vec![id] }, ..Batch::default() }
+}
+
+fn put_one(txn: &mut Transaction<'_>, now_ms: u64, put: PutBlob, batch: &mut Batch) -> Result<PutOutcome, StoreError> {
+    let sha1 = match &put.blob {
+        Stored::New(placed) => placed.fact().sha1,
+        Stored::Known(fact) => fact.sha1,
+    };
+    let children = match held_children(txn, &put.children)? {
+        Ok(children) => children,
+        Err(children) => return Ok(PutOutcome::Missing { sha1, children }),
+    };
+    let (fact, recorded) = match put.blob {
+        Stored::New(placed) => (placed.fact(), txn.record(placed, now_ms)?),
+        Stored::Known(fact) => (fact, recorded(txn, &fact)?),
+    };
+    match recorded {
+        Recorded::Collision(kept) => return Ok(PutOutcome::Collision { kept }),
+        Recorded::New => batch.holdings.added.push(fact),
+        Recorded::Existed => {}
+    }
+    batch.facts.extend(new_facts(txn, sha1, children)?);
+    Ok(PutOutcome::Held { fact, existed: recorded == Recorded::Existed })
+}
+
+/// A blob that its putter found here may have gone since.
+fn recorded(txn: &Transaction<'_>, fact: &BlobFact) -> Result<Recorded, StoreError> {
+    match txn.blob(&fact.sha1)? {
+        Some(record) if record.fact(fact.sha1) == *fact => Ok(Recorded::Existed),
+        Some(record) => Ok(Recorded::Collision(record.fact(fact.sha1))),
+        None => Err(StoreError::Inconsistent(format!("blob {} went away while it was put again", fact.sha1))),
+    }
+}
+
+/// The facts of `children`, or those that are not held here.
+fn held_children(txn: &Transaction<'_>, children: &[BlobId]) -> Result<Result<Vec<BlobFact>, Vec<BlobId>>, StoreError> {
+    let (mut held, mut missing) = (Vec::with_capacity(children.len()), Vec::new());
+    for id in children {
+        match txn.blob(id)? {
+            Some(record) => held.push(record.fact(*id)),
+            None => missing.push(*id),
+        }
+    }
+    Ok(if missing.is_empty() { Ok(held) } else { Err(missing) })
+}
+
+/// What is to be said of `parent`'s links beyond what the catalog says already.
+fn new_facts(txn: &Transaction<'_>, parent: BlobId, children: Vec<BlobFact>) -> Result<Vec<LinkFact>, StoreError> {
+    if children.is_empty() {
+        return Ok(Vec::new());
+    }
+    let known: BTreeSet<BlobFact> = txn.children(&parent)?.into_iter().collect();
+    let mut new: Vec<BlobFact> = children.into_iter().filter(|child| !known.contains(child)).collect();
+    new.sort_unstable();
+    new.dedup();
+    Ok(LinkFact::of(parent, &new))
+}

@@ -1,0 +1,133 @@
+//! What the world must do once a step is durable, in the order given.
+
+use keepwell_protocol::catalog::row::Value;
+use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, ValueId};
+use keepwell_protocol::log::vector::Chain;
+use keepwell_protocol::name::RefName;
+
+use super::input::RequestId;
+
+/// One thing to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Gossip an entry of ours. A hint: whoever misses it will pull it.
+    Publish(Vec<u8>),
+    /// Send a message to a connected member.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// An encoded message.
+        bytes: Vec<u8>,
+    },
+    /// A peer broke the protocol: log it once with the reason, and close the connection.
+    Refuse {
+        /// Who.
+        peer: NodeId,
+        /// What it did.
+        reason: String,
+    },
+    /// Something that people should hear of.
+    Tell(Event),
+    /// Answer a request.
+    Reply(RequestId, Reply),
+    /// Move the bytes of a deleted blob out of the way: `Store::unlink`.
+    Unlink(BlobId),
+}
+
+/// Something that people should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An entry was refused; its author's chain ends before it, here and everywhere.
+    EntryRefused {
+        /// Whose.
+        chain: Chain,
+        /// Why.
+        reason: String,
+    },
+    /// A node signed two entries of one position: it was cloned, rolled back, or lies.
+    Forked {
+        /// Whose chain.
+        chain: Chain,
+    },
+    /// Others know entries of this node that its own disk does not: the disk was rolled back. It goes on under a new boot.
+    RolledBack {
+        /// The boot that was lost.
+        old: BootId,
+    },
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Reply {
+    /// To a put: one outcome a blob, in order.
+    Put(Vec<PutOutcome>),
+    /// To a write of refs: one outcome an op, or the reason why none was made.
+    Refs(Result<Vec<RefOutcome>, RefRefusal>),
+    /// To an admission.
+    Admitted,
+    /// To anything that writes, on a node that is not a member, or does not know yet that it is.
+    NotAMember,
+    /// To a delete or a forget: what is gone, if it was held.
+    Gone(Option<BlobFact>),
+}
+
+/// What became of a blob that was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// It is held, durably, with its links.
+    Held {
+        /// What it is.
+        fact: BlobFact,
+        /// Whether it was held before.
+        existed: bool,
+    },
+    /// Another blob with its SHA-1 is held; the first is kept.
+    Collision {
+        /// The one that is kept.
+        kept: BlobFact,
+    },
+    /// It refers to blobs that are not held here; nothing of it was stored.
+    Missing {
+        /// The blob.
+        sha1: BlobId,
+        /// What is missing.
+        children: Vec<BlobId>,
+    },
+}
+
+/// What became of a write to a ref.
+#[derive(Debug, Clone)]
+pub struct RefOutcome {
+    /// Which ref.
+    pub name: RefName,
+    /// The new value's id; none after a delete.
+    pub rev: Option<ValueId>,
+    /// The value that was shown before.
+    pub previous: Option<Value>,
+}
+
+/// Why no ref was written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RefRefusal {
+    /// There is no such ref.
+    #[error("no ref `{0}`")]
+    NotFound(RefName),
+    /// Somebody wrote it meanwhile.
+    #[error("ref `{name}` is at rev {found}, not {expected}")]
+    RevMismatch {
+        /// Which ref.
+        name: RefName,
+        /// The rev that was asked for.
+        expected: String,
+        /// The rev it has; `none` if it does not exist.
+        found: String,
+    },
+    /// It names blobs that are not all held here.
+    #[error("ref `{name}` needs {} blobs that are not stored here", missing.len())]
+    Missing {
+        /// Which ref.
+        name: RefName,
+        /// The blobs, the first ones if there are many.
+        missing: Vec<BlobId>,
+    },
+}

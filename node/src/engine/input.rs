@@ -1,0 +1,139 @@
+//! What can happen to a node.
+
+use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::gc::permit::Permit;
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::name::{LotName, RefName};
+use keepwell_store::place::Placed;
+
+/// Ties an answer to what was asked. Chosen by the asker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// Blobs have been taken in, or are held and get links.
+    Put {
+        /// Whom to answer.
+        request: RequestId,
+        /// The blobs.
+        blobs: Vec<PutBlob>,
+    },
+    /// Refs are to be written: all of them or none.
+    WriteRefs {
+        /// Whom to answer.
+        request: RequestId,
+        /// What to write, in order.
+        ops: Vec<RefOp>,
+    },
+    /// A node has proven that it was invited: it becomes a member.
+    Admit {
+        /// Whom to answer.
+        request: RequestId,
+        /// Who it is.
+        node: NodeId,
+        /// Its record.
+        body: NodeBody,
+    },
+    /// A verdict permits the deletion of a blob from this node.
+    Delete {
+        /// Whom to answer.
+        request: RequestId,
+        /// The verdict.
+        permit: Permit,
+    },
+    /// `fsck` has found that a record's bytes are missing or rotten.
+    Forget {
+        /// Whom to answer.
+        request: RequestId,
+        /// Whose.
+        blob: BlobId,
+    },
+    /// A member can be talked to.
+    Connected {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A member can no longer be talked to.
+    Disconnected {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A connected member sent a message.
+    Received {
+        /// Who, by the connection's own proof.
+        from: NodeId,
+        /// The message, as it came.
+        bytes: Vec<u8>,
+    },
+    /// Somebody passed on an entry.
+    Gossiped {
+        /// The entry, as it came.
+        entry: Vec<u8>,
+    },
+    /// Some time has passed: see `TICK_MS` in `node/src/limits.rs`.
+    Tick,
+}
+
+/// A blob that is put.
+#[derive(Debug)]
+pub struct PutBlob {
+    /// Its bytes.
+    pub blob: Stored,
+    /// What it refers to, said by its user or its format. All of it must be held here.
+    pub children: Vec<BlobId>,
+}
+
+/// Where the bytes of a put blob are.
+#[derive(Debug)]
+pub enum Stored {
+    /// In place, waiting for their record.
+    New(Placed),
+    /// Held already.
+    Known(BlobFact),
+}
+
+/// One write to one ref.
+#[derive(Debug, Clone)]
+pub enum RefOp {
+    /// Gives it a value.
+    Set(RefSet),
+    /// Deletes it.
+    Delete {
+        /// Which.
+        name: RefName,
+        /// Only if this is its rev.
+        if_rev: Option<String>,
+    },
+    /// Uses it, which puts off its expiry.
+    Touch {
+        /// Which.
+        name: RefName,
+    },
+}
+
+/// A value for a ref.
+#[derive(Debug, Clone)]
+pub struct RefSet {
+    /// Which ref.
+    pub name: RefName,
+    /// The object, compact JSON with sorted keys.
+    pub obj: String,
+    /// The meta, likewise.
+    pub meta: String,
+    /// The blobs that the object names, each once, in its order.
+    pub links: Vec<BlobId>,
+    /// When it lapses, in Unix milliseconds.
+    pub expires_ms: Option<u64>,
+    /// How long it lives after its last use, in milliseconds.
+    pub ttl_access_ms: Option<u64>,
+    /// Copies wanted.
+    pub copies: u32,
+    /// The account to charge; none is the default lot.
+    pub lot: Option<LotName>,
+    /// Only if this is its rev; the empty string: only if it does not exist.
+    pub if_rev: Option<String>,
+    /// Accept it although something it needs is not here: an unbacked value.
+    pub allow_missing: bool,
+}

@@ -1,0 +1,92 @@
+//! The engine: turns inputs into one durable transaction and an ordered list of effects.
+//!
+//! It runs unchanged in the daemon, in embedded commands and in the simulator: it knows no clock, thread, socket or file of its own.
+//! Time and randomness are arguments, the disk is the store's, and what the rest of the world must do is returned. No effect is
+//! returned before the transaction that it speaks of is durable. Between steps it keeps nothing in memory that the store does not
+//! have, so a failed step leaves nothing to undo.
+
+mod apply;
+mod author;
+mod blobs;
+pub mod closure;
+mod effect;
+mod input;
+mod members;
+mod open;
+pub mod rebuild;
+mod refs;
+mod replicate;
+
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use keepwell_store::error::StoreError;
+use keepwell_store::home::Home;
+use keepwell_store::store::{Store, Transaction};
+use rand_chacha::ChaCha8Rng;
+
+pub use apply::Refusal;
+pub use effect::{Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
+pub use input::{Input, PutBlob, RefOp, RefSet, RequestId, Stored};
+pub use open::{NewHome, OpenError};
+use replicate::Replication;
+
+/// The engine of one home.
+pub struct Engine {
+    store: Arc<Store>,
+    key: SigningKey,
+    home: Home,
+    replication: Replication,
+}
+
+/// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
+pub type EngineRng = ChaCha8Rng;
+
+impl Engine {
+    /// Takes all inputs in one transaction, and returns what the world must do once it is durable, in this order.
+    ///
+    /// An input that is refused is answered; an error means that nothing at all has happened, and that the store must be reopened.
+    pub fn step(&mut self, now_ms: u64, rng: &mut EngineRng, inputs: Vec<Input>) -> Result<Vec<Effect>, StoreError> {
+        let store = Arc::clone(&self.store);
+        store.write(|txn| {
+            let mut step = Step { txn, now_ms, rng, effects: Vec::new() };
+            for input in inputs {
+                self.take(&mut step, input)?;
+            }
+            Ok(step.effects)
+        })
+    }
+
+    /// The disk that it writes to; for reading.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// What it is the engine of.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    fn take(&mut self, step: &mut Step<'_, '_>, input: Input) -> Result<(), StoreError> {
+        match input {
+            Input::Put { request, blobs } => self.put(step, request, blobs),
+            Input::WriteRefs { request, ops } => self.write_refs(step, request, ops),
+            Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
+            Input::Delete { request, permit } => self.delete(step, request, permit),
+            Input::Forget { request, blob } => self.forget(step, request, blob),
+            Input::Connected { peer } => self.connected(step, peer),
+            Input::Disconnected { peer } => self.disconnected(peer),
+            Input::Received { from, bytes } => self.received(step, from, &bytes),
+            Input::Gossiped { entry } => self.gossiped(step, &entry),
+            Input::Tick => self.tick(step),
+        }
+    }
+}
+
+/// A step under way: the transaction it writes, the arguments it was given, and what the world must do afterwards.
+struct Step<'a, 't> {
+    txn: &'a mut Transaction<'t>,
+    now_ms: u64,
+    rng: &'a mut EngineRng,
+    effects: Vec<Effect>,
+}

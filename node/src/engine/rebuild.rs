@@ -1,0 +1,59 @@
+//! Rebuilding the derived tables from the log, and telling whether that changes anything.
+
+use std::sync::Arc;
+
+use keepwell_protocol::log::entry::Entry;
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Transaction;
+
+use super::{Engine, apply};
+
+/// The derived tables that a rebuild changes, by name; none when they were right.
+pub type Differences = Vec<&'static str>;
+
+/// Ends the transaction of a trial: what it did is not to be kept.
+enum Trial {
+    Done(Differences),
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Trial {
+    fn from(error: StoreError) -> Self {
+        Trial::Failed(error)
+    }
+}
+
+impl Engine {
+    /// Tells which derived tables a rebuild would change, and changes nothing.
+    pub fn compare_rebuild(&self) -> Result<Differences, StoreError> {
+        let trial = |txn: &mut Transaction<'_>| self.replay(txn).and_then(|differences| Err::<(), _>(Trial::Done(differences)));
+        match Arc::clone(&self.store).write(trial) {
+            Err(Trial::Done(differences)) => Ok(differences),
+            Err(Trial::Failed(error)) => Err(error),
+            Ok(()) => Ok(Vec::new()),
+        }
+    }
+
+    /// Rebuilds the derived tables; those that were wrong.
+    pub fn rebuild(&self) -> Result<Differences, StoreError> {
+        let outcome = Arc::clone(&self.store).write(|txn| self.replay(txn));
+        outcome.map_err(|trial| match trial {
+            Trial::Failed(error) => error,
+            Trial::Done(_) => StoreError::Inconsistent("a rebuild ended as a trial".into()),
+        })
+    }
+
+    fn replay(&self, txn: &mut Transaction<'_>) -> Result<Differences, Trial> {
+        let before = txn.derived_digests().map_err(StoreError::from)?;
+        txn.clear_derived().map_err(StoreError::from)?;
+        let mut from = 0;
+        while let Some((arrival, bytes)) = txn.entry_from(from)? {
+            let entry = Entry::reopen(&bytes).map_err(|error| StoreError::Inconsistent(format!("entry {arrival}: {error}")))?;
+            let refused = |refused| StoreError::Inconsistent(format!("entry {arrival} is refused by a replay: {refused}"));
+            apply::apply(txn, &self.home, &entry, arrival)?.map_err(refused)?;
+            from = arrival + 1;
+        }
+        let after = txn.derived_digests().map_err(StoreError::from)?;
+        Ok(before.into_iter().zip(after).filter(|(a, b)| a != b).map(|((name, _), _)| name).collect())
+    }
+}
