@@ -121,3 +121,6 @@ impl Tables<Writing<'_>> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

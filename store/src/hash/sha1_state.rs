@@ -65,6 +65,7 @@ fn blocks_in(state: &[u8; Sha1State::LEN]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SHA1_STATE_EVERY_BYTES;
     use sha1::Digest;
 
     #[test]
@@ -110,5 +111,17 @@ mod tests {
         let state = Sha1State::from_bytes(bytes).unwrap();
         assert_eq!(state.prefix_bytes(), PREFIX_MAX_BYTES);
         state.restore().finalize();
+    }
+    #[test]
+    fn a_state_can_be_saved_at_sha1_state_every_bytes_and_not_one_byte_past_it() {
+        let mut hasher = Sha1::new();
+        hasher.update(vec![7; SHA1_STATE_EVERY_BYTES]);
+        let state = Sha1State::save(&hasher).unwrap();
+        assert_eq!(state.prefix_bytes(), SHA1_STATE_EVERY_BYTES as u64);
+        hasher.update([1]);
+        assert_eq!(Sha1State::save(&hasher), None);
+        let mut resumed = state.restore();
+        resumed.update([1]);
+        assert_eq!(resumed.finalize(), hasher.finalize());
     }
 }

@@ -167,15 +167,15 @@ use Step::{Delete, Put, Unlink};
 const STORY: [Step; 10] = [Put(1), Put(2), Delete(1), Unlink(1), Put(1), Delete(1), Put(1), Unlink(1), Delete(2), Unlink(2)];
 
 fn take(home: &TestHome, step: Step) -> Outcome<()> {
+    let id = |tag| id_of(&bytes_of(tag, LARGE));
     match step {
-        Put(tag) => drop(home.put(&bytes_of(tag, LARGE))?),
-        Delete(tag) => drop(home.delete(&id_of(&bytes_of(tag, LARGE)))?),
-        Unlink(tag) => match home.store.unlink(&id_of(&bytes_of(tag, LARGE)))? {
-            Unlinked::Failed(reason) => return Err(reason.into()),
-            Unlinked::Done | Unlinked::NotQueued => {}
+        Put(tag) => home.put(&bytes_of(tag, LARGE)).map(|_| ()),
+        Delete(tag) => home.delete(&id(tag)).map(|_| ()),
+        Unlink(tag) => match home.store.unlink(&id(tag))? {
+            Unlinked::Failed(reason) => Err(reason.into()),
+            Unlinked::Done | Unlinked::NotQueued => Ok(()),
         },
     }
-    Ok(())
 }
 
 /// The blobs that are held after these steps.

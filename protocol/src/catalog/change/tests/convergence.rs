@@ -215,20 +215,27 @@ impl World {
 }
 
 #[test]
-fn the_rows_follow_from_the_writes_of_the_documents() {
+fn the_rows_follow_from_the_writes_of_the_documents_in_any_order() {
     for (seed, world) in worlds() {
         let documents: Vec<_> = world.epochs().into_iter().flat_map(|epoch| world.doc(epoch).writes(epoch).unwrap()).collect();
-        let ended: BTreeSet<ValueId> = documents.iter().flat_map(|(_, _, write)| write.replaces.clone()).collect();
         for (item, row) in &world.nodes[0].rows {
-            let mut left: Vec<(Order, ValueId)> = Vec::new();
-            for (id, order, write) in &documents {
-                if write.item == *item && write.body.is_some() && !ended.contains(id) {
-                    left.push((*order, *id));
-                }
-            }
-            left.sort_unstable();
-            let expected: Vec<ValueId> = left.into_iter().rev().map(|(_, id)| id).collect();
-            assert_eq!(row.ids(), expected, "seed {seed}");
+            let of_item = documents.iter().filter(|(_, _, write)| write.item == *item);
+            let mut writes: Vec<_> = of_item.map(|(id, order, write)| (*id, *order, NodeId([0; 32]), write.clone())).collect();
+            assert_eq!(Row::of(&writes), *row, "seed {seed}");
+            writes.reverse();
+            assert_eq!(Row::of(&writes), *row, "seed {seed}, backwards");
         }
+    }
+}
+
+#[test]
+fn a_value_stands_until_a_write_names_it() {
+    for (seed, world) in worlds() {
+        let writes: Vec<_> = world.epochs().into_iter().flat_map(|epoch| world.told(epoch)).collect();
+        let named: BTreeSet<ValueId> = writes.iter().flat_map(|(_, _, write)| write.replaces.clone()).collect();
+        let standing = writes.iter().filter(|(id, _, write)| write.body.is_some() && !named.contains(id));
+        let expected: BTreeSet<ValueId> = standing.map(|(id, _, _)| *id).collect();
+        let found: BTreeSet<ValueId> = world.nodes[0].rows.values().flat_map(Row::ids).collect();
+        assert_eq!(found, expected, "seed {seed}");
     }
 }
