@@ -1,3 +1,7 @@
 //! A keepwell node: the engine that decides, and the faces it shows.
 
 pub mod engine;
+pub mod failure;
+pub mod files;
+pub mod home;
+pub mod limits;
