@@ -5,3 +5,5 @@ pub mod failure;
 pub mod files;
 pub mod home;
 pub mod limits;
+pub mod local;
+pub mod service;

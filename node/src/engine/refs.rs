@@ -33,11 +33,7 @@ impl Engine {
         ops: Vec<RefOp>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), StoreError> {
-        let planned: Result<Vec<Planned>, RefRefusal> = match plan_all(txn, now_ms, ops)? {
-            Ok(planned) => Ok(planned),
-            Err(refused) => Err(refused),
-        };
-        let outcome = match planned {
+        let outcome = match plan_all(txn, now_ms, ops)? {
             Ok(planned) => Ok(self.carry_out(txn, planned, effects)?),
             Err(refused) => Err(refused),
         };
