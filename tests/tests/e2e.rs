@@ -1,4 +1,5 @@
 //! End-to-end plays: a user's stories, told with the real binary on real files.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test are its own: what cannot be read fails it")]
 
 mod collisions;
 mod config;

@@ -107,6 +107,6 @@ mod tests {
             drop(held);
             waiter.join().unwrap()
         });
-        assert!(waited.is_ok(), "after {:?}, polled every {LOCK_POLL_MS} ms", start.elapsed());
+        assert!(waited.is_ok(), "tried every {} ms for {:?}", LOCK_POLL_MS, start.elapsed());
     }
 }
