@@ -8,3 +8,4 @@ pub mod home;
 pub mod limits;
 pub mod local;
 pub mod service;
+pub mod sim;

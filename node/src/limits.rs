@@ -1,4 +1,4 @@
-//! Every named number of this crate, with the relations between them checked by the compiler.
+//! Every limit and interval of the node, each a named constant with its unit in the name; relations are checked by the compiler.
 
 use keepwell_protocol::limits::MAX_ENTRY_OPS;
 
@@ -19,6 +19,13 @@ pub const VERIFIED_FOR_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Bytes of a `config.toml`.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
+
+/// How often the engine is told that time has passed.
+pub const TICK_MS: u64 = 1_000;
+/// How often a node tells its peers how far it has come.
+pub const STATUS_EVERY_MS: u64 = 3_000;
+/// How long an answer to a pull is waited for before another is asked for.
+pub const PULL_TIMEOUT_MS: u64 = 10_000;
 
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");

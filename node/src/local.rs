@@ -11,11 +11,10 @@ use keepwell_protocol::units::{DurationMs, SizeBytes};
 use keepwell_store::error::StoreError;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
-use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use crate::engine::{Effect, Engine, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId};
+use crate::engine::{Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId};
 use crate::failure::{Code, Failure};
 use crate::home::lock::HomeLock;
 use crate::home::{self, OpenHome};
@@ -29,7 +28,7 @@ pub struct Local {
     path: PathBuf,
     store: Arc<Store>,
     engine: Mutex<Engine>,
-    rng: Mutex<ChaCha8Rng>,
+    rng: Mutex<EngineRng>,
     _lock: HomeLock,
 }
 
@@ -76,14 +75,19 @@ impl Local {
         &self.path
     }
 
+    fn rng(&self) -> MutexGuard<'_, EngineRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes one input, performs what it leads to, and returns its answer.
     fn ask(&self, input: Input) -> Result<Reply, Failure> {
-        let effects = self.engine().step(self.now_ms(), vec![input])?;
+        let now_ms = self.now_ms();
+        let effects = self.engine().step(now_ms, &mut self.rng(), vec![input])?;
         let mut answer = None;
         for effect in effects {
             match effect {
                 // Nobody listens while no daemon runs; the next one sends what is in the log.
-                Effect::Publish(_) => {}
+                Effect::Publish(_) | Effect::Send { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
                 // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
                 Effect::Unlink(blob) => drop(self.store.unlink(&blob)?),
                 Effect::Reply(_, reply) => answer = Some(reply),
@@ -105,42 +109,46 @@ impl Node for Local {
 
     fn new_ingest(&self) -> IngestId {
         let mut id = [0; 16];
-        self.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut id);
+        self.rng().fill_bytes(&mut id);
         IngestId(id)
     }
 
     fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure> {
         match self.ask(Input::Put { request: REQUEST, blobs })? {
             Reply::Put(outcomes) => Ok(outcomes),
-            _ => Err(wrong_answer()),
+            other => Err(wrong_answer(&other)),
         }
     }
 
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
         match self.ask(Input::WriteRefs { request: REQUEST, ops })? {
             Reply::Refs(outcome) => Ok(outcome?),
-            _ => Err(wrong_answer()),
+            other => Err(wrong_answer(&other)),
         }
     }
 
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
         match self.ask(Input::Forget { request: REQUEST, blob })? {
             Reply::Gone(gone) => Ok(gone),
-            _ => Err(wrong_answer()),
+            other => Err(wrong_answer(&other)),
         }
     }
 }
 
-fn wrong_answer() -> Failure {
-    StoreError::Inconsistent("a request got the answer of another".into()).into()
+fn wrong_answer(reply: &Reply) -> Failure {
+    match reply {
+        Reply::NotAMember => Failure::new(Code::Denied, "this node is not a member of its network, as far as it knows")
+            .hint("let it reach another member; if it was removed, ask an admin to invite it again"),
+        _ => StoreError::Inconsistent("a request got the answer of another".into()).into(),
+    }
 }
 
 /// A generator that only this process knows the seed of.
-fn rng() -> Result<ChaCha8Rng, Failure> {
+fn rng() -> Result<EngineRng, Failure> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut_slice())
         .map_err(|error| Failure::new(Code::Internal, format!("the operating system gives no random bytes: {error}")))?;
-    Ok(ChaCha8Rng::from_seed(*seed))
+    Ok(EngineRng::from_seed(*seed))
 }
 
 #[cfg(test)]

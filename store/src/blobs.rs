@@ -209,3 +209,6 @@ impl Bytes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -193,7 +193,7 @@ impl Ingested {
     pub fn discard(self) {}
 }
 
-/// Called with the number of bytes done so far, about every MiB.
+/// Called with the number of bytes done so far, at least once every MiB.
 pub type Progress<'a> = dyn FnMut(u64) + 'a;
 
 /// Takes in everything that `source` gives.

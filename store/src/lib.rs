@@ -22,5 +22,7 @@ pub mod place;
 mod row;
 pub mod store;
 pub mod tables;
+#[cfg(test)]
+mod testing;
 pub mod unlink;
 pub mod verify;

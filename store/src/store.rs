@@ -114,7 +114,8 @@ impl Store {
         place(&self.fs, &self.locks, blobs, &known)
     }
 
-    /// The bytes of the blob `id` as `record` says, ready to be read.
+    /// The bytes of the blob `id` as `record` says, ready to be read. The record must be of this very snapshot: arrival numbers of small
+    /// blobs are used again.
     pub fn open_blob(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<Bytes, StoreError> {
         Bytes::open(&self.fs, snapshot, id, record)
     }
@@ -137,3 +138,6 @@ impl Store {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

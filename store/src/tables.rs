@@ -135,3 +135,6 @@ fn digest<K: Key + 'static, V: Value + 'static>(table: &impl ReadableTable<K, V>
     }
     Ok(*hasher.finalize().as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,4 +2,5 @@
 
 mod e2e;
 mod helpers;
+mod scenarios;
 mod tidy;

@@ -104,12 +104,14 @@ impl Check<'_> {
     fn fault(&mut self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, fault: &Fault) -> Result<(), Failure> {
         let (problem, detail) = match fault {
             Fault::Missing(why) => ("missing", why.clone()),
+            Fault::Unreadable(why) => ("unreadable", why.clone()),
             Fault::WrongSize { found } => ("wrong_size", format!("{found} bytes where {} are recorded", record.size_bytes)),
             Fault::Rotten => ("rotten", "its bytes are not what was stored".to_owned()),
             Fault::BadGroupValues => ("bad_group_values", "the values that verify its ranges are wrong".to_owned()),
         };
         let repair = match (self.options.repair, fault) {
-            (false, _) => None,
+            // Bytes that cannot be read now may be read tomorrow: nothing is given up for that.
+            (false, _) | (true, Fault::Unreadable(_)) => None,
             (true, Fault::BadGroupValues) => Some(self.mend_group_values(snapshot, id, record)?),
             (true, _) => Some(self.give_up(snapshot, id, record)?),
         };

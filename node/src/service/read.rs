@@ -86,7 +86,10 @@ impl Blob {
     }
 
     fn group<'b>(&self, group: u64, span: &[[u8; 32]], buffer: &'b mut [u8]) -> Result<&'b [u8], Failure> {
-        let read = self.bytes.read_at(buffer, group * GROUP_BYTES as u64).map_err(|error| self.rotten(&error.to_string()))?;
+        let read = self.bytes.read_at(buffer, group * GROUP_BYTES as u64).map_err(|error| {
+            let message = format!("cannot read blob {}: {error}", self.id);
+            Failure::new(Code::Internal, message).hint("check the disk of the home, then try again")
+        })?;
         let bytes = &buffer[..read];
         let expected = expected_group(self.record.b3, self.record.size_bytes, span, group);
         let verified = expected.and_then(|expected| verify_group(self.record.size_bytes, group, bytes, &expected));

@@ -1,0 +1,3 @@
+//! Plays on simulated nodes.
+
+mod world;
