@@ -67,13 +67,16 @@ impl Output {
         Ok(())
     }
 
-    /// A bar of bytes; hidden where it would disturb.
+    /// A bar of bytes, without an end if that is not known (0); hidden where it would disturb.
     pub(super) fn bar(&self, total_bytes: u64) -> ProgressBar {
         if !self.bars {
             return ProgressBar::hidden();
         }
-        let style = ProgressStyle::with_template("{bytes}/{total_bytes} {bytes_per_sec} {wide_bar}");
-        ProgressBar::new(total_bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        let (bar, template) = match total_bytes {
+            0 => (ProgressBar::no_length(), "{spinner} {bytes} {bytes_per_sec}"),
+            _ => (ProgressBar::new(total_bytes), "{bytes}/{total_bytes} {bytes_per_sec} {wide_bar}"),
+        };
+        bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
     }
 
     /// Shows all that was printed so far.

@@ -131,8 +131,8 @@ pub fn open(path: &Path, wait: DurationMs) -> Result<OpenHome, HomeError> {
         return Err(HomeError::Foreign { path: path.to_owned(), name: "it is not a directory".into() });
     }
     refuse_network_filesystem(path)?;
-    // Before the lock: looking must leave nothing behind in a folder that is not ours.
-    if !lock_file(path).exists() {
+    // Before the lock: looking must leave nothing behind in a folder that is not ours. A home from a backup may lack its lock.
+    if !lock_file(path).exists() && !index_file(path).exists() {
         return Err(HomeError::Absent(path.to_owned()));
     }
     let lock = HomeLock::acquire(path, wait)?;

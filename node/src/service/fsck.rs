@@ -173,7 +173,7 @@ impl Check<'_> {
             repair,
         };
         if let Some(id) = fact {
-            let adopted = self.options.repair.then(|| "it was recorded".to_owned());
+            let adopted = if self.options.repair { Some(self.adopted(&id, &stray.path)?) } else { None };
             let refs = snapshot.refs_naming(&id)?;
             (self.report)(ProblemLine { refs, problem: "unrecorded", ..line("a whole blob that no record names", adopted) });
             return Ok(());
@@ -204,6 +204,15 @@ impl Check<'_> {
         let placed = store.place(vec![blob])?.placed;
         let blobs = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();
         Ok(self.local.put(blobs)?.iter().all(|outcome| matches!(outcome, PutOutcome::Held { .. })))
+    }
+
+    /// Says what became of a stray blob. A small one lives in the index from now on, and its file is in the way.
+    fn adopted(&self, id: &BlobId, path: &HomePath) -> Result<String, Failure> {
+        if self.snapshot()?.blob(id)?.is_some_and(|record| record.place == Place::File) {
+            return Ok("it was recorded".to_owned());
+        }
+        let moved = self.quarantine_file(path).map_err(|error| moving(&error))?;
+        Ok(moved.map_or_else(|| "it was recorded".to_owned(), |path| format!("it was recorded, the file is in {path}")))
     }
 
     fn unlinks(&mut self) -> Result<(), Failure> {

@@ -107,3 +107,58 @@ fn a_file_that_is_no_blob_is_put_aside() {
     assert_eq!(fs::read(home.path().join("quarantine/0123456789012345678901234567890123456789")).unwrap(), noise(1, 30_000));
     home.run(["fsck", "--verify"]).ok();
 }
+
+#[test]
+fn a_small_blob_in_a_file_is_recorded_and_its_file_put_aside() {
+    let (home, other) = (TempHome::initialised("ada"), TempHome::initialised("bob"));
+    let sha1 = put(&other, "small", 100);
+    let place = blob_file(&home, &sha1);
+    fs::create_dir_all(place.parent().unwrap()).unwrap();
+    fs::write(&place, noise(100, 100)).unwrap();
+    home.run(["fsck", "--repair"]).ok();
+    assert_eq!(home.run(["cat", &sha1]).ok().stdout, noise(100, 100));
+    assert!(home.path().join("quarantine").join(&sha1).exists());
+    assert_eq!(home.run(["fsck", "--verify", "--json"]).ok().json_lines().len(), 1);
+}
+
+#[test]
+fn a_put_that_was_killed_leaves_nothing_to_see() {
+    let home = TempHome::initialised("ada");
+    let kept = put(&home, "kept", 100_000);
+    let mut putting = home.start(["put", "-", "--json"]);
+    putting.write(&noise(3, 3_000_000));
+    putting.kill();
+    let lines = home.run(["fsck", "--verify", "--json"]).ok().json_lines();
+    assert_eq!(*last(&lines), serde_json::json!({"checked": 1, "ok": true, "problems": 0, "repaired": 0}));
+    assert_eq!(fs::read_dir(home.path().join("ingest")).unwrap().count(), 0, "the next command cleans up");
+    assert_eq!(home.run(["cat", &kept]).ok().stdout, noise(100_000, 100_000));
+}
+
+#[test]
+fn a_home_from_a_backup_works_where_it_was_restored() {
+    let home = TempHome::initialised("ada");
+    let sha1 = put(&home, "a", 100_000);
+    home.run(["ref", "set", "lab/x", &format!("data=sha1://{sha1}")]).ok();
+    let restored = TempHome::new();
+    copy(&home.path(), &restored.path());
+    fs::remove_file(restored.path().join("lock")).unwrap();
+    assert_eq!(restored.run(["cat", "lab/x"]).ok().stdout, noise(100_000, 100_000));
+    let first = home.run(["ref", "get", "lab/x", "--json"]).ok().json();
+    let boot = |rev: &Value| rev.as_str().unwrap().split('-').next().unwrap().to_owned();
+    let second = restored.run(["ref", "set", "lab/x", &format!("data=sha1://{sha1}"), "--json"]).ok().json();
+    assert_ne!(boot(&first["rev"]), boot(&second["rev"]), "a copy writes under a boot of its own");
+    restored.run(["fsck", "--verify"]).ok();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
