@@ -73,7 +73,7 @@ impl Store {
     pub fn open(backend: impl StorageBackend, fs: SharedFs) -> Result<Store, StoreError> {
         let index = Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(backend)?;
         let store = Store { index, fs, locks: BlobLocks::default() };
-        store.write(|_| Ok::<_, StoreError>(()))?;
+        store.make_tables()?;
         store.remove_leftovers()?;
         Ok(store)
     }
@@ -128,6 +128,14 @@ impl Store {
     /// The locks between those who move blob files.
     pub fn locks(&self) -> &BlobLocks {
         &self.locks
+    }
+
+    /// Only where some are missing: a home on a full disk can be read, and whoever reads pays no commit.
+    fn make_tables(&self) -> Result<(), StoreError> {
+        match self.snapshot() {
+            Err(StoreError::Index(redb::Error::TableDoesNotExist(_))) => self.write(|_| Ok::<_, StoreError>(())),
+            other => other.map(drop),
+        }
     }
 
     fn remove_leftovers(&self) -> Result<(), StoreError> {
