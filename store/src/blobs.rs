@@ -136,6 +136,12 @@ impl Tables<Writing<'_>> {
         Ok(())
     }
 
+    /// Replaces the values that verify ranges of a blob, which have been made anew from its bytes.
+    pub fn mend_group_values(&mut self, id: &BlobId, outboard: &Outboard) -> Result<(), StoreError> {
+        self.spans.retain_in((id.as_bytes(), 0)..=(id.as_bytes(), u32::MAX), |_, _| false)?;
+        self.put_spans(id, outboard)
+    }
+
     /// Forgets a record whose bytes `fsck` has found missing or rotten: a false record, not a deletion of data.
     pub fn remove_record(&mut self, id: &BlobId) -> Result<Option<BlobRecord>, StoreError> {
         let record: Option<BlobRecord> = row::decode("blobs", self.blobs.remove(id.as_bytes()))?;

@@ -1,8 +1,12 @@
 //! A home's disk, opened: the index, the files, and the locks between those who move files.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use keepwell_protocol::id::{BlobFact, BlobId};
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use crate::blobs::{BlobRecord, Bytes};
@@ -13,6 +17,9 @@ use crate::limits::INDEX_CACHE_BYTES;
 use crate::locks::{BlobGuard, BlobLocks};
 use crate::place::{PlaceError, Placement, place};
 use crate::tables::{Reading, Tables, Writing};
+
+/// Mode of a new index: its refs and small blobs are its user's alone.
+const MODE_INDEX: u32 = 0o600;
 
 /// A consistent view of the index. Writers do not disturb it; keep it short all the same, since it pins pages.
 pub type Snapshot = Tables<Reading>;
@@ -66,9 +73,17 @@ impl Store {
     pub fn open(backend: impl StorageBackend, fs: SharedFs) -> Result<Store, StoreError> {
         let index = Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(backend)?;
         let store = Store { index, fs, locks: BlobLocks::default() };
-        store.write(|_| Ok::<_, StoreError>(()))?;
+        store.make_tables()?;
         store.remove_leftovers()?;
         Ok(store)
+    }
+
+    /// Opens the index in the file at `path`, as [`Store::open`] does. The file is made, private to its user, if it is not there.
+    pub fn open_at(path: &Path, fs: SharedFs) -> Result<Store, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(MODE_INDEX);
+        let file = options.open(path).map_err(|source| StoreError::file("cannot open", path, source))?;
+        Store::open(FileBackend::new(file)?, fs)
     }
 
     /// The present state of the index.
@@ -113,6 +128,14 @@ impl Store {
     /// The locks between those who move blob files.
     pub fn locks(&self) -> &BlobLocks {
         &self.locks
+    }
+
+    /// Only where some are missing: a home on a full disk can be read, and whoever reads pays no commit.
+    fn make_tables(&self) -> Result<(), StoreError> {
+        match self.snapshot() {
+            Err(StoreError::Index(redb::Error::TableDoesNotExist(_))) => self.write(|_| Ok::<_, StoreError>(())),
+            other => other.map(drop),
+        }
     }
 
     fn remove_leftovers(&self) -> Result<(), StoreError> {
