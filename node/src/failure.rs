@@ -13,7 +13,7 @@ use keepwell_store::ingest::IngestError;
 use keepwell_store::place::PlaceError;
 use serde_json::{Value, json};
 
-use crate::engine::{OpenError, RefRefusal};
+use crate::engine::{OpenError, RefRefusal, Reply};
 
 /// The kinds of failure. The words, and the numbers they stand for, are frozen: scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -334,6 +334,17 @@ usage_from! {
     JsonError => "check the JSON, for example with `python3 -m json.tool`",
     LinkError => "check the URIs in the object",
     DirectoryError => "a directory object is made with `keepwell put -r`",
+}
+
+/// An answer that is none to what was asked.
+impl From<Reply> for Failure {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::NotAMember => Failure::new(Code::Denied, "this node is not a member of its network, as far as it knows")
+                .hint("let it reach another member; if it was removed, ask an admin to invite it again"),
+            _ => StoreError::Inconsistent("a request got the answer of another".into()).into(),
+        }
+    }
 }
 
 #[cfg(test)]

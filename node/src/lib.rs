@@ -1,6 +1,7 @@
 //! A keepwell node: the engine that decides, and the faces it shows.
 
 pub mod cli;
+pub mod daemon;
 pub mod engine;
 pub mod failure;
 pub mod files;

@@ -22,6 +22,8 @@ pub const VERIFIED_FOR_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// Bytes of a `config.toml`.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
 
+/// Inputs that one step takes: more share the cost of a commit, fewer answer sooner.
+pub const MAX_STEP_INPUTS: usize = 1_000;
 /// How often the engine is told that time has passed.
 pub const TICK_MS: u64 = 1_000;
 /// How often a node tells its peers how far it has come.

@@ -116,30 +116,22 @@ impl Node for Local {
     fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure> {
         match self.ask(Input::Put { request: REQUEST, blobs })? {
             Reply::Put(outcomes) => Ok(outcomes),
-            other => Err(wrong_answer(&other)),
+            other => Err(other.into()),
         }
     }
 
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
         match self.ask(Input::WriteRefs { request: REQUEST, ops })? {
             Reply::Refs(outcome) => Ok(outcome?),
-            other => Err(wrong_answer(&other)),
+            other => Err(other.into()),
         }
     }
 
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
         match self.ask(Input::Forget { request: REQUEST, blob })? {
             Reply::Gone(gone) => Ok(gone),
-            other => Err(wrong_answer(&other)),
+            other => Err(other.into()),
         }
-    }
-}
-
-fn wrong_answer(reply: &Reply) -> Failure {
-    match reply {
-        Reply::NotAMember => Failure::new(Code::Denied, "this node is not a member of its network, as far as it knows")
-            .hint("let it reach another member; if it was removed, ask an admin to invite it again"),
-        _ => StoreError::Inconsistent("a request got the answer of another".into()).into(),
     }
 }
 

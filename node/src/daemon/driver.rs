@@ -1,0 +1,271 @@
+//! The driver: one thread that owns the engine, gives it inputs in batches, and performs what each step asks for.
+//!
+//! Whatever has come while a step ran goes into the next one together (group commit). Effects are performed in their order, after
+//! the step is durable; answers go to whoever waits. A step that fails ends the driver: the store must be opened again, so everybody
+//! who waits is told and the daemon exits.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::log::exchange::Ack;
+use keepwell_store::home::Home;
+use keepwell_store::ingest::IngestId;
+use keepwell_store::store::Store;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::engine::{Effect, Engine, EngineRng, Event, Input, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId};
+use crate::failure::{Code, Failure};
+use crate::limits::{MAX_STEP_INPUTS, TICK_MS};
+use crate::service::Node;
+
+/// What the driver cannot do itself: the network, and telling people.
+pub trait World: Send {
+    /// Gossip an entry.
+    fn publish(&mut self, entry: Vec<u8>);
+    /// Send a message to a connected member.
+    fn send(&mut self, to: NodeId, message: Vec<u8>);
+    /// Close the connection of a peer that broke the protocol.
+    fn refuse(&mut self, peer: NodeId, reason: &str);
+    /// Something that people should hear of.
+    fn tell(&mut self, event: &Event);
+}
+
+/// A world of one: nobody is there to be talked to.
+#[derive(Debug)]
+pub struct Alone;
+
+impl World for Alone {
+    fn publish(&mut self, _entry: Vec<u8>) {}
+    fn send(&mut self, _to: NodeId, _message: Vec<u8>) {}
+    fn refuse(&mut self, _peer: NodeId, _reason: &str) {}
+    fn tell(&mut self, _event: &Event) {}
+}
+
+/// What the engine knows of the other members, as of the last step.
+#[derive(Debug, Clone, Default)]
+pub struct Peers {
+    /// The members that are connected.
+    pub connected: Vec<NodeId>,
+    /// The last word of each member.
+    pub acks: BTreeMap<NodeId, Ack>,
+}
+
+/// A running engine. Clones drive the same one; it stops when [`Driver::stop`] is called.
+#[derive(Clone)]
+pub struct Driver {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Arc<Store>,
+    home: Home,
+    jobs: Sender<Job>,
+    rng: Mutex<EngineRng>,
+    peers: Arc<Mutex<Peers>>,
+    thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
+}
+
+/// An input and whoever waits for its answer.
+enum Job {
+    Input(Input),
+    Ask(Box<dyn FnOnce(RequestId) -> Input + Send>, SyncSender<Reply>),
+    Stop,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Driver({})", self.shared.home.node)
+    }
+}
+
+impl Driver {
+    /// Starts the thread that owns `engine`. `rng` must not be predictable by others.
+    pub fn start(engine: Engine, mut rng: EngineRng, world: impl World + 'static) -> Result<Driver, Failure> {
+        let (jobs, queue) = channel();
+        let (store, home) = (Arc::clone(engine.store()), engine.home().clone());
+        let ours = EngineRng::from_rng(&mut rng);
+        let peers = Arc::new(Mutex::new(Peers::default()));
+        let running =
+            Running { engine, rng, world: Box::new(world), waiting: BTreeMap::new(), next: 1, peers: Arc::clone(&peers) };
+        let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
+        let thread =
+            spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
+        let shared = Shared { store, home, jobs, rng: Mutex::new(ours), peers, thread: Mutex::new(Some(thread)) };
+        Ok(Driver { shared: Arc::new(shared) })
+    }
+
+    /// Gives the engine an input that nobody waits for.
+    pub fn give(&self, input: Input) {
+        // A driver that has stopped takes nothing more; whoever needs an answer is told by `ask`.
+        drop(self.shared.jobs.send(Job::Input(input)));
+    }
+
+    /// Takes a node into the network. The answer comes when its record is durable.
+    pub fn admit(&self, node: NodeId, body: NodeBody) -> Result<(), Failure> {
+        match self.ask(move |request| Input::Admit { request, node, body })? {
+            Reply::Admitted => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+
+    /// What home this is.
+    pub fn home(&self) -> &Home {
+        &self.shared.home
+    }
+
+    /// What is known of the other members.
+    pub fn peers(&self) -> Peers {
+        self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends the engine after the step that is running; why it had ended before, if it had.
+    pub fn stop(&self) -> Result<(), Failure> {
+        drop(self.shared.jobs.send(Job::Stop));
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match thread.map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) => Err(Failure::new(Code::Internal, "the engine panicked")),
+        }
+    }
+
+    fn ask(&self, input: impl FnOnce(RequestId) -> Input + Send + 'static) -> Result<Reply, Failure> {
+        let (answer, reply) = sync_channel(1);
+        let stopped = || Failure::new(Code::Unreachable, "the daemon is stopping").hint("start it again with `keepwell up`");
+        self.shared.jobs.send(Job::Ask(Box::new(input), answer)).map_err(|_| stopped())?;
+        reply.recv().map_err(|_| stopped())
+    }
+}
+
+impl Node for Driver {
+    fn store(&self) -> &Arc<Store> {
+        &self.shared.store
+    }
+
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
+
+    fn new_ingest(&self) -> IngestId {
+        let mut id = [0; 16];
+        self.shared.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut id);
+        IngestId(id)
+    }
+
+    fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure> {
+        match self.ask(move |request| Input::Put { request, blobs })? {
+            Reply::Put(outcomes) => Ok(outcomes),
+            other => Err(other.into()),
+        }
+    }
+
+    fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
+        match self.ask(move |request| Input::WriteRefs { request, ops })? {
+            Reply::Refs(outcome) => Ok(outcome?),
+            other => Err(other.into()),
+        }
+    }
+
+    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(move |request| Input::Forget { request, blob })? {
+            Reply::Gone(gone) => Ok(gone),
+            other => Err(other.into()),
+        }
+    }
+}
+
+/// The engine's thread.
+struct Running {
+    engine: Engine,
+    rng: EngineRng,
+    world: Box<dyn World>,
+    waiting: BTreeMap<RequestId, SyncSender<Reply>>,
+    next: u64,
+    peers: Arc<Mutex<Peers>>,
+}
+
+impl Running {
+    fn run(mut self, queue: &Receiver<Job>) -> Result<(), Failure> {
+        let tick = Duration::from_millis(TICK_MS);
+        let mut next_tick = Instant::now() + tick;
+        loop {
+            let mut inputs = Vec::new();
+            let goes_on = match queue.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+                Ok(job) => self.collect(job, queue, &mut inputs),
+                Err(RecvTimeoutError::Timeout) => true,
+                Err(RecvTimeoutError::Disconnected) => false,
+            };
+            if Instant::now() >= next_tick {
+                next_tick = Instant::now() + tick;
+                inputs.push(Input::Tick);
+            }
+            self.step(inputs)?;
+            if !goes_on {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes `job` and whatever else is there, up to a step's worth. False when the driver is to stop afterwards.
+    fn collect(&mut self, job: Job, queue: &Receiver<Job>, inputs: &mut Vec<Input>) -> bool {
+        let mut next = Some(job);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Input(input) => inputs.push(input),
+                Job::Ask(input, answer) => {
+                    let request = RequestId(self.next);
+                    self.next += 1;
+                    self.waiting.insert(request, answer);
+                    inputs.push(input(request));
+                }
+                Job::Stop => return false,
+            }
+            if inputs.len() < MAX_STEP_INPUTS {
+                next = queue.try_recv().ok();
+            }
+        }
+        true
+    }
+
+    fn step(&mut self, inputs: Vec<Input>) -> Result<(), Failure> {
+        if inputs.is_empty() {
+            return Ok(());
+        }
+        let effects = self.engine.step(now_ms(), &mut self.rng, inputs)?;
+        let known = Peers { connected: self.engine.connected_peers().copied().collect(), acks: self.engine.acks().clone() };
+        *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        effects.into_iter().try_for_each(|effect| self.perform(effect))
+    }
+
+    fn perform(&mut self, effect: Effect) -> Result<(), Failure> {
+        match effect {
+            Effect::Publish(entry) => self.world.publish(entry),
+            Effect::Send { to, bytes } => self.world.send(to, bytes),
+            Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
+            Effect::Tell(event) => self.world.tell(&event),
+            // What cannot be moved now stays queued, with the reason.
+            Effect::Unlink(blob) => drop(self.engine.store().unlink(&blob)?),
+            Effect::Reply(request, reply) => {
+                if let Some(answer) = self.waiting.remove(&request) {
+                    // Whoever asked may have gone; what was done is done.
+                    drop(answer.send(reply));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
