@@ -97,6 +97,13 @@ pub const MAX_WAITING_BYTES: usize = 16 << 20;
 const _: () = assert!(MAX_PULL_BYTES >= MAX_ENTRY_BYTES, "an answer has room for any one entry");
 const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_DECODED_BYTES);
 
+// --- Membership ---
+
+/// Bytes of a ticket's text: what people copy by hand and terminals take in one line.
+pub const MAX_TICKET_BYTES: usize = 4_096;
+/// Addresses in one ticket.
+pub const MAX_TICKET_ADDRESSES: usize = 16;
+
 // --- Bulk transfer ---
 
 /// Bytes of one range on a bulk stream.
