@@ -30,6 +30,14 @@ pub const TICK_MS: u64 = 1_000;
 pub const STATUS_EVERY_MS: u64 = 3_000;
 /// How long an answer to a pull is waited for before another is asked for.
 pub const PULL_TIMEOUT_MS: u64 = 10_000;
+/// Small blobs that are asked for and recorded together.
+pub const FETCH_BATCH_BLOBS: usize = 1_000;
+/// Bytes of them.
+pub const FETCH_BATCH_BYTES: u64 = 16 << 20;
+/// Invitations that may be open at once.
+pub const MAX_INVITES: usize = 256;
+/// Bytes of the file that keeps them.
+pub const MAX_INVITES_BYTES: u64 = 1 << 20;
 /// How long a bulk stream may be idle before the serving side closes it.
 pub const BULK_IDLE: Duration = Duration::from_secs(120);
 /// How long one answer on a bulk stream may take to begin, and to end.
