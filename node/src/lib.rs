@@ -9,3 +9,4 @@ pub mod limits;
 pub mod local;
 pub mod service;
 pub mod sim;
+pub mod transfer;

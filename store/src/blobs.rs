@@ -113,6 +113,7 @@ impl Transaction<'_> {
         self.put_record(&fact.sha1, &record)?;
         self.put_spans(&fact.sha1, &outboard)?;
         self.unlinks.remove(fact.sha1.as_bytes())?;
+        self.remove_partial(&fact.sha1)?;
         Ok(Recorded::New)
     }
 
@@ -147,8 +148,19 @@ impl Tables<Writing<'_>> {
         if let Some(BlobRecord { place: Place::Inline(arrival), .. }) = record {
             self.bytes.remove(arrival)?;
         }
-        self.spans.retain_in((id.as_bytes(), 0)..=(id.as_bytes(), u32::MAX), |_, _| false)?;
+        self.remove_spans(id)?;
         Ok(record)
+    }
+
+    /// Keeps the BLAKE3 values of the groups of one span.
+    pub(crate) fn put_span(&mut self, id: &BlobId, span: u32, groups: &[[u8; 32]]) -> Result<(), StoreError> {
+        self.spans.insert((id.as_bytes(), span), groups.concat().as_slice())?;
+        Ok(())
+    }
+
+    pub(crate) fn remove_spans(&mut self, id: &BlobId) -> Result<(), StoreError> {
+        self.spans.retain_in((id.as_bytes(), 0)..=(id.as_bytes(), u32::MAX), |_, _| false)?;
+        Ok(())
     }
 
     fn put_inline(&mut self, bytes: &[u8]) -> Result<Place, StoreError> {
@@ -159,7 +171,7 @@ impl Tables<Writing<'_>> {
 
     fn put_spans(&mut self, id: &BlobId, outboard: &Outboard) -> Result<(), StoreError> {
         for (span, number) in outboard.spans.iter().zip(0u32..) {
-            self.spans.insert((id.as_bytes(), number), span.groups.concat().as_slice())?;
+            self.put_span(id, number, &span.groups)?;
         }
         Ok(())
     }

@@ -189,6 +189,11 @@ impl Ingested {
         &self.outboard
     }
 
+    /// A blob whose bytes a fetch has gathered in `ingest/<id>`, verified and made durable.
+    pub(crate) fn gathered(fs: &SharedFs, id: IngestId, fact: BlobFact, outboard: Outboard) -> Ingested {
+        Ingested { fact, body: Body::File(IngestFile::new(fs, id)), outboard }
+    }
+
     /// Gives the bytes up: the blob is there already, or is not wanted after all.
     pub fn discard(self) {}
 }

@@ -18,6 +18,7 @@ pub mod layout;
 pub mod limits;
 pub mod locks;
 pub mod log;
+pub mod partial;
 pub mod place;
 mod row;
 pub mod store;

@@ -106,6 +106,16 @@ impl Tables<Writing<'_>> {
         Ok(arrival)
     }
 
+    /// Removes the entries of `chain` from `first` on: a branch that its author takes back. The derived tables must be rebuilt.
+    pub fn remove_entries(&mut self, chain: &Chain, first: Seq) -> Result<(), StoreError> {
+        let mut seq = first;
+        while let Some(arrival) = self.arrival_of(chain, seq)? {
+            self.entries.remove(arrival)?;
+            seq = seq.next();
+        }
+        Ok(())
+    }
+
     /// Keeps the proof that `chain` forked; the first one found is as good as any.
     pub fn put_fork(&mut self, chain: &Chain, proof: &ForkProof) -> Result<(), StoreError> {
         self.forks.insert((chain.node.as_bytes(), chain.boot.as_bytes()), wire::encode(proof).as_slice())?;

@@ -69,7 +69,7 @@ impl Transaction<'_> {
 impl Store {
     /// Opens the index in `backend` beside the files in `fs`, making its tables if they are not there.
     ///
-    /// Files that an interrupted ingest left are removed: nobody was ever told of them.
+    /// Files that an interrupted ingest left are removed: nobody was ever told of them. What a fetch has gathered stays, to be resumed.
     pub fn open(backend: impl StorageBackend, fs: SharedFs) -> Result<Store, StoreError> {
         let index = Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(backend)?;
         let store = Store { index, fs, locks: BlobLocks::default() };
@@ -140,7 +140,11 @@ impl Store {
 
     fn remove_leftovers(&self) -> Result<(), StoreError> {
         let home = || HomePath::home().as_str().to_owned();
+        let partials = self.snapshot()?.partial_ingests()?;
         for id in ingest::leftovers(&self.fs).map_err(|source| StoreError::file("cannot list", home(), source))? {
+            if partials.contains(&id) {
+                continue;
+            }
             ingest::remove_leftover(&self.fs, id).map_err(|source| StoreError::file("cannot remove", id.to_string(), source))?;
         }
         Ok(())

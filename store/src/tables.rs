@@ -88,6 +88,8 @@ tables! {
         bytes: u64 => &'static [u8],
         /// (SHA-1, span) → the BLAKE3 values of the span's 64 KiB groups, 32 bytes each.
         spans: (&'static [u8; 20], u32) => &'static [u8],
+        /// SHA-1 of a blob that is being fetched → where its bytes are gathered, and the values that verify them.
+        partials: &'static [u8; 20] => &'static [u8],
         /// SHA-1 of a deleted blob whose bytes are still to be removed → when and why.
         unlinks: &'static [u8; 20] => &'static [u8],
         /// Arrival number → the bytes of a signed entry, as received.

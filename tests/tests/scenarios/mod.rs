@@ -1,3 +1,7 @@
 //! Plays on simulated nodes.
 
+mod epochs;
+mod forks;
+mod hostile;
+mod lab;
 mod world;

@@ -56,9 +56,9 @@ impl Engine {
         if self.replication.closed.contains(&entry.chain) {
             return Ok(false);
         }
-        if entry.chain == self.own_chain()? {
-            // Only this node can have signed it, and its log does not have it.
-            self.begin_boot_after_rollback(step)?;
+        // Only this node can have signed an entry of its own, and its log does not have this one.
+        if entry.chain.node == self.home.node && !self.make_way(step, from, &entry, bytes)? {
+            return Ok(false);
         }
         let applied = step.txn.vector()?;
         match admit(&entry, &applied, |chain, seq| step.txn.head_at(chain, seq))? {
@@ -132,6 +132,12 @@ impl Engine {
         seq: Seq,
         bytes: &[u8],
     ) -> Result<(), StoreError> {
+        if let Some(peer) = from.and_then(|from| self.replication.peers.get_mut(&from)) {
+            peer.diverged.insert(entry.chain);
+        }
+        if step.txn.fork(&entry.chain)?.is_some() {
+            return Ok(());
+        }
         if entry.head.seq != seq {
             self.ask_for_half(step, from, entry.chain, seq);
             return Ok(());
@@ -147,12 +153,11 @@ impl Engine {
         }
     }
 
-    fn record_fork(&mut self, step: &mut Step<'_, '_>, chain: Chain, proof: ForkProof) -> Result<(), StoreError> {
+    pub(super) fn record_fork(&mut self, step: &mut Step<'_, '_>, chain: Chain, proof: ForkProof) -> Result<(), StoreError> {
         if step.txn.fork(&chain)?.is_some() {
             return Ok(());
         }
         step.txn.put_fork(&chain, &proof)?;
-        self.replication.closed.insert(chain);
         let peers: Vec<NodeId> = self.replication.peers.keys().copied().collect();
         for peer in peers {
             step.send(peer, &Message::Fork(proof.clone()));
@@ -172,10 +177,13 @@ impl Engine {
             step.refuse(from, "a proof of a fork that proves none".into());
             return Ok(());
         }
-        if one.chain == self.own_chain()? {
-            self.begin_boot_after_rollback(step)?;
+        if one.chain.node != self.home.node {
+            return self.record_fork(step, one.chain, proof);
         }
-        self.record_fork(step, one.chain, proof)
+        // Of the two, the one that our log does not have is what others know of us.
+        let ours = step.txn.head_at(&one.chain, one.head.seq)?;
+        let theirs = if ours == Some(one.head) { &proof.other } else { &proof.one };
+        self.accept(step, Some(from), theirs)
     }
 
     /// Accepts nothing more of `chain`, and says why.
@@ -183,22 +191,5 @@ impl Engine {
         if self.replication.closed.insert(chain) {
             step.effects.push(Effect::Tell(Event::EntryRefused { chain, reason }));
         }
-    }
-
-    /// A peer that knows more of our present boot than we do shows that our disk was rolled back.
-    pub(super) fn notice_rollback(&mut self, step: &mut Step<'_, '_>, theirs: &Vector) -> Result<(), StoreError> {
-        let chain = self.own_chain()?;
-        let Some(known) = theirs.head(&chain) else { return Ok(()) };
-        if step.txn.head_at(&chain, known.seq)? == Some(*known) {
-            return Ok(());
-        }
-        self.begin_boot_after_rollback(step)
-    }
-
-    fn begin_boot_after_rollback(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
-        let old = self.own_chain()?.boot;
-        self.begin_boot(step)?;
-        step.effects.push(Effect::Tell(Event::RolledBack { old }));
-        Ok(())
     }
 }

@@ -5,12 +5,14 @@
 //! exchange says everything again.
 
 mod accept;
+mod reclaim;
 mod serve;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::id::{NodeId, Seq};
+use keepwell_protocol::limits::MAX_GOSSIP_ENTRY_BYTES;
 use keepwell_protocol::log::exchange::{Ack, Message, SignedAck, Want, contradictions, wants};
 use keepwell_protocol::log::vector::{Chain, Vector};
 use keepwell_store::error::StoreError;
@@ -29,8 +31,10 @@ pub(super) struct Replication {
     acks: BTreeMap<NodeId, Ack>,
     /// Entries that came before what they build on.
     waiting: Waiting,
-    /// Chains that nothing more is accepted of: refused or forked.
+    /// Chains that nothing more is accepted of, because an entry was refused.
     closed: BTreeSet<Chain>,
+    /// How far back to ask next for entries of our own.
+    step_back: u64,
     /// When the peers were last told how far we have come.
     told_ms: u64,
 }
@@ -42,6 +46,8 @@ struct Peer {
     pulling_until_ms: Option<u64>,
     /// What it was last told that we have.
     told: Vector,
+    /// Forked chains of which it follows another branch than we do: there is nothing to pull.
+    diverged: BTreeSet<Chain>,
 }
 
 impl Engine {
@@ -55,8 +61,12 @@ impl Engine {
         self.replication.peers.keys()
     }
 
+    /// How many entries are kept until what they build on arrives.
+    pub fn waiting_entries(&self) -> usize {
+        self.replication.waiting.len()
+    }
+
     pub(super) fn connected(&mut self, step: &mut Step<'_, '_>, peer: NodeId) -> Result<(), StoreError> {
-        self.replication.closed.extend(step.txn.forked()?);
         self.replication.peers.insert(peer, Peer::default());
         let status = self.status(step)?;
         self.tell(step, peer, &status);
@@ -145,8 +155,8 @@ impl Engine {
         // Where the two sides contradict each other, the other entry is the missing half of the proof.
         let halves = contradictions(mine, &ack.persisted).into_iter();
         wanted.extend(halves.map(|(chain, Seq(seq))| Want { chain, after: seq - 1 }));
-        wanted.retain(|want| !self.replication.closed.contains(&want.chain));
         let Some(peer) = self.replication.peers.get_mut(&from) else { return };
+        wanted.retain(|want| !self.replication.closed.contains(&want.chain) && !peer.diverged.contains(&want.chain));
         if wanted.is_empty() || peer.pulling_until_ms.is_some_and(|until| step.now_ms < until) {
             return;
         }
@@ -169,13 +179,15 @@ impl Engine {
         }
     }
 
-    /// Pushes entries of ours, fresh from this step, to whoever is connected, and has them gossiped.
+    /// Pushes entries of ours, fresh from this step, to whoever is connected, and has the small ones gossiped.
     pub(super) fn push(&self, step: &mut Step<'_, '_>, entries: Vec<Vec<u8>>) {
         for entry in entries {
             for peer in self.replication.peers.keys() {
                 step.send(*peer, &Message::Entries { entries: vec![entry.clone()], more: false });
             }
-            step.effects.push(Effect::Publish(entry));
+            if entry.len() <= MAX_GOSSIP_ENTRY_BYTES {
+                step.effects.push(Effect::Publish(entry));
+            }
         }
     }
 }

@@ -14,6 +14,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Keeps an entry, if there is room.
     pub(super) fn put(&mut self, chain: Chain, seq: Seq, bytes: &[u8]) {
         let fits = self.entries.len() < MAX_WAITING_ENTRIES && self.bytes + bytes.len() <= MAX_WAITING_BYTES;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepwell_protocol::catalog::change::{Change, Order, Write};
 use keepwell_protocol::catalog::doc::Doc;
 use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::catalog::row::Row;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId, ValueId};
 use keepwell_protocol::log::entry::Entry;
@@ -23,7 +24,7 @@ use crate::engine::Engine;
 struct Model {
     writes: BTreeMap<Item, Vec<(ValueId, Order, NodeId, Write)>>,
     links: BTreeMap<BlobId, BTreeSet<BlobFact>>,
-    holdings: BTreeSet<(BlobId, NodeId)>,
+    holdings: BTreeMap<BlobId, BTreeSet<NodeId>>,
     documents: BTreeMap<(u8, u32), Vec<(Change, ValueId)>>,
 }
 
@@ -39,6 +40,7 @@ pub(super) fn check_all(world: &World) -> Result<usize, String> {
         conflicts = check_catalog(&snapshot, &model).map_err(context)?;
         check_documents(&snapshot, &model).map_err(context)?;
         check_blobs(world, number, engine, &snapshot).map_err(context)?;
+        check_announced(engine, &snapshot, &model).map_err(context)?;
         check_rebuild(engine).map_err(context)?;
         check_promises(world, &snapshot).map_err(context)?;
         vectors.push(vector);
@@ -65,9 +67,11 @@ impl Model {
             match op {
                 Op::LinkFact(fact) => self.links.entry(fact.parent).or_default().extend(&fact.children),
                 Op::Holdings(holdings) => {
-                    self.holdings.extend(holdings.added.iter().map(|fact| (fact.sha1, entry.chain.node)));
+                    for fact in &holdings.added {
+                        self.holdings.entry(fact.sha1).or_default().insert(entry.chain.node);
+                    }
                     for id in &holdings.removed {
-                        self.holdings.remove(&(*id, entry.chain.node));
+                        self.holdings.entry(*id).or_default().remove(&entry.chain.node);
                     }
                 }
                 Op::Change(change) => self.take_change(entry, next, change),
@@ -87,33 +91,66 @@ impl Model {
     }
 }
 
-/// S8: an item's values are those that no known write replaces.
+/// S8: an item's values are those that no known write replaces. The number of refs with conflicts.
 fn check_catalog(snapshot: &Snapshot, model: &Model) -> Result<usize, String> {
     let mut conflicts = 0;
+    let mut naming: BTreeMap<BlobId, BTreeSet<String>> = BTreeMap::new();
     for (item, writes) in &model.writes {
         let (expected, found) = (Row::of(writes), snapshot.item(item).map_err(|error| error.to_string())?);
         if expected != found {
             return Err(format!("S8: item {item:?} shows {found:?}, its writes amount to {expected:?}"));
         }
-        if item.kind == Kind::REF && !found.conflicts().is_empty() {
-            conflicts += 1;
+        if item.kind == Kind::REF {
+            conflicts += usize::from(!found.conflicts().is_empty());
+            note_links(item, &found, &mut naming)?;
         }
     }
+    check_naming(snapshot, model, &naming)?;
+    check_links(snapshot, model)?;
+    check_holdings(snapshot, model)?;
+    Ok(conflicts)
+}
+
+fn note_links(item: &Item, row: &Row, naming: &mut BTreeMap<BlobId, BTreeSet<String>>) -> Result<(), String> {
+    for value in row.values() {
+        let body = RefBody::of(value).map_err(|error| error.to_string())?;
+        for link in body.links {
+            naming.entry(link.sha1).or_default().insert(item.key.clone());
+        }
+    }
+    Ok(())
+}
+
+/// S8: whoever asks by blob is told of every ref whose values name it, and of no other.
+fn check_naming(snapshot: &Snapshot, model: &Model, naming: &BTreeMap<BlobId, BTreeSet<String>>) -> Result<(), String> {
+    let none = BTreeSet::new();
+    for id in model.holdings.keys().chain(naming.keys()) {
+        let found = snapshot.refs_naming(id).map_err(|error| error.to_string())?;
+        if !naming.get(id).unwrap_or(&none).iter().eq(&found) {
+            return Err(format!("S8: blob {id} is said to be named by {found:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_links(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
     for (parent, children) in &model.links {
         let found = snapshot.children(parent).map_err(|error| error.to_string())?;
         if !children.iter().eq(&found) {
             return Err(format!("S9: the links of {parent} are not those of its facts"));
         }
     }
-    let ids: BTreeSet<BlobId> = model.holdings.iter().map(|(id, _)| *id).collect();
-    for id in ids {
-        let found: BTreeSet<NodeId> = snapshot.holders(&id).map_err(|error| error.to_string())?.iter().map(|h| h.node).collect();
-        let expected: BTreeSet<NodeId> = model.holdings.iter().filter(|(held, _)| *held == id).map(|(_, node)| *node).collect();
-        if found != expected {
+    Ok(())
+}
+
+fn check_holdings(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
+    for (id, expected) in &model.holdings {
+        let found: BTreeSet<NodeId> = snapshot.holders(id).map_err(|error| error.to_string())?.iter().map(|h| h.node).collect();
+        if found != *expected {
             return Err(format!("S11: the holders of {id} are not those who say so"));
         }
     }
-    Ok(conflicts)
+    Ok(())
 }
 
 /// automerge, given the same changes, has the same heads and the same writes in the same places.
@@ -134,7 +171,7 @@ fn check_documents(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
     Ok(())
 }
 
-/// S1, S3: what was acknowledged is held, whole; what is recorded is there; what the log says is held is recorded.
+/// S1, S3: what was acknowledged is held, whole; what is recorded is there and announced.
 fn check_blobs(world: &World, number: usize, engine: &Engine, snapshot: &Snapshot) -> Result<(), String> {
     for (_, fact) in world.oracle.held.iter().filter(|(node, _)| *node == number) {
         let record = snapshot.blob(&fact.sha1).map_err(|error| error.to_string())?;
@@ -152,6 +189,16 @@ fn check_blobs(world: &World, number: usize, engine: &Engine, snapshot: &Snapsho
         Ok(true)
     });
     checked.map_err(|error| error.to_string())
+}
+
+/// S1: what this node's log says that it holds is recorded.
+fn check_announced(engine: &Engine, snapshot: &Snapshot, model: &Model) -> Result<(), String> {
+    for (id, _) in model.holdings.iter().filter(|(_, holders)| holders.contains(&engine.home().node)) {
+        if snapshot.blob(id).map_err(|error| error.to_string())?.is_none() {
+            return Err(format!("S1: blob {id} is announced and not recorded"));
+        }
+    }
+    Ok(())
 }
 
 fn check_rebuild(engine: &Engine) -> Result<(), String> {

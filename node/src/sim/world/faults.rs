@@ -62,7 +62,7 @@ impl World {
         let every_ms = self.plan.faults.every_ms;
         let next = 1 + self.draw(2 * every_ms);
         self.after(next, Happening::Fault);
-        let node = self.draw(self.nodes.len() as u64) as usize;
+        let node = self.some_node();
         match self.draw(6) {
             0 | 1 if self.plan.faults.crashes => self.condemn(node),
             2 if self.plan.faults.partitions => self.part()?,
@@ -125,7 +125,7 @@ impl World {
     }
 
     fn deafen(&mut self) {
-        let (from, to) = (self.draw(self.nodes.len() as u64) as usize, self.draw(self.nodes.len() as u64) as usize);
+        let (from, to) = (self.some_node(), self.some_node());
         self.network.deafen(from, to);
         let deaf_ms = 1 + self.draw(MAX_PARTED_MS);
         self.after(deaf_ms, Happening::Heal);

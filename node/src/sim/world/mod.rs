@@ -266,6 +266,10 @@ impl World {
         self.rng.next_u64() % bound.max(1)
     }
 
+    fn some_node(&mut self) -> usize {
+        usize::try_from(self.draw(self.nodes.len() as u64)).unwrap_or(0)
+    }
+
     fn violation(&self, broken: String) -> Violation {
         let at_ms = self.now_ms - EPOCH_MS;
         Violation { seed: self.plan.seed, at_ms, broken, trace: self.trace.lines.clone() }

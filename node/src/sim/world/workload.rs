@@ -40,7 +40,7 @@ impl World {
     pub(super) fn act(&mut self) -> Result<(), Violation> {
         let next = 1 + self.draw(2 * self.plan.act_every_ms);
         self.after(next, Happening::Act);
-        let node = self.draw(self.nodes.len() as u64) as usize;
+        let node = self.some_node();
         if !self.nodes[node].takes_orders() {
             return Ok(());
         }
@@ -55,10 +55,10 @@ impl World {
     fn put(&mut self, node: usize) -> Result<(), Violation> {
         let content = self.draw(CONTENTS);
         let mut bytes = format!("content {content}").into_bytes();
-        if content % 4 == 0 {
+        if content.is_multiple_of(4) {
             bytes.resize(LARGE_BYTES, u8::try_from(content).unwrap_or(0));
         }
-        let children = if content % 3 == 0 { self.some_held(node, 3) } else { Vec::new() };
+        let children = if content.is_multiple_of(3) { self.some_held(node, 3) } else { Vec::new() };
         let placed = match self.nodes[node].take_in(&bytes) {
             Ok(Some(placed)) => placed,
             Ok(None) => return Ok(()),
@@ -90,7 +90,7 @@ impl World {
             copies: 1,
             lot: None,
             if_rev: None,
-            allow_missing: number % 10 == 0,
+            allow_missing: number.is_multiple_of(10),
         })
     }
 
