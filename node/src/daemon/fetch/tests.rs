@@ -9,6 +9,7 @@ use keepwell_store::fs::RealFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::{IngestId, ingest};
+use keepwell_store::store::Store;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
