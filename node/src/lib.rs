@@ -2,4 +2,5 @@
 
 pub mod engine;
 pub mod limits;
+pub mod net;
 pub mod sim;
