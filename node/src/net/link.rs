@@ -1,0 +1,372 @@
+//! The control channel between two nodes: one stream, both ways, opened by the node with the smaller id.
+//!
+//! One stream has one end: both sides see it break, and no two halves of a channel can disagree about its life. The opener
+//! sends `Hello` with its network, the other answers with its own, the opener says `Ready`: from then on each knows that the
+//! channel works both ways. After that there are messages, until one side says `Bye` or the stream breaks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use keepwell_protocol::id::{NetworkId, NodeId};
+use libp2p::{PeerId, StreamProtocol};
+use libp2p_stream::Control;
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::bulk::{self, OpenError, Wire};
+use super::event::NetEvent;
+use super::frame::{self, FrameError, Kind};
+use super::jitter;
+use super::limits::{
+    BYE_TIMEOUT, LINK_TIMEOUT, MAX_BULK_FROM_PEER, MAX_BULK_PER_PEER, MAX_QUEUED_BYTES, MAX_QUEUED_MESSAGES, STREAM_RETRY,
+    STREAM_TIMEOUT, UNSUPPORTED_PATIENCE, WRITE_BUFFER_BYTES,
+};
+
+/// The protocol of control channels.
+pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/keepwell/control/1");
+
+/// A link as the rest of the node uses it: where to put messages, and whom bulk streams count against.
+#[derive(Debug)]
+pub(super) struct Link {
+    outbox: mpsc::Sender<Vec<u8>>,
+    queued_bytes: AtomicUsize,
+    /// Told when a message found no room.
+    overflow: CancellationToken,
+    /// Set once the node has been told of the link: before that, nothing else of this peer may be.
+    is_announced: AtomicBool,
+    pub(super) bulk_out: Arc<Semaphore>,
+    pub(super) bulk_in: Arc<Semaphore>,
+}
+
+impl Link {
+    fn new(outbox: mpsc::Sender<Vec<u8>>) -> Self {
+        Self {
+            outbox,
+            queued_bytes: AtomicUsize::new(0),
+            overflow: CancellationToken::new(),
+            is_announced: AtomicBool::new(false),
+            bulk_out: Arc::new(Semaphore::new(MAX_BULK_PER_PEER)),
+            bulk_in: Arc::new(Semaphore::new(MAX_BULK_FROM_PEER)),
+        }
+    }
+
+    /// Queues a message. If there is no room, the link ends: what it loses must not go unnoticed.
+    pub(super) fn send(&self, message: Vec<u8>) {
+        let len = message.len();
+        let queued = self.queued_bytes.fetch_add(len, Ordering::Relaxed) + len;
+        if queued > MAX_QUEUED_BYTES || self.outbox.try_send(message).is_err() {
+            self.overflow.cancel();
+        }
+    }
+
+    pub(super) fn is_announced(&self) -> bool {
+        self.is_announced.load(Ordering::Acquire)
+    }
+}
+
+/// Why a link is to end.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The connection is gone, or must go at once.
+    Now(String),
+    /// The peer connected anew: this link is dead.
+    Again,
+    /// The peer is told why.
+    Tell(String),
+}
+
+/// How a link ended.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) reason: String,
+    pub(super) kind: EndingKind,
+}
+
+/// What follows from the end of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndingKind {
+    /// It broke: connect again.
+    Broken,
+    /// The peer is at fault, or of another kind: report it.
+    Fault,
+    /// This node wanted it.
+    Wanted,
+    /// There is a newer connection: make a link on it.
+    Again,
+}
+
+impl Ending {
+    fn new(kind: EndingKind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
+    }
+
+    /// The task that kept the link failed.
+    pub(super) fn panicked() -> Self {
+        Self::new(EndingKind::Broken, "a task of this node failed")
+    }
+}
+
+impl From<Stop> for Ending {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Now(reason) => Self::new(EndingKind::Broken, reason),
+            Stop::Tell(reason) => Self::new(EndingKind::Wanted, reason),
+            Stop::Again => Self::new(EndingKind::Again, "the peer connected again"),
+        }
+    }
+}
+
+/// What a link works with.
+pub(super) struct Seat {
+    pub(super) local: NodeId,
+    pub(super) network: NetworkId,
+    pub(super) node: NodeId,
+    pub(super) peer: PeerId,
+    /// Where the peer is, for people.
+    pub(super) address: String,
+    pub(super) control: Control,
+    /// Control streams that the peer opened.
+    pub(super) incoming: mpsc::Receiver<Wire>,
+    pub(super) stop: oneshot::Receiver<Stop>,
+    pub(super) events: mpsc::Sender<NetEvent>,
+}
+
+/// Keeps a link from the first stream to its end. `publish` makes it known to senders before the node hears of it.
+pub(super) async fn run(mut seat: Seat, publish: impl FnOnce(Arc<Link>)) -> Ending {
+    let mut trouble = Ending::new(EndingKind::Fault, "it opened no control channel");
+    let wire = tokio::select! {
+        wire = establish(&mut seat.incoming, &seat.control, (seat.local, seat.node), seat.peer, &seat.network, &mut trouble) => wire,
+        stop = &mut seat.stop => {
+            let is_telling = trouble.kind == EndingKind::Fault && matches!(stop, Ok(Stop::Now(_)));
+            return if is_telling && seat.local < seat.node { trouble } else { stopped(stop) };
+        }
+    };
+    let Some(wire) = wire else { return trouble };
+    let (sender, outbox) = mpsc::channel(MAX_QUEUED_MESSAGES);
+    let link = Arc::new(Link::new(sender));
+    publish(link.clone());
+    let connected = NetEvent::Connected { peer: seat.node, address: seat.address.clone() };
+    link.is_announced.store(true, Ordering::Release);
+    // Nobody hears it any more: the network is going down.
+    if seat.events.send(connected).await.is_err() {
+        return Ending::new(EndingKind::Broken, "this node is shutting down");
+    }
+    carry(seat, wire, &link, outbox).await
+}
+
+fn stopped(stop: Result<Stop, oneshot::error::RecvError>) -> Ending {
+    stop.map_or_else(|_| Ending::new(EndingKind::Broken, "the network of this node was restarted"), Ending::from)
+}
+
+/// A stream that both have greeted on; none when it took too long, or cannot be. `trouble` says why.
+async fn establish(
+    incoming: &mut mpsc::Receiver<Wire>,
+    control: &Control,
+    (local, node): (NodeId, NodeId),
+    peer: PeerId,
+    network: &NetworkId,
+    trouble: &mut Ending,
+) -> Option<Wire> {
+    let trying = async {
+        let begun = Instant::now();
+        loop {
+            let tried = if local < node { open(control, peer, network).await } else { accept(incoming, network).await };
+            match tried {
+                Ok(wire) => return Some(wire),
+                Err(Trouble::Passing(ending)) => {
+                    let is_lasting = ending.kind == EndingKind::Fault && begun.elapsed() >= UNSUPPORTED_PATIENCE;
+                    *trouble = ending;
+                    if is_lasting {
+                        return None;
+                    }
+                }
+                Err(Trouble::Final(ending)) => {
+                    *trouble = ending;
+                    return None;
+                }
+            }
+            sleep(STREAM_RETRY.mul_f64(jitter())).await;
+        }
+    };
+    timeout(LINK_TIMEOUT, trying).await.unwrap_or(None)
+}
+
+enum Trouble {
+    /// Worth another try.
+    Passing(Ending),
+    /// Not.
+    Final(Ending),
+}
+
+impl From<FrameError> for Trouble {
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Broken(_) => Trouble::Passing(Ending::new(EndingKind::Broken, error.to_string())),
+            _ => Trouble::Final(Ending::new(EndingKind::Fault, error.to_string())),
+        }
+    }
+}
+
+async fn open(control: &Control, peer: PeerId, network: &NetworkId) -> Result<Wire, Trouble> {
+    let mut wire = bulk::open_stream(control.clone(), peer, PROTOCOL).await.map_err(|error| {
+        let kind = if matches!(error, OpenError::Unsupported(_)) { EndingKind::Fault } else { EndingKind::Broken };
+        let reason = match error {
+            OpenError::Unsupported(_) => format!("{error}: it is of another version, or does not know this node as a member"),
+            _ => error.to_string(),
+        };
+        Trouble::Passing(Ending::new(kind, reason))
+    })?;
+    in_time(frame::write(&mut wire, Kind::Hello, network.as_bytes())).await?;
+    let theirs = in_time(frame::read(&mut wire, Kind::Hello)).await?;
+    same_network(&theirs, network)?;
+    in_time(frame::write(&mut wire, Kind::Ready, &[])).await?;
+    Ok(wire)
+}
+
+async fn accept(incoming: &mut mpsc::Receiver<Wire>, network: &NetworkId) -> Result<Wire, Trouble> {
+    let Some(mut wire) = incoming.recv().await else {
+        return Err(Trouble::Final(Ending::new(EndingKind::Broken, "the network of this node was restarted")));
+    };
+    let theirs = in_time(frame::read(&mut wire, Kind::Hello)).await?;
+    if let Err(trouble) = same_network(&theirs, network) {
+        say_bye(&mut wire, "this node is of another network").await;
+        return Err(trouble);
+    }
+    in_time(frame::write(&mut wire, Kind::Hello, network.as_bytes())).await?;
+    in_time(frame::read(&mut wire, Kind::Ready)).await?;
+    Ok(wire)
+}
+
+fn same_network(theirs: &[u8], ours: &NetworkId) -> Result<(), Trouble> {
+    if theirs == ours.as_bytes() {
+        return Ok(());
+    }
+    let named = <[u8; NetworkId::LEN]>::try_from(theirs).map(|id| NetworkId(id).to_string());
+    let reason = format!("it is of another network, {}", named.as_deref().unwrap_or("unnamed"));
+    Err(Trouble::Final(Ending::new(EndingKind::Fault, reason)))
+}
+
+async fn in_time<T, E: Into<FrameError>>(step: impl Future<Output = Result<T, E>>) -> Result<T, Trouble> {
+    match timeout(STREAM_TIMEOUT, step).await {
+        Ok(done) => done.map_err(|error| Trouble::from(error.into())),
+        Err(_) => Err(Trouble::Passing(Ending::new(EndingKind::Fault, "it did not greet in time"))),
+    }
+}
+
+async fn say_bye(writer: &mut (impl tokio::io::AsyncWrite + Unpin), reason: &str) {
+    let telling = async {
+        frame::write_bye(writer, reason).await?;
+        writer.shutdown().await
+    };
+    // The peer may be gone, or not listen; it is cut off anyway.
+    timeout(BYE_TIMEOUT, telling).await.ok();
+}
+
+/// Carries messages both ways until something ends it.
+async fn carry(mut seat: Seat, wire: Wire, link: &Link, mut outbox: mpsc::Receiver<Vec<u8>>) -> Ending {
+    let (mut reader, mut writer) = tokio::io::split(wire);
+    let is_writing = AtomicBool::new(false);
+    let (ending, is_told) = tokio::select! {
+        error = receive(&mut reader, seat.node, &seat.events) => of_frame(&error),
+        error = transmit(&mut writer, &mut outbox, link, &is_writing) => (Ending::new(EndingKind::Broken, error.to_string()), false),
+        () = link.overflow.cancelled() => (Ending::new(EndingKind::Broken, "it does not keep up: the queue is full"), false),
+        stop = &mut seat.stop => {
+            let is_told = matches!(stop, Ok(Stop::Tell(_)));
+            (stopped(stop), is_told)
+        }
+        // None is no end: the sender lives as long as `seat.stop`.
+        Some(_) = seat.incoming.recv() => (Stop::Again.into(), false),
+    };
+    if is_told && !is_writing.load(Ordering::Relaxed) {
+        say_bye(&mut writer, &ending.reason).await;
+    }
+    ending
+}
+
+fn of_frame(error: &FrameError) -> (Ending, bool) {
+    let kind = if error.is_violation() { EndingKind::Fault } else { EndingKind::Broken };
+    (Ending::new(kind, error.to_string()), error.is_violation())
+}
+
+/// Hands over what comes, waiting for the node when it is busy: the peer then waits as well.
+async fn receive(reader: &mut ReadHalf<Wire>, from: NodeId, events: &mpsc::Sender<NetEvent>) -> FrameError {
+    loop {
+        let bytes = match frame::read(reader, Kind::Message).await {
+            Ok(bytes) => bytes,
+            Err(error) => return error,
+        };
+        if events.send(NetEvent::Message { from, bytes }).await.is_err() {
+            return FrameError::Bye("this node is shutting down".to_owned());
+        }
+    }
+}
+
+/// Sends what is queued, many small messages in one write.
+async fn transmit(
+    writer: &mut WriteHalf<Wire>,
+    outbox: &mut mpsc::Receiver<Vec<u8>>,
+    link: &Link,
+    is_writing: &AtomicBool,
+) -> std::io::Error {
+    let mut buffer = Vec::with_capacity(WRITE_BUFFER_BYTES);
+    while let Some(first) = outbox.recv().await {
+        let mut next = Some(first);
+        let mut sent = 0;
+        while let Some(message) = next {
+            sent += message.len();
+            buffer.extend_from_slice(&frame::header(Kind::Message, message.len()));
+            buffer.extend_from_slice(&message);
+            next = if buffer.len() < WRITE_BUFFER_BYTES { outbox.try_recv().ok() } else { None };
+        }
+        is_writing.store(true, Ordering::Relaxed);
+        let written = async {
+            writer.write_all(&buffer).await?;
+            writer.flush().await
+        };
+        if let Err(error) = written.await {
+            return error;
+        }
+        is_writing.store(false, Ordering::Relaxed);
+        link.queued_bytes.fetch_sub(sent, Ordering::Relaxed);
+        buffer.clear();
+        buffer.shrink_to(2 * WRITE_BUFFER_BYTES);
+    }
+    std::io::Error::from(std::io::ErrorKind::NotConnected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(capacity: usize) -> (Link, mpsc::Receiver<Vec<u8>>) {
+        let (sender, outbox) = mpsc::channel(capacity);
+        (Link::new(sender), outbox)
+    }
+
+    #[test]
+    fn a_link_overflows_past_max_queued_messages() {
+        let (link, _outbox) = link(MAX_QUEUED_MESSAGES);
+        (0..MAX_QUEUED_MESSAGES).for_each(|_| link.send(vec![1]));
+        assert!(!link.overflow.is_cancelled());
+        link.send(vec![1]);
+        assert!(link.overflow.is_cancelled());
+    }
+
+    #[test]
+    fn a_link_overflows_past_max_queued_bytes() {
+        let (link, _outbox) = link(MAX_QUEUED_MESSAGES);
+        link.send(vec![1; MAX_QUEUED_BYTES]);
+        assert!(!link.overflow.is_cancelled());
+        link.send(vec![1]);
+        assert!(link.overflow.is_cancelled());
+    }
+
+    #[test]
+    fn another_network_is_named_in_the_reason() {
+        let Err(Trouble::Final(ending)) = same_network(&[7; 32], &NetworkId([8; 32])) else { panic!("same") };
+        assert!(ending.reason.contains(&NetworkId([7; 32]).to_string()) && ending.kind == EndingKind::Fault);
+        assert!(same_network(&[8; 32], &NetworkId([8; 32])).is_ok() && same_network(&[], &NetworkId([8; 32])).is_err());
+    }
+}
