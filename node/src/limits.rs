@@ -38,6 +38,10 @@ pub const FETCH_BATCH_BYTES: u64 = 16 << 20;
 pub const MAX_INVITES: usize = 256;
 /// Bytes of the file that keeps them.
 pub const MAX_INVITES_BYTES: u64 = 1 << 20;
+/// Addresses that are remembered of one member.
+pub const MAX_ADDRESSES_OF_A_NODE: usize = 8;
+/// Bytes of the file that remembers them.
+pub const MAX_ADDRESSES_BYTES: u64 = 1 << 20;
 /// How long a bulk stream may be idle before the serving side closes it.
 pub const BULK_IDLE: Duration = Duration::from_secs(120);
 /// How long one answer on a bulk stream may take to begin, and to end.
