@@ -1,4 +1,5 @@
 //! Every test area of keepwell-tests, in one binary: a new area is a file here and a `mod` line below.
 
 mod helpers;
+mod scenarios;
 mod tidy;

@@ -1,0 +1,3 @@
+//! Scenarios: short plays on simulated homes, with checkers that see everything.
+
+mod crash;
