@@ -9,15 +9,35 @@ fn hands() -> Hands {
 
 #[test]
 fn measure() {
-    for seed in 0..6 {
+    let n: u64 = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    let bad = (0..n).filter_map(|seed| run(Case { check_each: true, ..Case::short(seed, Fault::None) }, &hands()).err());
+    for f in bad.take(3) {
+        println!("{f}");
+    }
+}
+
+#[test]
+fn sweep() {
+    let n: u64 = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
+    for seed in 0..n {
         let t = std::time::Instant::now();
-        match run(Case { check_each: false, ..Case::short(seed, Fault::None) }, &hands()) {
-            Ok(ran) => println!("{seed}: {ran:?} {:?}", t.elapsed()),
-            Err(f) => println!("{f}"),
+        let Ok(ran) = run(Case::short(seed, Fault::None), &hands()) else { println!("{seed} bad"); continue };
+        for (name, make) in [
+            ("crash", (|call| Fault::Crash { call, again: None }) as fn(u64) -> Fault),
+            ("crash2", |call| Fault::Crash { call, again: Some(call * 7 % 61 + 1) }),
+            ("io", |call| Fault::Io { call }),
+            ("full", |call| Fault::Full { call }),
+        ] {
+            let bad: Vec<_> = (1..=ran.calls).filter_map(|call| run(Case::short(seed, make(call)), &hands()).err()).collect();
+            println!("{seed} {name}: {} of {} bad", bad.len(), ran.calls);
+            let mut kinds = std::collections::BTreeMap::new();
+            for f in &bad {
+                kinds.entry(f.violation.to_string().chars().take(60).collect::<String>()).or_insert(f);
+            }
+            for f in kinds.values() {
+                println!("{f}");
+            }
         }
-        match run(Case { check_each: true, ..Case::short(seed, Fault::None) }, &hands()) {
-            Ok(ran) => println!("{seed}: {ran:?} {:?}", t.elapsed()),
-            Err(f) => println!("{f}"),
-        }
+        println!("{seed}: {:?}", t.elapsed());
     }
 }

@@ -146,12 +146,10 @@ pub fn check_leftovers(store: &Store) -> Result<(), Trouble> {
 }
 
 fn check_bytes(store: &Store, snapshot: &Snapshot, reput: &BTreeSet<BlobId>) -> Result<(), Trouble> {
-    snapshot.visit_blobs(&BlobId([0; BlobId::LEN]), |id, record| {
-        match store.check_blob(snapshot, &id, &record, Depth::Full)? {
-            None => Ok(true),
-            Some(fault) if reput.contains(&id) => Err(Trouble::violated("S5", format!("blob {id}, put again: {fault:?}"))),
-            Some(fault) => Err(Trouble::violated("S1", format!("blob {id}: {fault:?}"))),
-        }
+    snapshot.visit_blobs(&BlobId([0; BlobId::LEN]), |id, record| match store.check_blob(snapshot, &id, &record, Depth::Full)? {
+        None => Ok(true),
+        Some(fault) if reput.contains(&id) => Err(Trouble::violated("S5", format!("blob {id}, put again: {fault:?}"))),
+        Some(fault) => Err(Trouble::violated("S1", format!("blob {id}: {fault:?}"))),
     })
 }
 

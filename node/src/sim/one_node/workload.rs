@@ -323,7 +323,9 @@ mod tests {
         for seed in 0..10 {
             let story = Story::draw(seed, Scale::SHORT);
             let has = |what: fn(&Op) -> bool| story.ops.iter().any(what);
-            assert!(has(|op| matches!(op, Op::Copy)) && has(|op| matches!(op, Op::Restart)) && has(|op| matches!(op, Op::Unlink)));
+            assert!(
+                has(|op| matches!(op, Op::Copy)) && has(|op| matches!(op, Op::Restart)) && has(|op| matches!(op, Op::Unlink))
+            );
             assert!(has(|op| matches!(op, Op::Put(steps) if steps.iter().any(|step| step.children.len() == LEAVES))));
         }
     }
