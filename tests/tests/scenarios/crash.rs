@@ -19,9 +19,12 @@ fn measure() {
 #[test]
 fn sweep() {
     let n: u64 = std::env::var("N").ok().and_then(|n| n.parse().ok()).unwrap_or(1);
-    for seed in 0..n {
+    for seed in std::env::var("F").ok().and_then(|n| n.parse().ok()).unwrap_or(0)..n {
         let t = std::time::Instant::now();
-        let Ok(ran) = run(Case::short(seed, Fault::None), &hands()) else { println!("{seed} bad"); continue };
+        let Ok(ran) = run(Case::short(seed, Fault::None), &hands()) else {
+            println!("{seed} bad");
+            continue;
+        };
         for (name, make) in [
             ("crash", (|call| Fault::Crash { call, again: None }) as fn(u64) -> Fault),
             ("crash2", |call| Fault::Crash { call, again: Some(call * 7 % 61 + 1) }),
@@ -32,10 +35,11 @@ fn sweep() {
             println!("{seed} {name}: {} of {} bad", bad.len(), ran.calls);
             let mut kinds = std::collections::BTreeMap::new();
             for f in &bad {
-                kinds.entry(f.violation.to_string().chars().take(60).collect::<String>()).or_insert(f);
+                kinds.entry(f.violation.to_string().chars().take(40).collect::<String>()).or_insert(f);
             }
             for f in kinds.values() {
-                println!("{f}");
+                println!("{}", f.to_string().lines().rev().take(4).collect::<Vec<_>>().join("\n"));
+                println!("{:?} {}", f.case.fault, f.violation);
             }
         }
         println!("{seed}: {:?}", t.elapsed());

@@ -56,6 +56,8 @@ pub(super) struct Driver<'a> {
     ingests: u128,
     now_ms: u64,
     recoveries: u32,
+    /// Faults whose consequences are over: the node was started again since.
+    excused: u64,
     recent: VecDeque<String>,
 }
 
@@ -83,6 +85,7 @@ impl<'a> Driver<'a> {
             ingests: 0,
             now_ms: BEGIN_MS,
             recoveries: 0,
+            excused: 0,
             recent: VecDeque::new(),
         }
     }
@@ -118,12 +121,8 @@ impl<'a> Driver<'a> {
 
     /// Does `act`; a failure that a fault excuses is recovered from, any other is the end.
     fn survive(&mut self, act: impl FnOnce(&mut Self) -> Result<(), Trouble>) -> Result<(), Trouble> {
-        let faults = self.disk.faults();
-        let earlier = self.recoveries > 0;
         match act(self) {
-            Err(Trouble::Failed(_)) if self.disk.faults() > faults => self.recover(),
-            // A full disk stays full until the node is started again.
-            Err(Trouble::Failed(_)) if matches!(self.fault, Fault::Full { .. }) && faults > 0 && !earlier => self.recover(),
+            Err(Trouble::Failed(_)) if self.disk.faults() > self.excused => self.recover(),
             Err(Trouble::Failed(why)) => Err(Trouble::violated("S3", format!("failed without a fault: {why}"))),
             other => other,
         }
@@ -154,10 +153,10 @@ impl<'a> Driver<'a> {
             if again == 0 {
                 self.fault.plan_again(&self.disk);
             }
-            let faults = self.disk.faults();
+            self.excused = self.disk.faults();
             self.begin(format!("start again ({})", again + 1));
             match self.start().and_then(|()| self.check()) {
-                Err(Trouble::Failed(_)) if self.disk.faults() > faults => {}
+                Err(Trouble::Failed(_)) if self.disk.faults() > self.excused => {}
                 Err(Trouble::Failed(why)) => return Err(Trouble::violated("S3", format!("cannot be opened again: {why}"))),
                 Err(violated) => return Err(violated),
                 // What was found after an I/O error may be in memory alone: it must outlast a power cut too.
@@ -172,7 +171,17 @@ impl<'a> Driver<'a> {
         self.engine = None;
         let failed = |error: &dyn std::error::Error| Trouble::Failed(error.to_string());
         let fs: SharedFs = Arc::new(self.disk.fs());
-        let store = Arc::new(Store::open(self.disk.backend(INDEX), fs)?);
+        let faults = self.disk.faults();
+        let opened = Store::open(self.disk.backend(INDEX), Arc::clone(&fs));
+        let store = match opened {
+            // Whoever makes a home throws away what an interrupted making has left.
+            Err(_) if !self.is_made && self.disk.faults() == faults => {
+                self.disk.remove_database(INDEX);
+                Store::open(self.disk.backend(INDEX), fs)?
+            }
+            opened => opened?,
+        };
+        let store = Arc::new(store);
         let key = SigningKey::from_bytes(&KEY);
         let opened = match Engine::open(Arc::clone(&store), key.clone(), self.place, self.dice.rng()) {
             Err(OpenError::NotMade) if !self.is_made => Engine::init(store, key, &new_home(self.place)?, self.dice.rng())?,
@@ -187,8 +196,17 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Looks at everything; what was in flight is known from now on, one way or the other.
+    /// Looks at everything; what was in flight is known from now on, one way or the other. What a fault hides from the checks
+    /// themselves is not missing.
     fn check(&mut self) -> Result<(), Trouble> {
+        let faults = self.disk.faults();
+        match self.look() {
+            Err(Trouble::Violated(hidden)) if self.disk.faults() > faults => Err(Trouble::Failed(hidden.what)),
+            other => other,
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Trouble> {
         let engine = running(&self.engine)?;
         let snapshot = engine.store().snapshot()?;
         let found = observe(&snapshot, &self.universe)?;

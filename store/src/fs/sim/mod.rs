@@ -110,6 +110,11 @@ impl SimDisk {
         SimBackend::new(self.handle(), name)
     }
 
+    /// Removes the database of this name, durably.
+    pub fn remove_database(&self, name: &str) {
+        self.lock().world.databases.remove(name);
+    }
+
     /// A copy of the disk as it is, dead or alive, that goes its own way with its own seed.
     #[must_use]
     pub fn fork(&self, seed: u64) -> Self {
