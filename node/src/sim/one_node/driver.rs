@@ -29,6 +29,8 @@ const BEGIN_MS: u64 = 1_700_000_000_000;
 const OP_MS: u64 = 1_000;
 /// A planned fault strikes once; what it starts again after must come up in a few tries.
 const MAX_STARTS: usize = 5;
+/// A machine that crashes again and again must come to rest before the story ends.
+const MAX_REPEATED_CRASHES: u32 = 3;
 /// The latest operations that a failure prints.
 const RECENT_OPS: usize = 20;
 
@@ -116,7 +118,13 @@ impl<'a> Driver<'a> {
         self.begin("all unlinks".into());
         self.disk.set_capacity(None);
         self.survive(Self::unlink_all)?;
-        self.survive(Self::check)
+        // A fault may have come between; the worker comes again.
+        self.survive(Self::unlink_all)?;
+        self.survive(Self::check)?;
+        match self.known.unlinks.first() {
+            None => Ok(()),
+            Some(id) => Err(Trouble::violated("S5", format!("the queued removal of {id} is never made"))),
+        }
     }
 
     /// Does `act`; a failure that a fault excuses is recovered from, any other is the end.
@@ -150,7 +158,7 @@ impl<'a> Driver<'a> {
             if self.disk.is_crashed() || again > 0 {
                 self.disk.restart();
             }
-            if again == 0 {
+            if again == 0 && self.recoveries <= MAX_REPEATED_CRASHES {
                 self.fault.plan_again(&self.disk);
             }
             self.excused = self.disk.faults();

@@ -10,6 +10,7 @@ pub mod oracle;
 pub mod workload;
 
 use std::fmt;
+use std::str::FromStr;
 
 use keepwell_protocol::gc::permit::Permit;
 use keepwell_protocol::id::BlobId;
@@ -107,9 +108,45 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Case { seed, fault, scale, .. } = self.case;
         writeln!(f, "seed {seed}, {fault:?}, {scale:?}: docs/SAFETY.md {}", self.violation)?;
+        writeln!(f, "  to replay: KEEPWELL_CASE='{seed} {fault}' scripts/soak")?;
         self.ops.iter().try_for_each(|op| writeln!(f, "  {op}"))?;
         let calls: Vec<String> = self.calls.iter().map(|(number, kind)| format!("{number} {kind}")).collect();
         writeln!(f, "  last calls: {}", calls.join(", "))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::None => write!(f, "none"),
+            Fault::Crash { call, again: None } => write!(f, "crash {call}"),
+            Fault::Crash { call, again: Some(again) } => write!(f, "crash {call} {again}"),
+            Fault::Io { call } => write!(f, "io {call}"),
+            Fault::Full { call } => write!(f, "full {call}"),
+        }
+    }
+}
+
+/// A text that names no fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected `none`, `crash CALL [CALL]`, `io CALL` or `full CALL`")]
+pub struct ParseFaultError;
+
+impl FromStr for Fault {
+    type Err = ParseFaultError;
+
+    fn from_str(text: &str) -> Result<Fault, ParseFaultError> {
+        let mut words = text.split_whitespace();
+        let kind = words.next().ok_or(ParseFaultError)?;
+        let calls: Vec<u64> = words.map(|word| word.parse().map_err(|_| ParseFaultError)).collect::<Result<_, _>>()?;
+        match (kind, calls.as_slice()) {
+            ("none", []) => Ok(Fault::None),
+            ("crash", [call]) => Ok(Fault::Crash { call: *call, again: None }),
+            ("crash", [call, again]) => Ok(Fault::Crash { call: *call, again: Some(*again) }),
+            ("io", [call]) => Ok(Fault::Io { call: *call }),
+            ("full", [call]) => Ok(Fault::Full { call: *call }),
+            _ => Err(ParseFaultError),
+        }
     }
 }
 
@@ -159,4 +196,17 @@ pub fn run(case: Case, hands: &Hands) -> Result<Ran, Box<Failure>> {
         Err(Trouble::Failed(why)) => Violation { invariant: "S3", what: why },
     };
     Err(Box::new(Failure { case, violation, ops: driver.recent(), calls: driver.disk().recent_calls() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_read_as_it_is_printed() {
+        for text in ["none", "crash 7", "crash 7 3", "io 12", "full 1"] {
+            assert_eq!(text.parse::<Fault>().map(|fault| fault.to_string()).as_deref(), Ok(text));
+        }
+        assert_eq!("crash".parse::<Fault>(), Err(ParseFaultError));
+    }
 }
