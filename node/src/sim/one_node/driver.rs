@@ -17,7 +17,7 @@ use keepwell_store::unlink::Unlinked;
 use super::checks::{Positions, Trouble, check_home, check_leftovers, observe};
 use super::oracle::Known;
 use super::workload::{BlobNo, Dice, Op, PutStep, RefStep, RevCheck, Story};
-use super::{Fault, Hands};
+use super::{Fault, Hands, Ran};
 use crate::engine::{
     Effect, Engine, Input, NewHome, OpenError, PutBlob, PutOutcome, RefOp, RefOutcome, RefRefusal, RefSet, Reply, RequestId,
     Stored,
@@ -60,6 +60,7 @@ pub(super) struct Driver<'a> {
     recoveries: u32,
     /// Faults whose consequences are over: the node was started again since.
     excused: u64,
+    epoch: u32,
     recent: VecDeque<String>,
 }
 
@@ -88,6 +89,7 @@ impl<'a> Driver<'a> {
             now_ms: BEGIN_MS,
             recoveries: 0,
             excused: 0,
+            epoch: 0,
             recent: VecDeque::new(),
         }
     }
@@ -96,8 +98,8 @@ impl<'a> Driver<'a> {
         &self.disk
     }
 
-    pub(super) fn recoveries(&self) -> u32 {
-        self.recoveries
+    pub(super) fn summary(&self) -> Ran {
+        Ran { calls: self.disk.calls(), recoveries: self.recoveries, epoch: self.epoch }
     }
 
     pub(super) fn recent(&self) -> Vec<String> {
@@ -228,6 +230,7 @@ impl<'a> Driver<'a> {
         }
         check_home(engine, &snapshot, &self.reput)?;
         self.positions.check(&snapshot)?;
+        self.epoch = snapshot.documents()?.into_iter().map(|(_, epoch)| epoch).max().unwrap_or(0);
         self.reput.extend(self.deleted.iter().filter(|id| found.held.contains_key(id)));
         self.known = found;
         self.in_flight = None;

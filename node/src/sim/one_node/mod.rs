@@ -89,6 +89,8 @@ pub struct Ran {
     pub calls: u64,
     /// Starts after a fault.
     pub recoveries: u32,
+    /// The newest epoch that any shard has come to.
+    pub epoch: u32,
 }
 
 /// A run that broke an invariant.
@@ -191,7 +193,7 @@ pub fn run(case: Case, hands: &Hands) -> Result<Ran, Box<Failure>> {
     let story = Story::draw(case.seed, case.scale);
     let mut driver = Driver::new(&story, hands, case.seed, case.fault);
     let violation = match driver.run(case.check_each) {
-        Ok(()) => return Ok(Ran { calls: driver.disk().calls(), recoveries: driver.recoveries() }),
+        Ok(()) => return Ok(driver.summary()),
         Err(Trouble::Violated(violation)) => violation,
         Err(Trouble::Failed(why)) => Violation { invariant: "S3", what: why },
     };
