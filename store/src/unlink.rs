@@ -78,8 +78,9 @@ impl Store {
         let (from, to) = (layout::blob_file(id), layout::trash_file(id));
         self.fs().create_folders(&[layout::trash_folder()])?;
         match self.fs().rename(&from, &to) {
-            // The move may have been made before a crash that kept it from being noted.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.fs().metadata(&to).is_ok() => {}
+            // The move may have been made before a crash that kept it from being noted, and the crash may have taken the new name
+            // with it: folders become durable one by one. The bytes are out of the way; trash is never a copy.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             other => other?,
         }
         self.fs().sync_folder(&layout::trash_folder())?;
