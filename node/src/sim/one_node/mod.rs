@@ -7,6 +7,7 @@
 pub mod checks;
 mod driver;
 pub mod oracle;
+mod requests;
 pub mod workload;
 
 use std::fmt;

@@ -231,7 +231,7 @@ impl Teller {
             self.folder(),
             vec![again(), delete_later(), again(), Op::Unlink],
             vec![again(), delete_later(), Op::Restart, again(), Op::Unlink],
-            vec![again(), Op::Delete { blob: file, unlink_now: true }, again()],
+            vec![again(), Op::Delete { blob: file, unlink_now: true }, Op::Unlink, again()],
             vec![self.refs(), Op::Restart, self.refs()],
             vec![self.refs(), Op::Copy, self.refs()],
         ];
