@@ -1,4 +1,12 @@
 //! A keepwell node: the engine that decides, and the faces it shows.
 
+pub mod cli;
 pub mod engine;
+pub mod failure;
+pub mod files;
+pub mod home;
+pub mod limits;
+pub mod local;
+pub mod service;
 pub mod sim;
+pub mod transfer;

@@ -1,2 +1,7 @@
-//! placeholder
-fn main() {}
+//! The binary `keepwell`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keepwell_node::cli::main()
+}

@@ -209,4 +209,17 @@ mod tests {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!("07-1".parse::<ValueId>().is_err());
     }
+    #[test]
+    fn the_bytes_of_ids_never_change() {
+        // Golden bytes: a change of any of them breaks homes and networks in the field.
+        let hex = data_encoding::HEXLOWER;
+        let fact = BlobFact { sha1: BlobId([1; 20]), b3: B3([2; 32]), size_bytes: 70_000 };
+        assert_eq!(
+            hex.encode(&crate::wire::encode(&fact)),
+            "0101010101010101010101010101010101010101010202020202020202020202020202020202020202020202020202020202020202fc70110100"
+        );
+        let id = ValueId { boot: BootId([7; 16]), seq: Seq(300), index: 3 };
+        assert_eq!(hex.encode(&crate::wire::encode(&id)), "0107070707070707070707070707070707fb2c0103");
+        assert_eq!(BootId::of(&NodeId([1; 32]), &[2; 16]).to_string(), "b95f8d06b0bbc6b9b62e526dd5303227");
+    }
 }

@@ -12,6 +12,7 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod name;
+pub mod transfer;
 pub mod units;
 pub mod uri;
 pub mod wire;

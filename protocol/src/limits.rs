@@ -83,6 +83,36 @@ pub const MAX_ENTRY_DEPS: usize = 4_096;
 /// Entries up to this size are gossiped whole; larger ones are announced and pulled. In bytes.
 pub const MAX_GOSSIP_ENTRY_BYTES: usize = 32 << 10;
 
+/// Bytes of entries in one answer to a pull; it always has room for one entry.
+pub const MAX_PULL_BYTES: usize = 4 << 20;
+/// Bytes of one message between two nodes.
+pub const MAX_MESSAGE_BYTES: usize = MAX_PULL_BYTES + (64 << 10);
+/// Chains that one pull may ask for.
+pub const MAX_WANTS: usize = 4_096;
+/// Entries kept in memory until what they build on has arrived; what does not fit is pulled again.
+pub const MAX_WAITING_ENTRIES: usize = 1_024;
+/// Bytes of such entries.
+pub const MAX_WAITING_BYTES: usize = 16 << 20;
+
+const _: () = assert!(MAX_PULL_BYTES >= MAX_ENTRY_BYTES, "an answer has room for any one entry");
+const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_DECODED_BYTES);
+
+// --- Bulk transfer ---
+
+/// Bytes of one range on a bulk stream.
+pub const MAX_RANGE_BYTES: usize = 1 << 20;
+/// Small blobs that one request may ask for.
+pub const MAX_SMALL_BLOBS: usize = 1_024;
+/// Blobs up to this size are fetched whole, many in a request; larger ones in verified ranges. In bytes.
+pub const MAX_SMALL_BYTES: u64 = 64 << 10;
+/// BLAKE3 values in one reply: enough for the spans of 4 TiB.
+pub const MAX_SPAN_VALUES: usize = 65_536;
+/// Bytes of one frame on a bulk stream, the bytes of blobs not counted.
+pub const MAX_BULK_FRAME_BYTES: usize = MAX_SPAN_VALUES * 32 + 64;
+
+const _: () = assert!(MAX_SMALL_BYTES <= MAX_RANGE_BYTES as u64, "a small blob is one reply");
+const _: () = assert!(MAX_BULK_FRAME_BYTES <= MAX_DECODED_BYTES);
+
 // --- The catalog ---
 
 /// The catalog's shards: for ever, since the shard of an item is part of every change.

@@ -113,6 +113,7 @@ impl Transaction<'_> {
         self.put_record(&fact.sha1, &record)?;
         self.put_spans(&fact.sha1, &outboard)?;
         self.unlinks.remove(fact.sha1.as_bytes())?;
+        self.remove_partial(&fact.sha1)?;
         Ok(Recorded::New)
     }
 
@@ -135,14 +136,31 @@ impl Tables<Writing<'_>> {
         Ok(())
     }
 
+    /// Replaces the values that verify ranges of a blob, which have been made anew from its bytes.
+    pub fn mend_group_values(&mut self, id: &BlobId, outboard: &Outboard) -> Result<(), StoreError> {
+        self.spans.retain_in((id.as_bytes(), 0)..=(id.as_bytes(), u32::MAX), |_, _| false)?;
+        self.put_spans(id, outboard)
+    }
+
     /// Forgets a record whose bytes `fsck` has found missing or rotten: a false record, not a deletion of data.
     pub fn remove_record(&mut self, id: &BlobId) -> Result<Option<BlobRecord>, StoreError> {
         let record: Option<BlobRecord> = row::decode("blobs", self.blobs.remove(id.as_bytes()))?;
         if let Some(BlobRecord { place: Place::Inline(arrival), .. }) = record {
             self.bytes.remove(arrival)?;
         }
-        self.spans.retain_in((id.as_bytes(), 0)..=(id.as_bytes(), u32::MAX), |_, _| false)?;
+        self.remove_spans(id)?;
         Ok(record)
+    }
+
+    /// Keeps the BLAKE3 values of the groups of one span.
+    pub(crate) fn put_span(&mut self, id: &BlobId, span: u32, groups: &[[u8; 32]]) -> Result<(), StoreError> {
+        self.spans.insert((id.as_bytes(), span), groups.concat().as_slice())?;
+        Ok(())
+    }
+
+    pub(crate) fn remove_spans(&mut self, id: &BlobId) -> Result<(), StoreError> {
+        self.spans.retain_in((id.as_bytes(), 0)..=(id.as_bytes(), u32::MAX), |_, _| false)?;
+        Ok(())
     }
 
     fn put_inline(&mut self, bytes: &[u8]) -> Result<Place, StoreError> {
@@ -153,7 +171,7 @@ impl Tables<Writing<'_>> {
 
     fn put_spans(&mut self, id: &BlobId, outboard: &Outboard) -> Result<(), StoreError> {
         for (span, number) in outboard.spans.iter().zip(0u32..) {
-            self.spans.insert((id.as_bytes(), number), span.groups.concat().as_slice())?;
+            self.put_span(id, number, &span.groups)?;
         }
         Ok(())
     }
@@ -203,3 +221,6 @@ impl Bytes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

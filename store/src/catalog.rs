@@ -178,3 +178,6 @@ impl Tables<Writing<'_>> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

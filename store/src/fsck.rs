@@ -1,6 +1,8 @@
 //! Comparing records and disk, both ways. The only place that asks the disk what exists.
 
 use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
 
 use keepwell_protocol::id::{BlobFact, BlobId};
 
@@ -14,8 +16,10 @@ use crate::store::{Snapshot, Store};
 /// What is wrong with a recorded blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
-    /// The record's bytes are not there, or not readable.
+    /// The record's bytes are not there.
     Missing(String),
+    /// They cannot be read now. No verdict on them, and no ground for forgetting the record.
+    Unreadable(String),
     /// They have another length than recorded.
     WrongSize {
         /// The length found, in bytes.
@@ -59,9 +63,8 @@ impl Store {
         }
         let bytes = match self.open_blob(snapshot, id, record) {
             Ok(bytes) => bytes,
-            Err(error @ (StoreError::Inconsistent(_) | StoreError::File { .. })) => {
-                return Ok(Some(Fault::Missing(error.to_string())));
-            }
+            Err(error @ StoreError::Inconsistent(_)) => return Ok(Some(Fault::Missing(error.to_string()))),
+            Err(StoreError::File { path, source, .. }) => return Ok(Some(no_bytes(&path, &source))),
             Err(other) => return Err(other),
         };
         match depth {
@@ -96,14 +99,15 @@ impl Store {
             Ok(found) if found.kind != Kind::File => Some(Fault::Missing(format!("{} is not a file", path.as_str()))),
             Ok(found) if found.size_bytes != record.size_bytes => Some(Fault::WrongSize { found: found.size_bytes }),
             Ok(_) => None,
-            Err(error) => Some(Fault::Missing(format!("{}: {error}", path.as_str()))),
+            Err(error) => Some(no_bytes(path.as_str().as_ref(), &error)),
         })
     }
 
     fn check_bytes(&self, snapshot: &Snapshot, fact: &BlobFact, bytes: &Bytes) -> Result<Option<Fault>, StoreError> {
         let Hashed { fact: found, outboard } = match rehash(bytes) {
             Ok(hashed) => hashed,
-            Err(error) => return Ok(Some(Fault::Missing(error.to_string()))),
+            Err(HashError::Thread(source)) => return Err(StoreError::file("cannot hash", fact.sha1.to_string(), source)),
+            Err(error) => return Ok(Some(Fault::Unreadable(error.to_string()))),
         };
         if found != *fact {
             return Ok(Some(Fault::Rotten));
@@ -121,7 +125,7 @@ impl Store {
         let (mut folders, mut files) = (vec![folder], Vec::new());
         while let Some(folder) = folders.pop() {
             let entries = match self.fs().list(&folder) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entries => entries.map_err(|source| failed(&folder, source))?,
             };
             for entry in entries {
@@ -136,6 +140,12 @@ impl Store {
     }
 }
 
+/// What it means that a file cannot be opened: only a file that is not there is missing.
+fn no_bytes(path: &Path, error: &io::Error) -> Fault {
+    let told = format!("{}: {error}", path.display());
+    if error.kind() == io::ErrorKind::NotFound { Fault::Missing(told) } else { Fault::Unreadable(told) }
+}
+
 /// The hashes of a blob's bytes, computed anew.
 pub fn rehash(bytes: &Bytes) -> Result<Hashed, HashError> {
     hash_stream(&mut BytesReader { bytes, offset_bytes: 0 }, &mut |_| Ok(()))
@@ -146,10 +156,13 @@ struct BytesReader<'a> {
     offset_bytes: u64,
 }
 
-impl std::io::Read for BytesReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl io::Read for BytesReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.bytes.read_at(buffer, self.offset_bytes)?;
         self.offset_bytes += read as u64;
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests;

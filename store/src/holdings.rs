@@ -81,3 +81,6 @@ impl Tables<Writing<'_>> {
         Ok(next)
     }
 }
+
+#[cfg(test)]
+mod tests;

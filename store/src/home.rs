@@ -58,3 +58,6 @@ impl Tables<Writing<'_>> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -189,11 +189,16 @@ impl Ingested {
         &self.outboard
     }
 
+    /// A blob whose bytes a fetch has gathered in `ingest/<id>`, verified and made durable.
+    pub(crate) fn gathered(fs: &SharedFs, id: IngestId, fact: BlobFact, outboard: Outboard) -> Ingested {
+        Ingested { fact, body: Body::File(IngestFile::new(fs, id)), outboard }
+    }
+
     /// Gives the bytes up: the blob is there already, or is not wanted after all.
     pub fn discard(self) {}
 }
 
-/// Called with the number of bytes done so far, about every MiB.
+/// Called with the number of bytes done so far, at least once every MiB.
 pub type Progress<'a> = dyn FnMut(u64) + 'a;
 
 /// Takes in everything that `source` gives.

@@ -42,6 +42,11 @@ pub fn trash_file(id: &BlobId) -> HomePath {
     named(&["trash", &id.to_string()])
 }
 
+/// The folder of what `fsck` has taken out of the way: `quarantine`. Nothing is deleted from it.
+pub fn quarantine_folder() -> HomePath {
+    named(&["quarantine"])
+}
+
 fn named(parts: &[&str]) -> HomePath {
     HomePath::parse(&parts.join("/")).expect("invariant: names made of words and hexadecimal digits are legal")
 }

@@ -18,9 +18,12 @@ pub mod layout;
 pub mod limits;
 pub mod locks;
 pub mod log;
+pub mod partial;
 pub mod place;
 mod row;
 pub mod store;
 pub mod tables;
+#[cfg(test)]
+mod testing;
 pub mod unlink;
 pub mod verify;

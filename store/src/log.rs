@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 use keepwell_protocol::id::{EntryHash, Seq, StorageId};
 use keepwell_protocol::log::entry::Entry;
+use keepwell_protocol::log::exchange::ForkProof;
 use keepwell_protocol::log::vector::{Chain, Head, Past, Vector};
 use keepwell_protocol::wire;
 use redb::ReadableTable;
@@ -71,6 +72,27 @@ impl<A: Access> Tables<A> {
         Ok(self.entries.last()?.map_or(0, |(number, _)| number.value() + 1))
     }
 
+    /// When the entry at `seq` of `chain` arrived, counted in entries.
+    pub fn arrival_of(&self, chain: &Chain, seq: Seq) -> Result<Option<u64>, StoreError> {
+        Ok(self.position(chain, seq)?.map(|position| position.arrival))
+    }
+
+    /// The proof that `chain` forked, if there is one.
+    pub fn fork(&self, chain: &Chain) -> Result<Option<ForkProof>, StoreError> {
+        row::decode("forks", self.forks.get((chain.node.as_bytes(), chain.boot.as_bytes())))
+    }
+
+    /// The chains that are known to have forked.
+    pub fn forked(&self) -> Result<Vec<Chain>, StoreError> {
+        let rows = self.forks.iter()?;
+        rows.map(|row| {
+            let (key, _) = row?;
+            let (node, boot) = key.value();
+            Ok(Chain { node: (*node).into(), boot: (*boot).into() })
+        })
+        .collect()
+    }
+
     fn position(&self, chain: &Chain, seq: Seq) -> Result<Option<PositionRow>, StoreError> {
         row::decode("positions", self.positions.get((chain.node.as_bytes(), chain.boot.as_bytes(), seq.0)))
     }
@@ -84,6 +106,22 @@ impl Tables<Writing<'_>> {
         Ok(arrival)
     }
 
+    /// Removes the entries of `chain` from `first` on: a branch that its author takes back. The derived tables must be rebuilt.
+    pub fn remove_entries(&mut self, chain: &Chain, first: Seq) -> Result<(), StoreError> {
+        let mut seq = first;
+        while let Some(arrival) = self.arrival_of(chain, seq)? {
+            self.entries.remove(arrival)?;
+            seq = seq.next();
+        }
+        Ok(())
+    }
+
+    /// Keeps the proof that `chain` forked; the first one found is as good as any.
+    pub fn put_fork(&mut self, chain: &Chain, proof: &ForkProof) -> Result<(), StoreError> {
+        self.forks.insert((chain.node.as_bytes(), chain.boot.as_bytes()), wire::encode(proof).as_slice())?;
+        Ok(())
+    }
+
     /// Notes where `entry` stands, and that its chain has come as far as it.
     pub fn advance_chain(&mut self, entry: &Entry, arrival: u64, state: &ChainState) -> Result<(), StoreError> {
         let Chain { node, boot } = &entry.chain;
@@ -93,3 +131,6 @@ impl Tables<Writing<'_>> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,12 @@
 //! A home's disk, opened: the index, the files, and the locks between those who move files.
 
 use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use keepwell_protocol::id::{BlobFact, BlobId};
+use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use crate::blobs::{BlobRecord, Bytes};
@@ -13,6 +17,9 @@ use crate::limits::INDEX_CACHE_BYTES;
 use crate::locks::{BlobGuard, BlobLocks};
 use crate::place::{PlaceError, Placement, place};
 use crate::tables::{Reading, Tables, Writing};
+
+/// Mode of a new index: its refs and small blobs are its user's alone.
+const MODE_INDEX: u32 = 0o600;
 
 /// A consistent view of the index. Writers do not disturb it; keep it short all the same, since it pins pages.
 pub type Snapshot = Tables<Reading>;
@@ -62,13 +69,21 @@ impl Transaction<'_> {
 impl Store {
     /// Opens the index in `backend` beside the files in `fs`, making its tables if they are not there.
     ///
-    /// Files that an interrupted ingest left are removed: nobody was ever told of them.
+    /// Files that an interrupted ingest left are removed: nobody was ever told of them. What a fetch has gathered stays, to be resumed.
     pub fn open(backend: impl StorageBackend, fs: SharedFs) -> Result<Store, StoreError> {
         let index = Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(backend)?;
         let store = Store { index, fs, locks: BlobLocks::default() };
-        store.write(|_| Ok::<_, StoreError>(()))?;
+        store.make_tables()?;
         store.remove_leftovers()?;
         Ok(store)
+    }
+
+    /// Opens the index in the file at `path`, as [`Store::open`] does. The file is made, private to its user, if it is not there.
+    pub fn open_at(path: &Path, fs: SharedFs) -> Result<Store, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(MODE_INDEX);
+        let file = options.open(path).map_err(|source| StoreError::file("cannot open", path, source))?;
+        Store::open(FileBackend::new(file)?, fs)
     }
 
     /// The present state of the index.
@@ -99,7 +114,8 @@ impl Store {
         place(&self.fs, &self.locks, blobs, &known)
     }
 
-    /// The bytes of the blob `id` as `record` says, ready to be read.
+    /// The bytes of the blob `id` as `record` says, ready to be read. The record must be of this very snapshot: arrival numbers of small
+    /// blobs are used again.
     pub fn open_blob(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<Bytes, StoreError> {
         Bytes::open(&self.fs, snapshot, id, record)
     }
@@ -114,11 +130,26 @@ impl Store {
         &self.locks
     }
 
+    /// Only where some are missing: a home on a full disk can be read, and whoever reads pays no commit.
+    fn make_tables(&self) -> Result<(), StoreError> {
+        match self.snapshot() {
+            Err(StoreError::Index(redb::Error::TableDoesNotExist(_))) => self.write(|_| Ok::<_, StoreError>(())),
+            other => other.map(drop),
+        }
+    }
+
     fn remove_leftovers(&self) -> Result<(), StoreError> {
         let home = || HomePath::home().as_str().to_owned();
+        let partials = self.snapshot()?.partial_ingests()?;
         for id in ingest::leftovers(&self.fs).map_err(|source| StoreError::file("cannot list", home(), source))? {
+            if partials.contains(&id) {
+                continue;
+            }
             ingest::remove_leftover(&self.fs, id).map_err(|source| StoreError::file("cannot remove", id.to_string(), source))?;
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,12 +88,14 @@ tables! {
         bytes: u64 => &'static [u8],
         /// (SHA-1, span) → the BLAKE3 values of the span's 64 KiB groups, 32 bytes each.
         spans: (&'static [u8; 20], u32) => &'static [u8],
+        /// SHA-1 of a blob that is being fetched → where its bytes are gathered, and the values that verify them.
+        partials: &'static [u8; 20] => &'static [u8],
         /// SHA-1 of a deleted blob whose bytes are still to be removed → when and why.
         unlinks: &'static [u8; 20] => &'static [u8],
         /// Arrival number → the bytes of a signed entry, as received.
         entries: u64 => &'static [u8],
         /// (node, boot) → the proof that it forked.
-        #[allow(dead_code, reason = "written once replication finds forks")]
+        #[allow(dead_code, reason = "the table is part of the format; forks are detected between nodes")]
         forks: (&'static [u8; 32], &'static [u8; 16]) => &'static [u8],
     }
     derived {
@@ -135,3 +137,6 @@ fn digest<K: Key + 'static, V: Value + 'static>(table: &impl ReadableTable<K, V>
     }
     Ok(*hasher.finalize().as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

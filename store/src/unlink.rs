@@ -10,6 +10,7 @@ use keepwell_protocol::wire;
 use redb::ReadableTable;
 
 use crate::error::StoreError;
+use crate::fs::HomePath;
 use crate::layout;
 use crate::row;
 use crate::store::Store;
@@ -78,12 +79,22 @@ impl Store {
         let (from, to) = (layout::blob_file(id), layout::trash_file(id));
         self.fs().create_folders(&[layout::trash_folder()])?;
         match self.fs().rename(&from, &to) {
-            // The move may have been made before a crash that kept it from being noted, and the crash may have taken the new name
-            // with it: folders become durable one by one. The bytes are out of the way; trash is never a copy.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // A crash kept the move from being noted, and of its two halves perhaps only the one that takes the name away: what is not
+            // there is out of the way.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.is_absent(&from)? => {}
             other => other?,
         }
         self.fs().sync_folder(&layout::trash_folder())?;
         self.fs().sync_folder(&layout::blob_folder(id))
     }
+
+    fn is_absent(&self, path: &HomePath) -> std::io::Result<bool> {
+        match self.fs().metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            found => found.map(|_| false),
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,6 +60,13 @@ impl Running {
         json.unwrap_or_default()
     }
 
+    /// Its standard output, for a test that stops listening by dropping it. What comes later is read from nowhere.
+    pub fn take_stdout(&mut self) -> ChildStdout {
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        let nothing = ChildStdout::from(std::os::fd::OwnedFd::from(reader));
+        std::mem::replace(&mut self.stdout, BufReader::new(nothing)).into_inner()
+    }
+
     /// Writes to its standard input.
     pub fn write(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is open until the process is finished");

@@ -69,6 +69,9 @@ fn judge(txn: &Transaction<'_>, home: &Home, entry: &Entry, past: &Past) -> Resu
     let author = entry.chain.node;
     let member = txn.authority_at(&Item::node(&author), past)?;
     let role = role_of(&author, &txn.authority_at(&Item::network(), past)?, &member);
+    if role.is_none() && !is_genesis(entry) {
+        return Ok(Err(AuthorityError::NotAMember(author).into()));
+    }
     let authority = Authority { network: &home.network, author, role };
     for op in &entry.ops {
         let Op::Change(change) = op else { continue };
@@ -82,6 +85,13 @@ fn judge(txn: &Transaction<'_>, home: &Home, entry: &Entry, past: &Past) -> Resu
         }
     }
     Ok(Ok(()))
+}
+
+/// Whether this is the first entry of a network's creator, which nobody could have given leave for; what it says is judged on its own.
+fn is_genesis(entry: &Entry) -> bool {
+    let is_network =
+        |op: &Op| matches!(op, Op::Change(change) if change.writes.iter().all(|write| write.item == Item::network()));
+    matches!(entry.ops.as_slice(), [Op::Boot(_), change] if is_network(change))
 }
 
 /// The second half: an entry whose ops are being applied one after the other.

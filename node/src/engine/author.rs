@@ -10,7 +10,6 @@ use keepwell_protocol::log::entry::{Draft, Entry};
 use keepwell_protocol::log::op::{Boot, Holdings, LinkFact, Op};
 use keepwell_protocol::log::vector::{Chain, Head, Past};
 use keepwell_store::error::StoreError;
-use keepwell_store::home::HomeBoot;
 use keepwell_store::store::Transaction;
 
 use super::{Engine, apply};
@@ -71,21 +70,20 @@ impl Engine {
     }
 
     fn write_entry(&self, txn: &mut Transaction<'_>, parcel: Parcel, authored: &mut Authored) -> Result<(), StoreError> {
-        let HomeBoot { id: boot, nonce, .. } =
-            self.home.boot.as_ref().ok_or_else(|| StoreError::Inconsistent("no boot".into()))?;
-        let chain = Chain { node: self.home.node, boot: *boot };
+        let chain = self.own_chain()?;
+        let nonce = self.home.boot.as_ref().map_or([0; 16], |boot| boot.nonce);
         let state = txn.chain(&chain)?;
         let seq = state.as_ref().map_or(Seq::FIRST, |state| state.head.seq.next());
         let mut ops = Vec::new();
         if state.is_none() {
-            ops.push(Op::Boot(Boot { storage: self.home.storage, nonce: *nonce }));
+            ops.push(Op::Boot(Boot { storage: self.home.storage, nonce }));
         }
         ops.extend(parcel.facts.into_iter().map(Op::LinkFact));
         if !parcel.holdings.added.is_empty() || !parcel.holdings.removed.is_empty() {
             ops.push(Op::Holdings(parcel.holdings));
         }
         let first = ops.iter().map(Op::ids).sum();
-        let (changes, ids) = changes(txn, ValueId { boot: *boot, seq, index: first }, parcel.writes)?;
+        let (changes, ids) = changes(txn, ValueId { boot: chain.boot, seq, index: first }, parcel.writes)?;
         ops.extend(changes.into_iter().map(Op::Change));
         authored.ids.extend(ids);
 

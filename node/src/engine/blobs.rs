@@ -9,70 +9,54 @@ use keepwell_store::blobs::Recorded;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
 
-use super::Engine;
 use super::author::Batch;
 use super::effect::{Effect, PutOutcome, Reply};
 use super::input::{PutBlob, RequestId, Stored};
+use super::{Engine, Step};
 
 impl Engine {
     /// Records the blobs of one put and says what they refer to.
-    pub(super) fn put(
-        &self,
-        txn: &mut Transaction<'_>,
-        now_ms: u64,
-        request: RequestId,
-        blobs: Vec<PutBlob>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn put(&self, step: &mut Step<'_, '_>, request: RequestId, blobs: Vec<PutBlob>) -> Result<(), StoreError> {
+        if !self.is_member(step.txn)? {
+            step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            return Ok(());
+        }
         let mut batch = Batch::default();
         let mut outcomes = Vec::with_capacity(blobs.len());
         for blob in blobs {
-            outcomes.push(put_one(txn, now_ms, blob, &mut batch)?);
+            outcomes.push(put_one(step.txn, step.now_ms, blob, &mut batch)?);
         }
-        self.publish(txn, batch, effects)?;
-        effects.push(Effect::Reply(request, Reply::Put(outcomes)));
+        self.publish(step, batch)?;
+        step.effects.push(Effect::Reply(request, Reply::Put(outcomes)));
         Ok(())
     }
 
     /// Deletes a blob: record and holding now, bytes once that is durable.
-    pub(super) fn delete(
-        &self,
-        txn: &mut Transaction<'_>,
-        now_ms: u64,
-        request: RequestId,
-        permit: Permit,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn delete(&self, step: &mut Step<'_, '_>, request: RequestId, permit: Permit) -> Result<(), StoreError> {
         let id = permit.blob();
-        let gone = txn.delete(permit, now_ms)?.map(|record| record.fact(id));
+        let gone = step.txn.delete(permit, step.now_ms)?.map(|record| record.fact(id));
         if gone.is_some() {
-            self.publish(txn, removal(id), effects)?;
-            effects.push(Effect::Unlink(id));
+            self.publish(step, removal(id))?;
+            step.effects.push(Effect::Unlink(id));
         }
-        effects.push(Effect::Reply(request, Reply::Gone(gone)));
+        step.effects.push(Effect::Reply(request, Reply::Gone(gone)));
         Ok(())
     }
 
     /// Takes back a record whose bytes turned out not to be there: the node no longer says that it holds them.
-    pub(super) fn forget(
-        &self,
-        txn: &mut Transaction<'_>,
-        request: RequestId,
-        id: BlobId,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), StoreError> {
-        let gone = txn.remove_record(&id)?.map(|record| record.fact(id));
+    pub(super) fn forget(&self, step: &mut Step<'_, '_>, request: RequestId, id: BlobId) -> Result<(), StoreError> {
+        let gone = step.txn.remove_record(&id)?.map(|record| record.fact(id));
         if gone.is_some() {
-            self.publish(txn, removal(id), effects)?;
+            self.publish(step, removal(id))?;
         }
-        effects.push(Effect::Reply(request, Reply::Gone(gone)));
+        step.effects.push(Effect::Reply(request, Reply::Gone(gone)));
         Ok(())
     }
 
     /// Writes `batch` and has its entries published.
-    pub(super) fn publish(&self, txn: &mut Transaction<'_>, batch: Batch, effects: &mut Vec<Effect>) -> Result<(), StoreError> {
-        let authored = self.author(txn, batch)?;
-        effects.extend(authored.entries.into_iter().map(Effect::Publish));
+    pub(super) fn publish(&self, step: &mut Step<'_, '_>, batch: Batch) -> Result<(), StoreError> {
+        let authored = self.author(step.txn, batch)?;
+        self.push(step, authored.entries);
         Ok(())
     }
 }

@@ -1,7 +1,8 @@
 //! What the world must do once a step is durable, in the order given.
 
 use keepwell_protocol::catalog::row::Value;
-use keepwell_protocol::id::{BlobFact, BlobId, ValueId};
+use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, ValueId};
+use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
 
 use super::input::RequestId;
@@ -9,12 +10,50 @@ use super::input::RequestId;
 /// One thing to do.
 #[derive(Debug)]
 pub enum Effect {
-    /// Tell the other nodes of an entry of ours.
+    /// Gossip an entry of ours. A hint: whoever misses it will pull it.
     Publish(Vec<u8>),
+    /// Send a message to a connected member.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// An encoded message.
+        bytes: Vec<u8>,
+    },
+    /// A peer broke the protocol: log it once with the reason, and close the connection.
+    Refuse {
+        /// Who.
+        peer: NodeId,
+        /// What it did.
+        reason: String,
+    },
+    /// Something that people should hear of.
+    Tell(Event),
     /// Answer a request.
     Reply(RequestId, Reply),
     /// Move the bytes of a deleted blob out of the way: `Store::unlink`.
     Unlink(BlobId),
+}
+
+/// Something that people should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// An entry was refused; its author's chain ends before it, here and everywhere.
+    EntryRefused {
+        /// Whose.
+        chain: Chain,
+        /// Why.
+        reason: String,
+    },
+    /// A node signed two entries of one position: it was cloned, rolled back, or lies.
+    Forked {
+        /// Whose chain.
+        chain: Chain,
+    },
+    /// Others know entries of this node that its own disk does not: the disk was rolled back. It goes on under a new boot.
+    RolledBack {
+        /// The boot that was lost.
+        old: BootId,
+    },
 }
 
 /// An answer.
@@ -24,6 +63,10 @@ pub enum Reply {
     Put(Vec<PutOutcome>),
     /// To a write of refs: one outcome an op, or the reason why none was made.
     Refs(Result<Vec<RefOutcome>, RefRefusal>),
+    /// To an admission.
+    Admitted,
+    /// To anything that writes, on a node that is not a member, or does not know yet that it is.
+    NotAMember,
     /// To a delete or a forget: what is gone, if it was held.
     Gone(Option<BlobFact>),
 }

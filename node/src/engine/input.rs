@@ -1,7 +1,8 @@
 //! What can happen to a node.
 
+use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::gc::permit::Permit;
-use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::{LotName, RefName};
 use keepwell_store::place::Placed;
 
@@ -26,6 +27,15 @@ pub enum Input {
         /// What to write, in order.
         ops: Vec<RefOp>,
     },
+    /// A node has proven that it was invited: it becomes a member.
+    Admit {
+        /// Whom to answer.
+        request: RequestId,
+        /// Who it is.
+        node: NodeId,
+        /// Its record.
+        body: NodeBody,
+    },
     /// A verdict permits the deletion of a blob from this node.
     Delete {
         /// Whom to answer.
@@ -40,6 +50,30 @@ pub enum Input {
         /// Whose.
         blob: BlobId,
     },
+    /// A member can be talked to.
+    Connected {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A member can no longer be talked to.
+    Disconnected {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A connected member sent a message.
+    Received {
+        /// Who, by the connection's own proof.
+        from: NodeId,
+        /// The message, as it came.
+        bytes: Vec<u8>,
+    },
+    /// Somebody passed on an entry.
+    Gossiped {
+        /// The entry, as it came.
+        entry: Vec<u8>,
+    },
+    /// Some time has passed: see `TICK_MS` in `node/src/limits.rs`.
+    Tick,
 }
 
 /// A blob that is put.

@@ -11,9 +11,11 @@ mod blobs;
 pub mod closure;
 mod effect;
 mod input;
+mod members;
 mod open;
 pub mod rebuild;
 mod refs;
+mod replicate;
 
 use std::sync::Arc;
 
@@ -21,31 +23,37 @@ use ed25519_dalek::SigningKey;
 use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
 use keepwell_store::store::{Store, Transaction};
+use rand_chacha::ChaCha8Rng;
 
 pub use apply::Refusal;
-pub use effect::{Effect, PutOutcome, RefOutcome, RefRefusal, Reply};
+pub use effect::{Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 pub use open::{NewHome, OpenError};
+use replicate::Replication;
 
 /// The engine of one home.
 pub struct Engine {
     store: Arc<Store>,
     key: SigningKey,
     home: Home,
+    replication: Replication,
 }
+
+/// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
+pub type EngineRng = ChaCha8Rng;
 
 impl Engine {
     /// Takes all inputs in one transaction, and returns what the world must do once it is durable, in this order.
     ///
     /// An input that is refused is answered; an error means that nothing at all has happened, and that the store must be reopened.
-    pub fn step(&mut self, now_ms: u64, inputs: Vec<Input>) -> Result<Vec<Effect>, StoreError> {
+    pub fn step(&mut self, now_ms: u64, rng: &mut EngineRng, inputs: Vec<Input>) -> Result<Vec<Effect>, StoreError> {
         let store = Arc::clone(&self.store);
         store.write(|txn| {
-            let mut effects = Vec::new();
+            let mut step = Step { txn, now_ms, rng, effects: Vec::new() };
             for input in inputs {
-                self.take(txn, now_ms, input, &mut effects)?;
+                self.take(&mut step, input)?;
             }
-            Ok(effects)
+            Ok(step.effects)
         })
     }
 
@@ -59,12 +67,26 @@ impl Engine {
         &self.home
     }
 
-    fn take(&self, txn: &mut Transaction<'_>, now_ms: u64, input: Input, effects: &mut Vec<Effect>) -> Result<(), StoreError> {
+    fn take(&mut self, step: &mut Step<'_, '_>, input: Input) -> Result<(), StoreError> {
         match input {
-            Input::Put { request, blobs } => self.put(txn, now_ms, request, blobs, effects),
-            Input::WriteRefs { request, ops } => self.write_refs(txn, now_ms, request, ops, effects),
-            Input::Delete { request, permit } => self.delete(txn, now_ms, request, permit, effects),
-            Input::Forget { request, blob } => self.forget(txn, request, blob, effects),
+            Input::Put { request, blobs } => self.put(step, request, blobs),
+            Input::WriteRefs { request, ops } => self.write_refs(step, request, ops),
+            Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
+            Input::Delete { request, permit } => self.delete(step, request, permit),
+            Input::Forget { request, blob } => self.forget(step, request, blob),
+            Input::Connected { peer } => self.connected(step, peer),
+            Input::Disconnected { peer } => self.disconnected(peer),
+            Input::Received { from, bytes } => self.received(step, from, &bytes),
+            Input::Gossiped { entry } => self.gossiped(step, &entry),
+            Input::Tick => self.tick(step),
         }
     }
+}
+
+/// A step under way: the transaction it writes, the arguments it was given, and what the world must do afterwards.
+struct Step<'a, 't> {
+    txn: &'a mut Transaction<'t>,
+    now_ms: u64,
+    rng: &'a mut EngineRng,
+    effects: Vec<Effect>,
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{NetworkBody, NodeBody, Role};
-use keepwell_protocol::id::{BootId, NodeId, StorageId};
+use keepwell_protocol::id::{BootId, NetworkId, NodeId, StorageId};
 use keepwell_protocol::log::entry::node_id;
+use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::{NetworkName, NodeName};
 use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
@@ -14,8 +15,8 @@ use keepwell_store::home::{DiskPlace, Home, HomeBoot};
 use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
-use super::Engine;
 use super::author::{Batch, OwnWrite};
+use super::{Engine, EngineRng, Replication, Step};
 
 /// Why a home cannot be started on.
 #[derive(Debug, thiserror::Error)]
@@ -49,12 +50,13 @@ pub struct NewHome {
 
 impl Engine {
     /// Makes a home with a private network of one, whose admin it is.
-    pub fn init(store: Arc<Store>, key: SigningKey, new: &NewHome, rng: &mut impl Rng) -> Result<Engine, StoreError> {
+    pub fn init(store: Arc<Store>, key: SigningKey, new: &NewHome, rng: &mut EngineRng) -> Result<Engine, StoreError> {
         let node = node_id(&key);
         let network = NetworkBody { name: new.network.to_string(), creator: node, salt: draw(rng) };
         let storage = StorageId(draw(rng));
         let boot = Some(begin_boot(&node, new.place, rng));
-        let engine = Engine { store, key, home: Home { network: network.id(), node, storage, boot } };
+        let engine =
+            Engine { store, key, home: Home { network: network.id(), node, storage, boot }, replication: Replication::default() };
         let itself = NodeBody { name: new.node.to_string(), role: Role::Admin, storage };
         let store = Arc::clone(&engine.store);
         store.write(|txn| {
@@ -67,7 +69,7 @@ impl Engine {
 
     /// Starts on a home. One that lies elsewhere than when it last wrote has been copied or restored: it begins a new boot, so that
     /// no position of its log is ever written twice.
-    pub fn open(store: Arc<Store>, key: SigningKey, place: DiskPlace, rng: &mut impl Rng) -> Result<Engine, OpenError> {
+    pub fn open(store: Arc<Store>, key: SigningKey, place: DiskPlace, rng: &mut EngineRng) -> Result<Engine, OpenError> {
         let mut home = store.snapshot()?.home()?.ok_or(OpenError::NotMade)?;
         let found = node_id(&key);
         if found != home.node {
@@ -77,7 +79,34 @@ impl Engine {
             home.boot = Some(begin_boot(&home.node, place, rng));
             store.write(|txn| txn.put_home(&home))?;
         }
-        Ok(Engine { store, key, home })
+        Ok(Engine { store, key, home, replication: Replication::default() })
+    }
+
+    /// Makes a home in a network that has invited it. It knows nothing yet, not even that it is a member.
+    pub fn join(
+        store: Arc<Store>,
+        key: SigningKey,
+        network: NetworkId,
+        place: DiskPlace,
+        rng: &mut EngineRng,
+    ) -> Result<Engine, StoreError> {
+        let node = node_id(&key);
+        let home = Home { network, node, storage: StorageId(draw(rng)), boot: Some(begin_boot(&node, place, rng)) };
+        store.write(|txn| txn.put_home(&home))?;
+        Ok(Engine { store, key, home, replication: Replication::default() })
+    }
+
+    /// The chain that this node writes now.
+    pub(super) fn own_chain(&self) -> Result<Chain, StoreError> {
+        let boot = self.home.boot.as_ref().ok_or_else(|| StoreError::Inconsistent("this home has no boot".into()))?;
+        Ok(Chain { node: self.home.node, boot: boot.id })
+    }
+
+    /// Leaves the present boot for a new one, in the same place.
+    pub(super) fn begin_boot(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        let old = self.home.boot.as_ref().ok_or_else(|| StoreError::Inconsistent("this home has no boot".into()))?;
+        self.home.boot = Some(begin_boot(&self.home.node, old.place, step.rng));
+        step.txn.put_home(&self.home)
     }
 
     fn write_item(&self, txn: &mut Transaction<'_>, item: Item, body: Vec<u8>) -> Result<(), StoreError> {
@@ -85,12 +114,12 @@ impl Engine {
     }
 }
 
-fn begin_boot(node: &NodeId, place: DiskPlace, rng: &mut impl Rng) -> HomeBoot {
+fn begin_boot(node: &NodeId, place: DiskPlace, rng: &mut EngineRng) -> HomeBoot {
     let nonce = draw(rng);
     HomeBoot { id: BootId::of(node, &nonce), nonce, place }
 }
 
-fn draw<const N: usize>(rng: &mut impl Rng) -> [u8; N] {
+fn draw<const N: usize>(rng: &mut EngineRng) -> [u8; N] {
     let mut bytes = [0; N];
     rng.fill_bytes(&mut bytes);
     bytes

@@ -43,6 +43,14 @@ impl Engine {
         })
     }
 
+    /// Rebuilds the derived tables as a part of a larger transaction.
+    pub(super) fn rebuild_within(&self, txn: &mut Transaction<'_>) -> Result<(), StoreError> {
+        self.replay(txn).map(drop).map_err(|trial| match trial {
+            Trial::Failed(error) => error,
+            Trial::Done(_) => StoreError::Inconsistent("a rebuild ended as a trial".into()),
+        })
+    }
+
     fn replay(&self, txn: &mut Transaction<'_>) -> Result<Differences, Trial> {
         let before = txn.derived_digests().map_err(StoreError::from)?;
         txn.clear_derived().map_err(StoreError::from)?;

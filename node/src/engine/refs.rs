@@ -14,7 +14,7 @@ use keepwell_store::store::Transaction;
 use super::author::{Batch, OwnWrite};
 use super::effect::{Effect, RefOutcome, RefRefusal, Reply};
 use super::input::{RefOp, RefSet, RequestId};
-use super::{Engine, closure};
+use super::{Engine, Step, closure};
 
 /// Missing blobs that a refusal names; the rest are of the same kind.
 const MISSING_NAMED: usize = 100;
@@ -43,34 +43,26 @@ struct Plan {
 
 impl Engine {
     /// Writes all of `ops`, or answers why none of them was written.
-    pub(super) fn write_refs(
-        &self,
-        txn: &mut Transaction<'_>,
-        now_ms: u64,
-        request: RequestId,
-        ops: Vec<RefOp>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), StoreError> {
-        let outcome = match plan_all(txn, now_ms, ops)? {
-            Ok(planned) => Ok(self.carry_out(txn, planned, effects)?),
+    pub(super) fn write_refs(&self, step: &mut Step<'_, '_>, request: RequestId, ops: Vec<RefOp>) -> Result<(), StoreError> {
+        if !self.is_member(step.txn)? {
+            step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            return Ok(());
+        }
+        let outcome = match plan_all(step.txn, step.now_ms, ops)? {
+            Ok(planned) => Ok(self.carry_out(step, planned)?),
             Err(refused) => Err(refused),
         };
-        effects.push(Effect::Reply(request, Reply::Refs(outcome)));
+        step.effects.push(Effect::Reply(request, Reply::Refs(outcome)));
         Ok(())
     }
 
-    fn carry_out(
-        &self,
-        txn: &mut Transaction<'_>,
-        planned: Vec<Planned>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<Vec<RefOutcome>, StoreError> {
+    fn carry_out(&self, step: &mut Step<'_, '_>, planned: Vec<Planned>) -> Result<Vec<RefOutcome>, StoreError> {
         let write = |planned: &Planned| OwnWrite {
             item: Item::reference(planned.name.as_str()),
             body: planned.body.as_ref().map(RefBody::encode),
         };
-        let authored = self.author(txn, Batch { writes: planned.iter().map(write).collect(), ..Batch::default() })?;
-        effects.extend(authored.entries.into_iter().map(Effect::Publish));
+        let authored = self.author(step.txn, Batch { writes: planned.iter().map(write).collect(), ..Batch::default() })?;
+        self.push(step, authored.entries);
         let outcome = |(planned, rev): (Planned, &ValueId)| RefOutcome {
             name: planned.name,
             rev: planned.body.map(|_| *rev),

@@ -72,13 +72,22 @@ pub struct AppliedChange {
     pub max_op: u64,
 }
 
+/// The last change of one author to one document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct LastChange {
+    /// Its position among its author's changes to the document.
+    pub actor_seq: u64,
+    /// The number of its last operation.
+    pub max_op: u64,
+}
+
 /// What has been applied of one (shard, epoch): enough to write the next change and to judge a foreign one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
 pub struct DocState {
     /// The newest changes, with the number of their last operation.
     pub heads: BTreeMap<ChangeHash, u64>,
     /// The last change of each author.
-    pub actors: BTreeMap<BootId, u64>,
+    pub actors: BTreeMap<BootId, LastChange>,
     /// Operations in all.
     pub ops: u32,
     /// Bytes of writes in all.
@@ -123,6 +132,14 @@ pub enum ChangeError {
         /// The one that was due.
         expected: u64,
     },
+    /// It does not build on its author's earlier change: two writes would have one name in automerge.
+    #[error("first operation {found} after its author wrote operation {own}")]
+    ForgetsItself {
+        /// The number it claims.
+        found: u64,
+        /// The number of its author's last operation.
+        own: u64,
+    },
     /// Its dependencies are not in ascending order, or one stands twice.
     #[error("dependencies are not in order")]
     UnorderedDeps,
@@ -157,7 +174,7 @@ impl Change {
             epoch,
             actor_seq: state.next_actor_seq(boot),
             start_op: state.next_op(),
-            deps: state.heads.keys().copied().collect(),
+            deps: state.next_deps(),
             prior: if state.heads.is_empty() { prior } else { None },
             writes,
         }
@@ -215,7 +232,13 @@ impl Change {
             return Err(ChangeError::UnorderedDeps);
         }
         let expected = state.next_actor_seq(boot);
-        if self.actor_seq == expected { Ok(()) } else { Err(ChangeError::WrongActorSeq { found: self.actor_seq, expected }) }
+        if self.actor_seq != expected {
+            return Err(ChangeError::WrongActorSeq { found: self.actor_seq, expected });
+        }
+        match state.actors.get(boot) {
+            Some(own) if self.start_op <= own.max_op => Err(ChangeError::ForgetsItself { found: self.start_op, own: own.max_op }),
+            _ => Ok(()),
+        }
     }
 
     fn check_deps<A: AppliedChanges>(&self, past: &Past, changes: &A) -> Result<Result<(), ChangeError>, A::Error> {
@@ -253,14 +276,25 @@ impl DocState {
             self.heads.remove(dep);
         }
         self.heads.insert(hash, change.max_op());
-        self.actors.insert(boot, change.actor_seq);
+        self.actors.insert(boot, LastChange { actor_seq: change.actor_seq, max_op: change.max_op() });
         self.ops = self.ops.saturating_add(u32::try_from(change.writes.len()).unwrap_or(u32::MAX));
         let bytes: usize = change.writes.iter().map(|write| write.item.key.len() + write.body.as_ref().map_or(0, Vec::len)).sum();
         self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     fn next_actor_seq(&self, boot: &BootId) -> u64 {
-        self.actors.get(boot).copied().unwrap_or(0) + 1
+        self.actors.get(boot).map_or(0, |last| last.actor_seq) + 1
+    }
+
+    /// The heads that the next change builds on. Of more than may be named, those that are furthest: their operation numbers tell that
+    /// the change comes after all the others as well, which stay heads until later changes name them.
+    fn next_deps(&self) -> Vec<ChangeHash> {
+        let mut heads: Vec<(u64, ChangeHash)> = self.heads.iter().map(|(hash, max_op)| (*max_op, *hash)).collect();
+        heads.sort_unstable();
+        let named = heads.split_off(heads.len().saturating_sub(MAX_CHANGE_DEPS));
+        let mut deps: Vec<ChangeHash> = named.into_iter().map(|(_, hash)| hash).collect();
+        deps.sort_unstable();
+        deps
     }
 
     fn next_op(&self) -> u64 {
@@ -271,3 +305,6 @@ impl DocState {
 fn within(what: &'static str, count: usize, limit: usize) -> Result<(), ChangeError> {
     if count <= limit { Ok(()) } else { Err(ChangeError::TooMany { what, count, limit }) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,10 @@ impl Doc {
 
     /// Every write with its id and its place in automerge's order, by id.
     pub fn writes(&self, epoch: u32) -> Result<Vec<(ValueId, Order, Write)>, DocError> {
-        self.0.keys(ROOT).map(|key| self.write_at(&key, epoch)).collect()
+        let mut writes = self.0.keys(ROOT).map(|key| self.write_at(&key, epoch)).collect::<Result<Vec<_>, _>>()?;
+        // automerge keeps them by the text of their ids, where 10 comes before 2.
+        writes.sort_by_key(|(id, _, _)| *id);
+        Ok(writes)
     }
 
     fn write_at(&self, key: &str, epoch: u32) -> Result<(ValueId, Order, Write), DocError> {

@@ -62,3 +62,65 @@ impl RefBody {
         wire::encode(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::change::Order;
+    use crate::id::{BootId, NodeId, Seq, ValueId};
+
+    fn link(n: u8, known: bool) -> RefLink {
+        RefLink { sha1: BlobId([n; 20]), proof: known.then_some((B3([n; 32]), n.into())) }
+    }
+
+    fn body() -> RefBody {
+        RefBody {
+            obj: r#"{"a":"sha1://…"}"#.into(),
+            meta: "null".into(),
+            links: vec![link(1, true), link(2, false)],
+            expires_ms: Some(1_700_000_000_000),
+            ttl_access_ms: None,
+            copies: 2,
+            lot: Some("lab".into()),
+            set_at_ms: 1_600_000_000_000,
+            unbacked: true,
+        }
+    }
+
+    fn value(body: Vec<u8>) -> Value {
+        let id = ValueId { boot: BootId([1; 16]), seq: Seq(1), index: 0 };
+        Value { id, order: Order { epoch: 0, counter: 1, boot: id.boot }, author: NodeId([1; 32]), body }
+    }
+
+    #[test]
+    fn a_body_round_trips_through_a_value() {
+        assert_eq!(RefBody::of(&value(body().encode())).unwrap(), body());
+        let plain = RefBody { links: vec![], expires_ms: None, lot: None, unbacked: false, ..body() };
+        assert_eq!(RefBody::of(&value(plain.encode())).unwrap(), plain);
+    }
+
+    #[test]
+    fn a_body_that_is_cut_short_or_of_another_version_is_refused() {
+        let mut bytes = body().encode();
+        bytes.pop();
+        assert!(RefBody::of(&value(bytes.clone())).is_err());
+        bytes[0] += 1;
+        assert!(matches!(RefBody::of(&value(bytes)), Err(WireError::UnknownVersion { .. })));
+    }
+
+    #[test]
+    fn a_link_is_a_fact_when_its_blob_was_known() {
+        let fact = BlobFact { sha1: BlobId([1; 20]), b3: B3([1; 32]), size_bytes: 1 };
+        assert_eq!((link(1, true).fact(), RefLink::from(fact)), (Some(fact), link(1, true)));
+        assert_eq!(link(2, false).fact(), None);
+    }
+
+    #[test]
+    fn the_bytes_of_a_body_never_change() {
+        // Golden bytes: a change of them breaks homes and networks in the field.
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&body().encode()),
+            "01127b2261223a22736861313a2f2fe280a6227d046e756c6c0201010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010102020202020202020202020202020202020202020001fd0068e5cf8b010000000201036c6162fd00806e877401000001"
+        );
+    }
+}

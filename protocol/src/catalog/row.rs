@@ -10,6 +10,7 @@ use bincode::{Decode, Encode};
 
 use super::change::{Order, Write};
 use crate::id::{NodeId, ValueId};
+use crate::limits::MAX_REPLACES;
 
 /// One value of an item.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -55,9 +56,9 @@ impl Row {
         &self.values
     }
 
-    /// The ids that a write which has seen this row replaces.
+    /// The ids that a write which has seen this row replaces: all, or the first [`MAX_REPLACES`], which is what one write may name.
     pub fn ids(&self) -> Vec<ValueId> {
-        self.values.iter().map(|value| value.id).collect()
+        self.values.iter().take(MAX_REPLACES).map(|value| value.id).collect()
     }
 
     /// Whether nothing is left.
@@ -144,5 +145,27 @@ mod tests {
         assert_eq!(bodies(&row), ["new"]);
         apply(&mut row, id(3, 2), 3, &[id(2, 1)], None);
         assert!(row.is_empty());
+    }
+    #[test]
+    fn a_row_of_more_conflicts_than_max_replaces_can_still_be_written() {
+        let mut row = Row::default();
+        for n in 1..=MAX_REPLACES as u64 + 1 {
+            apply(&mut row, id(1, n), n, &[], Some("conflict"));
+        }
+        let seen = row.ids();
+        assert_eq!((seen.len(), seen[0]), (MAX_REPLACES, id(1, MAX_REPLACES as u64 + 1)));
+        apply(&mut row, id(2, 1), 9_999, &seen, Some("new"));
+        assert_eq!(bodies(&row), ["new", "conflict"]);
+        assert_eq!(row.ids().len(), 2);
+    }
+    #[test]
+    fn the_bytes_of_a_row_never_change() {
+        // Golden bytes: a change of them breaks homes in the field.
+        let mut row = Row::default();
+        apply(&mut row, id(1, 300), 5, &[], Some("body"));
+        assert_eq!(
+            data_encoding::HEXLOWER.encode(&crate::wire::encode(&row)),
+            "010101010101010101010101010101010101fb2c0100000501010101010101010101010101010101000000000000000000000000000000000000000000000000000000000000000004626f6479"
+        );
     }
 }

@@ -11,7 +11,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use super::op::{Op, RawOp};
 use super::vector::{Chain, Head};
 use crate::id::{BootId, EntryHash, NetworkId, NodeId, Seq};
-use crate::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_DEPS, MAX_ENTRY_OPS};
+use crate::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_DEPS, MAX_ENTRY_OPS, MAX_FACT_CHILDREN};
 use crate::wire::{self, WireError};
 
 /// What is signed, so that no signature of ours means anything elsewhere.
@@ -34,7 +34,7 @@ pub enum EntryError {
     /// Not the format.
     #[error("entry is unreadable: {0}")]
     Unreadable(#[from] WireError),
-    /// Past [`MAX_ENTRY_OPS`] or [`MAX_ENTRY_DEPS`].
+    /// Past [`MAX_ENTRY_OPS`], [`MAX_ENTRY_DEPS`] or [`MAX_FACT_CHILDREN`].
     #[error("entry carries {count} {what}; the limit is {limit}")]
     TooMany {
         /// Of what.
@@ -180,20 +180,8 @@ fn verify(bytes: &[u8], node: &NodeId) -> Result<(), EntryError> {
 }
 
 fn check_shape(entry: &Entry) -> Result<(), EntryError> {
-    let weight = entry.ops.iter().map(Op::weight).sum();
-    for (what, count, limit) in [("ops", weight, MAX_ENTRY_OPS), ("deps", entry.deps.len(), MAX_ENTRY_DEPS)] {
-        if count > limit {
-            return Err(EntryError::TooMany { what, count, limit });
-        }
-    }
-    let mut shards = BTreeSet::new();
-    for op in &entry.ops {
-        if let Op::Change(change) = op
-            && !shards.insert(change.shard)
-        {
-            return Err(EntryError::RepeatedShard(change.shard));
-        }
-    }
+    check_counts(entry)?;
+    check_shards(entry)?;
     let first = entry.head.seq == Seq::FIRST;
     if entry.head.seq < Seq::FIRST || first != entry.prev_hash.is_none() {
         return Err(EntryError::BrokenChain(entry.head.seq));
@@ -211,6 +199,33 @@ fn check_shape(entry: &Entry) -> Result<(), EntryError> {
     }
 }
 
+fn check_counts(entry: &Entry) -> Result<(), EntryError> {
+    let weight = entry.ops.iter().map(Op::weight).sum();
+    let children = |op: &Op| if let Op::LinkFact(fact) = op { fact.children.len() } else { 0 };
+    let children = entry.ops.iter().map(children).max().unwrap_or(0);
+    let counts = [
+        ("ops", weight, MAX_ENTRY_OPS),
+        ("deps", entry.deps.len(), MAX_ENTRY_DEPS),
+        ("children in one link fact", children, MAX_FACT_CHILDREN),
+    ];
+    match counts.into_iter().find(|(_, count, limit)| count > limit) {
+        Some((what, count, limit)) => Err(EntryError::TooMany { what, count, limit }),
+        None => Ok(()),
+    }
+}
+
+fn check_shards(entry: &Entry) -> Result<(), EntryError> {
+    let mut seen = BTreeSet::new();
+    for op in &entry.ops {
+        if let Op::Change(change) = op
+            && !seen.insert(change.shard)
+        {
+            return Err(EntryError::RepeatedShard(change.shard));
+        }
+    }
+    Ok(())
+}
+
 fn signed_message(body: &[u8]) -> Vec<u8> {
     [SIGNING_DOMAIN, body].concat()
 }
@@ -218,8 +233,9 @@ fn signed_message(body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{BlobId, StorageId};
-    use crate::log::op::{Boot, Holdings};
+    use crate::catalog::change::Change;
+    use crate::id::{B3, BlobFact, BlobId, StorageId};
+    use crate::log::op::{Boot, Holdings, LinkFact};
 
     const NETWORK: NetworkId = NetworkId([9; 32]);
 
@@ -288,6 +304,27 @@ mod tests {
     }
 
     #[test]
+    fn children_of_one_fact_are_counted_at_and_past_max_fact_children() {
+        let child = BlobFact { sha1: BlobId([1; 20]), b3: B3([1; 32]), size_bytes: 1 };
+        let with_children = |count: usize| {
+            let fact = LinkFact { parent: BlobId([0; 20]), children: vec![child; count] };
+            Entry::open(&draft(&key(1), 2, vec![Op::LinkFact(fact)]).seal(&key(1)), &NETWORK)
+        };
+        assert!(with_children(MAX_FACT_CHILDREN).is_ok());
+        let past = with_children(MAX_FACT_CHILDREN + 1);
+        assert!(matches!(past, Err(EntryError::TooMany { what: "children in one link fact", .. })));
+    }
+
+    #[test]
+    fn an_entry_changes_a_shard_once() {
+        let change =
+            |shard| Op::Change(Change { shard, epoch: 0, actor_seq: 1, start_op: 1, deps: vec![], prior: None, writes: vec![] });
+        let open = |ops| Entry::open(&draft(&key(1), 2, ops).seal(&key(1)), &NETWORK);
+        assert!(open(vec![change(1), change(2)]).is_ok());
+        assert!(matches!(open(vec![change(1), change(2), change(1)]), Err(EntryError::RepeatedShard(1))));
+    }
+
+    #[test]
     fn bytes_are_counted_at_and_past_max_entry_bytes() {
         let with_body = |len: usize| {
             let raw = Op::Unknown(RawOp { kind: 99, body: vec![0; len] });
@@ -324,5 +361,17 @@ mod tests {
         assert!(matches!(Entry::open(&orphan.seal(&key(1)), &NETWORK), Err(EntryError::BrokenChain(Seq(3)))));
         let zeroth = draft(&key(1), 0, vec![]);
         assert!(matches!(Entry::open(&zeroth.seal(&key(1)), &NETWORK), Err(EntryError::BrokenChain(Seq(0)))));
+    }
+    #[test]
+    fn the_bytes_of_an_entry_never_change() {
+        // Golden values: a change of any of them breaks homes and networks in the field.
+        let mut first = draft(&key(1), 1, vec![boot(), removals(1)]);
+        first.deps =
+            vec![(Chain { node: NodeId([2; 32]), boot: BootId([3; 16]) }, Head { seq: Seq(4), hash: EntryHash([5; 32]) })];
+        let bytes = first.seal(&key(1));
+        assert_eq!(bytes.len(), 290);
+        assert_eq!(blake3::hash(&bytes).to_string(), "9ca89456e52fbfb82c056611a6542a371e9c2504cd7bd05894e14cae3ffe85f9");
+        assert_eq!(Entry::hash_of(&bytes).to_string(), "68ec52ea528451307c34588cdf42e43889becdbb8c3f3993a8dbe77ec600e1bc");
+        assert_eq!(Entry::open(&bytes, &NETWORK).unwrap(), Entry::reopen(&bytes).unwrap());
     }
 }

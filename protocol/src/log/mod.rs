@@ -5,5 +5,6 @@
 
 pub mod admit;
 pub mod entry;
+pub mod exchange;
 pub mod op;
 pub mod vector;

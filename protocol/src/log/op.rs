@@ -155,4 +155,17 @@ mod tests {
         let facts = LinkFact::of(BlobId([9; 20]), &children);
         assert_eq!(facts.iter().map(|fact| fact.children.len()).collect::<Vec<_>>(), [MAX_FACT_CHILDREN, 1]);
     }
+    #[test]
+    fn the_bytes_of_ops_never_change() {
+        // Golden bytes: a change of any of them breaks homes and networks in the field.
+        let golden = |op: Op| (op.to_raw().kind, data_encoding::HEXLOWER.encode(&op.to_raw().body));
+        let boot = Op::Boot(Boot { storage: StorageId([3; 16]), nonce: [4; 16] });
+        assert_eq!(golden(boot), (0x0001, "010303030303030303030303030303030304040404040404040404040404040404".into()));
+        let holdings = Op::Holdings(Holdings { added: vec![blob(1)], removed: vec![BlobId([2; 20])] });
+        assert_eq!(golden(holdings), (0x0002, "01010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010202020202020202020202020202020202020202".into()));
+        let fact = Op::LinkFact(LinkFact { parent: BlobId([4; 20]), children: vec![blob(5)] });
+        assert_eq!(golden(fact), (0x8002, "010404040404040404040404040404040404040404010505050505050505050505050505050505050505050505050505050505050505050505050505050505050505050505050505050505".into()));
+        let raw = RawOp { kind: PROTECTS | 77, body: vec![1, 2, 3] };
+        assert_eq!(data_encoding::HEXLOWER.encode(&wire::encode(&raw)), "01fb4d8003010203");
+    }
 }

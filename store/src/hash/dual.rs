@@ -13,7 +13,7 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use sha1::{Digest, Sha1};
 
 use super::groups::{GroupHasher, Outboard};
-use crate::limits::{COPY_BUFFER_BYTES, COPY_BUFFERS, FIRST_BUFFER_BYTES};
+use crate::limits::{COPY_BUFFER_BYTES, COPY_BUFFERS, FIRST_BUFFER_BYTES, SECOND_THREAD_FROM_BYTES};
 
 /// What one read of a blob's bytes found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,8 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
 /// Reads `source` to its end, hashes it both ways, and gives every piece to `sink` in order.
 ///
-/// Pieces are 1 MiB but for the last, so a first piece shorter than that is the whole blob. An empty source gives no piece.
+/// The first piece has `SECOND_THREAD_FROM_BYTES`, or it is the whole blob; later ones have `COPY_BUFFER_BYTES` but for the last.
+/// An empty source gives no piece.
 ///
 /// # Errors
 /// The first failure of the source or the sink; what the sink has taken by then is the caller's to undo.
@@ -140,14 +141,18 @@ impl Ring {
     /// Gives a piece to the other thread and takes an empty one; `None` when that thread has died, which joining it will tell.
     fn pass_on(&mut self, piece: Piece) -> Option<Piece> {
         self.to_sha1.send(piece).ok()?;
-        if let Ok(empty) = self.emptied.try_recv() {
-            return Some(empty);
-        }
-        if self.made < COPY_BUFFERS {
-            self.made += 1;
-            return Some(Piece::of(COPY_BUFFER_BYTES));
-        }
-        self.emptied.recv().ok()
+        let mut empty = match self.emptied.try_recv() {
+            Ok(empty) => empty,
+            Err(_) if self.made < COPY_BUFFERS => {
+                self.made += 1;
+                Piece::of(COPY_BUFFER_BYTES)
+            }
+            Err(_) => self.emptied.recv().ok()?,
+        };
+        // The first buffer was larger. Pieces must not depend on which thread was faster: the sink's calls are counted by tests
+        // that crash at the k-th.
+        empty.buffer.truncate(COPY_BUFFER_BYTES);
+        Some(empty)
     }
 }
 
@@ -167,7 +172,7 @@ impl Piece {
     }
 
     fn is_full(&self) -> bool {
-        self.len == COPY_BUFFER_BYTES
+        self.len == self.buffer.len()
     }
 
     /// Reads until the buffer is full or the source ends.
@@ -187,8 +192,8 @@ impl Piece {
 fn first_piece(source: &mut dyn Read) -> Result<Piece, HashError> {
     let mut piece = Piece::of(FIRST_BUFFER_BYTES);
     piece.fill(source)?;
-    if piece.len == FIRST_BUFFER_BYTES {
-        piece.buffer.resize(COPY_BUFFER_BYTES, 0);
+    if piece.is_full() {
+        piece.buffer.resize(SECOND_THREAD_FROM_BYTES, 0);
         piece.fill(source)?;
     }
     Ok(piece)
@@ -200,6 +205,7 @@ mod tests {
     use std::cell::Cell;
 
     const BUFFER: usize = COPY_BUFFER_BYTES;
+    const THREAD: usize = SECOND_THREAD_FROM_BYTES;
 
     fn bytes_of(size: usize) -> Vec<u8> {
         let mut bytes = vec![0; size];
@@ -233,8 +239,18 @@ mod tests {
 
     #[test]
     fn both_hashes_are_those_of_the_bytes_at_every_edge_of_the_buffers() {
-        for size in [0, 1, FIRST_BUFFER_BYTES - 1, FIRST_BUFFER_BYTES, BUFFER - 1, BUFFER, BUFFER + 1, 2 * BUFFER, 9 * BUFFER + 5]
-        {
+        for size in [
+            0,
+            1,
+            FIRST_BUFFER_BYTES - 1,
+            FIRST_BUFFER_BYTES,
+            FIRST_BUFFER_BYTES + 1,
+            THREAD - 1,
+            THREAD,
+            THREAD + 1,
+            THREAD + BUFFER,
+            2 * THREAD + COPY_BUFFERS * BUFFER + 5,
+        ] {
             let bytes = bytes_of(size);
             let mut written = Vec::new();
             let mut source = Awkward { bytes: &bytes, calls: 0, fail_after: None };
@@ -252,9 +268,23 @@ mod tests {
     }
 
     #[test]
+    fn the_pieces_depend_on_the_size_alone() {
+        let bytes = bytes_of(THREAD + 12 * BUFFER + 1);
+        for _ in 0..20 {
+            let mut sizes = Vec::new();
+            hash_stream(&mut bytes.as_slice(), &mut |piece| {
+                sizes.push(piece.len());
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(sizes, [vec![THREAD], vec![BUFFER; 12], vec![1]].concat());
+        }
+    }
+
+    #[test]
     fn a_failing_source_is_reported_and_joins_the_thread() {
-        let bytes = bytes_of(6 * BUFFER);
-        for fail_after in [0, 10, BUFFER, 5 * BUFFER + 1] {
+        let bytes = bytes_of(THREAD + 6 * BUFFER);
+        for fail_after in [0, 10, THREAD, THREAD + 5 * BUFFER + 1] {
             let mut source = Awkward { bytes: &bytes, calls: 0, fail_after: Some(fail_after) };
             let error = hash_stream(&mut source, &mut |_| Ok(())).unwrap_err();
             assert!(matches!(error, HashError::Read(_)), "{fail_after}: {error}");
@@ -263,7 +293,7 @@ mod tests {
 
     #[test]
     fn a_refusing_sink_stops_the_read() {
-        let bytes = bytes_of(6 * BUFFER);
+        let bytes = bytes_of(THREAD + 6 * BUFFER);
         for allowed in [0, 1, 4] {
             let taken = Cell::new(0);
             let mut sink = |_: &[u8]| {

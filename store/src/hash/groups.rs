@@ -8,7 +8,8 @@
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use keepwell_protocol::id::B3;
 
-use crate::limits::{GROUP_BYTES, GROUPS_PER_SPAN, SPAN_BYTES};
+use super::shape::{Shape, in_range};
+use crate::limits::{GROUP_BYTES, GROUPS_PER_SPAN};
 
 /// Why bytes or values are not those of the blob.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,59 +58,6 @@ impl Expected {
             Self::Whole(b3) => fold_root(values) == Some(*b3),
         }
     }
-}
-
-/// How a blob of one size divides into groups and spans. An empty blob has one, empty, group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    size_bytes: u64,
-}
-
-impl Shape {
-    /// The shape of a blob of this many bytes.
-    pub const fn of(size_bytes: u64) -> Self {
-        Self { size_bytes }
-    }
-
-    /// Groups in the blob, at least 1.
-    pub fn groups(self) -> u64 {
-        self.size_bytes.div_ceil(GROUP_BYTES as u64).max(1)
-    }
-
-    /// Spans in the blob, at least 1.
-    pub fn spans(self) -> u64 {
-        self.size_bytes.div_ceil(SPAN_BYTES as u64).max(1)
-    }
-
-    /// Span values that stand beside the blob's hash: none for a blob of one span, whose group values fold to the hash itself.
-    pub fn span_values(self) -> u64 {
-        if self.spans() == 1 { 0 } else { self.spans() }
-    }
-
-    /// Group values in one span: none for a blob of one group, which the hash itself verifies.
-    ///
-    /// # Errors
-    /// `OutOfRange` beyond the last span.
-    pub fn group_values(self, span: u64) -> Result<u64, GroupError> {
-        in_range(span, self.spans())?;
-        if self.groups() == 1 {
-            return Ok(0);
-        }
-        Ok((self.groups() - span * GROUPS_PER_SPAN as u64).min(GROUPS_PER_SPAN as u64))
-    }
-
-    /// The length of one group: whole but for the last (bytes).
-    ///
-    /// # Errors
-    /// `OutOfRange` beyond the last group.
-    pub fn group_bytes(self, group: u64) -> Result<u64, GroupError> {
-        in_range(group, self.groups())?;
-        Ok((self.size_bytes - group * GROUP_BYTES as u64).min(GROUP_BYTES as u64))
-    }
-}
-
-fn in_range(index: u64, count: u64) -> Result<(), GroupError> {
-    if index < count { Ok(()) } else { Err(GroupError::OutOfRange { index }) }
 }
 
 /// The group values of one span of a blob.
@@ -320,6 +268,7 @@ impl GroupHasher {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SPAN_BYTES;
 
     const GROUP: usize = GROUP_BYTES;
     const SMALL_SIZES: [usize; 17] = [

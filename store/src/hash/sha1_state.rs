@@ -9,6 +9,9 @@ pub const BLOCK_BYTES: usize = 64;
 const STATE_BYTES: usize = 20;
 const COUNT_BYTES: usize = 8;
 
+/// No blob is this long, and a SHA-1 counts its bits in a word of 64: a count beyond this is not from a real state (bytes).
+const PREFIX_MAX_BYTES: u64 = 1 << 60;
+
 /// A SHA-1 after a whole number of blocks: the chaining state and the number of blocks that went into it.
 ///
 /// Kept as bytes, because it lives in the database; a state from a wrong place gives a wrong hash, which the comparison with
@@ -39,9 +42,7 @@ impl Sha1State {
 
     /// How much of the blob went into this state (bytes).
     pub fn prefix_bytes(&self) -> u64 {
-        let mut count = [0; COUNT_BYTES];
-        count.copy_from_slice(&self.0[STATE_BYTES..]);
-        u64::from_le_bytes(count).saturating_mul(BLOCK_BYTES as u64)
+        blocks_in(&self.0).saturating_mul(BLOCK_BYTES as u64)
     }
 
     /// The state as it is stored.
@@ -49,15 +50,22 @@ impl Sha1State {
         &self.0
     }
 
-    /// A state as it was stored.
-    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
-        Self(bytes)
+    /// A state as it was stored, or `None` for bytes that no state has.
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Option<Self> {
+        (blocks_in(&bytes) <= PREFIX_MAX_BYTES / BLOCK_BYTES as u64).then_some(Self(bytes))
     }
+}
+
+fn blocks_in(state: &[u8; Sha1State::LEN]) -> u64 {
+    let mut count = [0; COUNT_BYTES];
+    count.copy_from_slice(&state[STATE_BYTES..]);
+    u64::from_le_bytes(count)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SHA1_STATE_EVERY_BYTES;
     use sha1::Digest;
 
     #[test]
@@ -66,7 +74,7 @@ mod tests {
         for cut in [0, 64, 128, 3_968] {
             let mut hasher = Sha1::new();
             hasher.update(&bytes[..cut]);
-            let state = Sha1State::from_bytes(*Sha1State::save(&hasher).unwrap().as_bytes());
+            let state = Sha1State::from_bytes(*Sha1State::save(&hasher).unwrap().as_bytes()).unwrap();
             assert_eq!(state.prefix_bytes(), cut as u64);
             let mut resumed = state.restore();
             resumed.update(&bytes[cut..]);
@@ -97,9 +105,23 @@ mod tests {
 
     #[test]
     fn arbitrary_stored_bytes_do_not_panic() {
-        let mut resumed = Sha1State::from_bytes([0xff; Sha1State::LEN]);
-        assert_eq!(resumed.prefix_bytes(), u64::MAX);
-        resumed = Sha1State::from_bytes([0x5a; Sha1State::LEN]);
-        resumed.restore().finalize();
+        assert_eq!(Sha1State::from_bytes([0xff; Sha1State::LEN]), None);
+        let mut bytes = [0xff; Sha1State::LEN];
+        bytes[STATE_BYTES..].copy_from_slice(&(PREFIX_MAX_BYTES / 64).to_le_bytes());
+        let state = Sha1State::from_bytes(bytes).unwrap();
+        assert_eq!(state.prefix_bytes(), PREFIX_MAX_BYTES);
+        state.restore().finalize();
+    }
+    #[test]
+    fn a_state_can_be_saved_at_sha1_state_every_bytes_and_not_one_byte_past_it() {
+        let mut hasher = Sha1::new();
+        hasher.update(vec![7; SHA1_STATE_EVERY_BYTES]);
+        let state = Sha1State::save(&hasher).unwrap();
+        assert_eq!(state.prefix_bytes(), SHA1_STATE_EVERY_BYTES as u64);
+        hasher.update([1]);
+        assert_eq!(Sha1State::save(&hasher), None);
+        let mut resumed = state.restore();
+        resumed.update([1]);
+        assert_eq!(resumed.finalize(), hasher.finalize());
     }
 }

@@ -1,6 +1,10 @@
-//! Scenarios: short plays on simulated homes, with checkers that see everything.
+//! Plays on simulated nodes.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails as the test does")]
 
 mod crash;
-mod unlink;
+mod epochs;
+mod forks;
+mod hostile;
+mod lab;
+mod world;

@@ -10,7 +10,7 @@ use keepwell_protocol::log::entry::{Entry, EntryError};
 use keepwell_protocol::log::vector::{Chain, Head};
 use keepwell_protocol::name::RefName;
 use keepwell_store::error::StoreError;
-use keepwell_store::fsck::Depth;
+use keepwell_store::fsck::{Depth, Fault};
 use keepwell_store::ingest::leftovers;
 use keepwell_store::store::{Snapshot, Store};
 
@@ -148,6 +148,8 @@ pub fn check_leftovers(store: &Store) -> Result<(), Trouble> {
 fn check_bytes(store: &Store, snapshot: &Snapshot, reput: &BTreeSet<BlobId>) -> Result<(), Trouble> {
     snapshot.visit_blobs(&BlobId([0; BlobId::LEN]), |id, record| match store.check_blob(snapshot, &id, &record, Depth::Full)? {
         None => Ok(true),
+        // A disk that does not answer has said nothing of the blob.
+        Some(Fault::Unreadable(why)) => Err(Trouble::Failed(why)),
         Some(fault) if reput.contains(&id) => Err(Trouble::violated("S5", format!("blob {id}, put again: {fault:?}"))),
         Some(fault) => Err(Trouble::violated("S1", format!("blob {id}: {fault:?}"))),
     })

@@ -37,7 +37,7 @@ impl Driver<'_> {
     fn ask(&mut self, input: Input, after: Known) -> Result<Reply, Trouble> {
         self.in_flight = Some(after);
         let engine = self.engine.as_mut().ok_or_else(|| Trouble::Failed("the node is down".into()))?;
-        let effects = engine.step(self.now_ms, vec![input])?;
+        let effects = engine.step(self.now_ms, self.dice.rng(), vec![input])?;
         self.known = self.in_flight.take().unwrap_or_default();
         let mut reply = None;
         for effect in effects {
@@ -45,6 +45,7 @@ impl Driver<'_> {
                 Effect::Publish(bytes) => self.positions.publish(&bytes)?,
                 Effect::Unlink(id) => drop(self.errands.insert(id)),
                 Effect::Reply(_, answer) => reply = Some(answer),
+                other => return Err(Trouble::violated("S2", format!("a node alone was told to {other:?}"))),
             }
         }
         reply.ok_or_else(|| Trouble::violated("S2", "a request was not answered"))
@@ -213,7 +214,9 @@ impl Driver<'_> {
         let opened = Engine::open(store, SigningKey::from_bytes(&KEY), self.place, self.dice.rng());
         let mut engine = opened.map_err(|error| Trouble::violated("S3", format!("the original: {error}")))?;
         let set = self.ref_op(usize::MAX, 0, &original_set())?;
-        for effect in engine.step(self.now_ms, vec![Input::WriteRefs { request: RequestId(5), ops: vec![set] }])? {
+        for effect in
+            engine.step(self.now_ms, self.dice.rng(), vec![Input::WriteRefs { request: RequestId(5), ops: vec![set] }])?
+        {
             if let Effect::Publish(bytes) = effect {
                 self.positions.write(&bytes)?;
             }

@@ -49,7 +49,7 @@ impl Scale {
     /// Short enough that every call of the disk can be a crash.
     pub const SHORT: Scale = Scale { ops: 16, fat_percent: 2 };
     /// Long enough that epochs roll.
-    pub const LONG: Scale = Scale { ops: 250, fat_percent: 15 };
+    pub const LONG: Scale = Scale { ops: 250, fat_percent: 60 };
 }
 
 /// A blob of the story.

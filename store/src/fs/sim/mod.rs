@@ -194,11 +194,16 @@ impl SimDisk {
         let state = &mut *self.lock();
         state.world.tree.crash(&mut state.random);
         state.world.databases.values_mut().for_each(|database| database.crash(&mut state.random));
-        state.crashed = false;
-        state.crash_at = None;
-        state.fail_at = None;
-        state.full_at = None;
-        state.life += 1;
+        state.begin_life();
+    }
+
+    /// Starts only the process again, as after `kill -9`: handles die, but the machine keeps what it had not yet written.
+    /// Planned faults are forgotten. A machine that has crashed needs [`SimDisk::restart`].
+    pub fn restart_process(&self) {
+        let state = &mut *self.lock();
+        if !state.crashed {
+            state.begin_life();
+        }
     }
 
     fn handle(&self) -> Handle {
@@ -217,6 +222,14 @@ impl State {
             self.recent.pop_front();
         }
         self.recent.push_back((self.calls, kind));
+    }
+
+    fn begin_life(&mut self) {
+        self.crashed = false;
+        self.crash_at = None;
+        self.fail_at = None;
+        self.full_at = None;
+        self.life += 1;
     }
 }
 

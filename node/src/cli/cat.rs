@@ -1,0 +1,29 @@
+//! `keepwell cat`
+
+use clap::Args;
+use keepwell_protocol::uri::Target;
+
+use super::context::Context;
+use super::output::{Stop, stdout_failed};
+use crate::service::cat::{ByteRange, cat};
+use crate::service::read::ReadError;
+
+/// Print the bytes of a blob as they are, also with --json
+#[derive(Debug, Args)]
+pub(super) struct CatArgs {
+    /// What to print: `sha1://HASH`, `sha1dir://HASH/path`, `group/key` or `keepwell://group/key/field`
+    #[arg(value_name = "URI|REF")]
+    target: Target,
+    /// Only the bytes from A up to, and without, B, counted from 0; `A-` is from A to the end
+    #[arg(long, value_name = "A-B")]
+    range: Option<ByteRange>,
+}
+
+pub(super) fn run(args: CatArgs, context: &mut Context) -> Result<u8, Stop> {
+    let local = context.open()?;
+    match cat(&local, &args.target, args.range, &mut |piece| context.out.raw(piece)) {
+        Ok(()) => Ok(0),
+        Err(ReadError::Failed(failure)) => Err(failure.into()),
+        Err(ReadError::Sink(error)) => Err(stdout_failed(error)),
+    }
+}

@@ -1,0 +1,49 @@
+//! `keepwell fsck`
+
+use clap::Args;
+
+use super::context::Context;
+use super::output::Stop;
+use crate::failure::Code;
+use crate::service::fsck::{FsckOptions, fsck};
+use crate::service::types::{FsckLine, ProblemLine};
+
+/// Check this home: records against the disk, the disk against the records, and tables against the log
+#[derive(Debug, Args)]
+pub(super) struct FsckArgs {
+    /// Read every byte of every blob
+    #[arg(long)]
+    verify: bool,
+    /// Mend what can be mended; what must go is moved to `quarantine/`, nothing is deleted
+    #[arg(long)]
+    repair: bool,
+}
+
+pub(super) fn run(args: FsckArgs, context: &mut Context) -> Result<u8, Stop> {
+    let local = context.open()?;
+    let mut stopped = Ok(());
+    let options = FsckOptions { verify: args.verify, repair: args.repair };
+    let sum = fsck(&local, options, &mut |line| {
+        if stopped.is_ok() {
+            stopped = context.out.line(&line, || problem_text(&line));
+        }
+    })?;
+    stopped?;
+    context.out.line(&sum, || sum_text(&sum))?;
+    if !sum.ok && !args.repair {
+        context.out.note("hint: mend what can be mended with `keepwell fsck --repair`")?;
+    }
+    Ok(if sum.ok { 0 } else { Code::Integrity.exit() })
+}
+
+fn problem_text(line: &ProblemLine) -> String {
+    let what = line.sha1.as_ref().or(line.path.as_ref()).map_or("home", String::as_str);
+    let refs = if line.refs.is_empty() { String::new() } else { format!("; needed by {}", line.refs.join(", ")) };
+    let repair = line.repair.as_ref().map(|repair| format!("; {repair}")).unwrap_or_default();
+    format!("{what} {}: {}{refs}{repair}", line.problem, line.detail)
+}
+
+fn sum_text(sum: &FsckLine) -> String {
+    let verdict = if sum.ok { "ok" } else { "not ok" };
+    format!("{verdict}: {} blobs checked, {} problems, {} mended", sum.checked, sum.problems, sum.repaired)
+}

@@ -1,0 +1,38 @@
+//! `keepwell get`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use keepwell_protocol::uri::Target;
+
+use super::context::Context;
+use super::output::Stop;
+use crate::files::Overwrite;
+use crate::service::get::get;
+
+/// Write a blob to a file, or a directory or the fields of a ref to a tree of files
+///
+/// Without --to it is called by its label, or its hash, in the present folder. The path is printed.
+#[derive(Debug, Args)]
+pub(super) struct GetArgs {
+    /// What to get: `sha1://HASH`, `sha1dir://HASH/path`, `group/key` or `keepwell://group/key/field`
+    #[arg(value_name = "URI|REF")]
+    target: Target,
+    /// Where to write it; a file goes into a directory that is there
+    #[arg(long, value_name = "PATH")]
+    to: Option<PathBuf>,
+    /// Overwrite files that are there
+    #[arg(long)]
+    force: bool,
+}
+
+pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
+    let local = context.open()?;
+    let overwrite = if args.force { Overwrite::Yes } else { Overwrite::No };
+    let bar = context.out.bar(0);
+    let line = get(&local, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes));
+    bar.finish_and_clear();
+    let line = line?;
+    context.out.line(&line, || line.path.clone())?;
+    Ok(0)
+}

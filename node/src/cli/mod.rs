@@ -1,0 +1,135 @@
+//! The command line: one file a command, whose arguments' doc comments are its help.
+//!
+//! Absent from here: what commands do. They read arguments, call a service, and print what it answers.
+
+mod cat;
+mod config;
+mod context;
+mod fsck;
+mod get;
+mod init;
+mod output;
+mod put;
+mod refs;
+mod stat;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+use crate::failure::{Code, Failure};
+use context::Context;
+use output::{Output, Stop};
+
+/// keepwell keeps blobs, names them, and loses none that somebody needs.
+#[derive(Debug, Parser)]
+#[command(name = "keepwell", version, propagate_version = true)]
+struct Line {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+struct Global {
+    /// The home to work on [default: $KEEPWELL_HOME, else $XDG_DATA_HOME/keepwell, else ~/.local/share/keepwell]
+    #[arg(long, value_name = "DIR", global = true)]
+    home: Option<PathBuf>,
+    /// Print one JSON object a line, errors too, all on standard output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Print no notes and no progress
+    #[arg(short, long, global = true)]
+    quiet: bool,
+    /// Print more notes
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Show no progress bar; there is none either where standard error is no terminal
+    #[arg(long, global = true)]
+    no_progress: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    Put(put::PutArgs),
+    Get(get::GetArgs),
+    Cat(cat::CatArgs),
+    Stat(stat::StatArgs),
+    #[command(subcommand)]
+    Ref(refs::RefCommand),
+    Fsck(fsck::FsckArgs),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let line = match Line::try_parse_from(&words) {
+        Ok(line) => line,
+        Err(error) => return ExitCode::from(usage(&error, &words)),
+    };
+    let mut context = Context::new(line.global);
+    let outcome = run(line.command, &mut context);
+    ExitCode::from(context.out.end(outcome))
+}
+
+fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
+    match command {
+        Command::Init(args) => init::run(args, context),
+        Command::Put(args) => put::run(args, context),
+        Command::Get(args) => get::run(args, context),
+        Command::Cat(args) => cat::run(args, context),
+        Command::Stat(args) => stat::run(args, context),
+        Command::Ref(command) => refs::run(command, context),
+        Command::Fsck(args) => fsck::run(args, context),
+        Command::Config(command) => config::run(command, context),
+    }
+}
+
+/// Help and version are answers; all else that the parser says is a mistake in the words.
+fn usage(error: &clap::Error, words: &[OsString]) -> u8 {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // A reader that has seen enough of the help may close its end.
+        error.print().ok();
+        return 0;
+    }
+    if !words.iter().any(|word| word == "--json") {
+        error.print().ok();
+        return Code::Usage.exit();
+    }
+    let text = error.render().to_string();
+    let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").replace('\n', " ");
+    let failure = Failure::usage(message).hint("see `keepwell --help`, and `keepwell COMMAND --help`");
+    Output::new(true, true, false).end(Err(Stop::Failure(failure)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_argument_has_a_help_text() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} says nothing of itself", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "{} {} says nothing of itself", command.get_name(), arg.get_id());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Line::command());
+    }
+}

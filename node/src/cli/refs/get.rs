@@ -1,0 +1,62 @@
+//! `keepwell ref get`, `ref touch` and `ref rm`: one ref each.
+
+use clap::Args;
+use keepwell_protocol::name::RefName;
+
+use super::super::context::Context;
+use super::super::output::Stop;
+use super::set::rev;
+use super::set_note;
+use crate::service::refs;
+
+/// Print the object of a ref
+#[derive(Debug, Args)]
+pub(in super::super) struct GetArgs {
+    /// The ref
+    #[arg(value_name = "GROUP/KEY")]
+    name: RefName,
+}
+
+pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
+    let local = context.open()?;
+    let line = refs::get(&local, &args.name)?;
+    context.out.line(&line, || line.obj.to_compact_sorted())?;
+    let others = line.conflicts.as_ref().map_or(0, Vec::len);
+    if others > 0 {
+        context.out.note(&format!("note: {others} other values were written meanwhile; see them with --json"))?;
+    }
+    Ok(0)
+}
+
+/// Use a ref, which puts off its expiry
+#[derive(Debug, Args)]
+pub(in super::super) struct TouchArgs {
+    /// The ref
+    #[arg(value_name = "GROUP/KEY")]
+    name: RefName,
+}
+
+pub(super) fn touch(args: TouchArgs, context: &mut Context) -> Result<u8, Stop> {
+    let local = context.open()?;
+    let line = refs::touch(&local, &args.name)?;
+    context.out.line(&line, || set_note(&line))?;
+    Ok(0)
+}
+
+/// Remove a ref and print the object that it had
+#[derive(Debug, Args)]
+pub(in super::super) struct RmArgs {
+    /// The ref
+    #[arg(value_name = "GROUP/KEY")]
+    name: RefName,
+    /// Only if this is its rev
+    #[arg(long, value_name = "REV")]
+    if_rev: Option<String>,
+}
+
+pub(super) fn remove(args: RmArgs, context: &mut Context) -> Result<u8, Stop> {
+    let local = context.open()?;
+    let line = refs::remove(&local, &args.name, args.if_rev.map(rev))?;
+    context.out.line(&line, || line.obj.to_compact_sorted())?;
+    Ok(0)
+}

@@ -1,0 +1,92 @@
+//! `keepwell ref ls`
+
+use clap::Args;
+use keepwell_protocol::id::BlobId;
+use keepwell_protocol::units::{TimeMs, parse_expires};
+use keepwell_protocol::uri::Target;
+
+use super::super::context::Context;
+use super::super::output::Stop;
+use crate::failure::Failure;
+use crate::service::Node;
+use crate::service::refs::{Query, list};
+use crate::service::types::{NextLine, RefLine};
+
+/// List refs by name
+#[derive(Debug, Args)]
+pub(in super::super) struct LsArgs {
+    /// Whose names match: `*` is anything within a part, `**` anything, `?` one character
+    #[arg(value_name = "GLOB")]
+    glob: Option<String>,
+    /// Only refs that name this blob
+    #[arg(long, value_name = "URI")]
+    contains: Option<Target>,
+    /// Only refs whose meta has this value; may be given more than once
+    #[arg(long, value_name = "KEY=VALUE")]
+    meta: Vec<String>,
+    /// Only refs that lapse before this time, or within this duration from now
+    #[arg(long, value_name = "TIME")]
+    expires_before: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Go on where a list was cut: the `next` that it ended with
+    #[arg(long, value_name = "NEXT")]
+    cursor: Option<String>,
+    /// Also print rev, author, time, expiry and state
+    #[arg(long)]
+    long: bool,
+}
+
+pub(super) fn run(args: LsArgs, context: &mut Context) -> Result<u8, Stop> {
+    let local = context.open()?;
+    let long = args.long;
+    let expires_before = args.expires_before.as_deref().map(|text| parse_expires(text, local.now_ms())).transpose()?;
+    let query = Query {
+        glob: args.glob,
+        contains: args.contains.as_ref().map(blob_of).transpose()?,
+        meta: args.meta.iter().map(|text| key_value(text)).collect::<Result<_, _>>()?,
+        expires_before_ms: expires_before.map(TimeMs::unix_ms),
+        limit: args.limit,
+        cursor: args.cursor,
+    };
+    let mut stopped = None;
+    let listed = list(&local, &query, &mut |line| {
+        context.out.line(&line, || if long { long_text(&line) } else { name(&line) }).map_err(|stop| {
+            stopped = Some(stop);
+            Failure::usage("stopped")
+        })
+    });
+    if let Some(stop) = stopped {
+        return Err(stop);
+    }
+    if let Some(next) = listed? {
+        let note = format!("more: --cursor {next}");
+        if context.is_json() { context.out.line(&NextLine { next }, String::new)? } else { context.out.note(&note)? }
+    }
+    Ok(0)
+}
+
+fn blob_of(target: &Target) -> Result<BlobId, Failure> {
+    match target {
+        Target::Blob(uri) => Ok(uri.sha1),
+        Target::Dir(uri) => Ok(uri.blob.sha1),
+        Target::Ref(_) => Err(Failure::usage(format!("{target} is not the URI of a blob")).hint("write it as `sha1://HASH`")),
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), Failure> {
+    let (key, value) = text.split_once('=').ok_or_else(|| Failure::usage(format!("{text:?} is not of the form KEY=VALUE")))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn name(line: &RefLine) -> String {
+    format!("{}/{}", line.group, line.key)
+}
+
+fn long_text(line: &RefLine) -> String {
+    let time = |unix_ms| TimeMs::from_unix_ms(unix_ms).map_or_else(|_| "-".to_owned(), |time| time.to_string());
+    let expires = line.expires_ms.map_or_else(|| "-".to_owned(), time);
+    let set_at = time(line.set_at_ms);
+    [name(line).as_str(), &line.rev, &line.set_by, &set_at, &expires, line.state].join("\t")
+}

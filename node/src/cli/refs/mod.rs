@@ -1,0 +1,36 @@
+//! `keepwell ref`
+
+mod get;
+mod ls;
+mod set;
+
+use clap::Subcommand;
+
+use super::context::Context;
+use super::output::Stop;
+use crate::service::types::RefLine;
+
+/// Name data: set, read, list and remove refs
+#[derive(Debug, Subcommand)]
+pub(super) enum RefCommand {
+    Set(set::SetArgs),
+    Get(get::GetArgs),
+    Ls(ls::LsArgs),
+    Touch(get::TouchArgs),
+    Rm(get::RmArgs),
+}
+
+pub(super) fn run(command: RefCommand, context: &mut Context) -> Result<u8, Stop> {
+    match command {
+        RefCommand::Set(args) => set::run(args, context),
+        RefCommand::Get(args) => get::run(args, context),
+        RefCommand::Ls(args) => ls::run(args, context),
+        RefCommand::Touch(args) => get::touch(args, context),
+        RefCommand::Rm(args) => get::remove(args, context),
+    }
+}
+
+/// The line that says how well a ref is kept.
+pub(super) fn set_note(line: &RefLine) -> String {
+    format!("{}/{} {} durable {} of {}", line.group, line.key, line.rev, line.durable, line.copies)
+}

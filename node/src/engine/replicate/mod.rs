@@ -1,0 +1,203 @@
+//! Replication: keeping the log the same on all members.
+//!
+//! Fresh entries are pushed to whoever is connected; that is a hint. The truth is pulled: members tell each other how far they have
+//! come, on connecting and every few seconds, and each pulls what it lacks. Nothing here is kept on disk: after a restart the next
+//! exchange says everything again.
+
+mod accept;
+mod reclaim;
+mod serve;
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepwell_protocol::id::{NodeId, Seq};
+use keepwell_protocol::limits::MAX_GOSSIP_ENTRY_BYTES;
+use keepwell_protocol::log::exchange::{Ack, Message, SignedAck, Want, contradictions, wants};
+use keepwell_protocol::log::vector::{Chain, Vector};
+use keepwell_store::error::StoreError;
+
+use super::effect::Effect;
+use super::{Engine, Step};
+use crate::limits::{PULL_TIMEOUT_MS, STATUS_EVERY_MS};
+use waiting::Waiting;
+
+/// What is known of the other members right now.
+#[derive(Default)]
+pub(super) struct Replication {
+    /// The members that are connected.
+    peers: BTreeMap<NodeId, Peer>,
+    /// The last word of each member in this process, connected or not.
+    acks: BTreeMap<NodeId, Ack>,
+    /// Entries that came before what they build on.
+    waiting: Waiting,
+    /// Chains that nothing more is accepted of, because an entry was refused.
+    closed: BTreeSet<Chain>,
+    /// How far back to ask next for entries of our own.
+    step_back: u64,
+    /// When the peers were last told how far we have come.
+    told_ms: u64,
+}
+
+/// A connected member.
+#[derive(Default)]
+struct Peer {
+    /// Until when an answer to a pull is expected; no second pull is sent meanwhile.
+    pulling_until_ms: Option<u64>,
+    /// What it was last told that we have.
+    told: Vector,
+    /// Forked chains of which it follows another branch than we do: there is nothing to pull.
+    diverged: BTreeSet<Chain>,
+}
+
+impl Engine {
+    /// How far each member says that it has come, as heard in this process.
+    pub fn acks(&self) -> &BTreeMap<NodeId, Ack> {
+        &self.replication.acks
+    }
+
+    /// The members that are connected.
+    pub fn connected_peers(&self) -> impl Iterator<Item = &NodeId> {
+        self.replication.peers.keys()
+    }
+
+    /// How many entries are kept until what they build on arrives.
+    pub fn waiting_entries(&self) -> usize {
+        self.replication.waiting.len()
+    }
+
+    pub(super) fn connected(&mut self, step: &mut Step<'_, '_>, peer: NodeId) -> Result<(), StoreError> {
+        self.replication.peers.insert(peer, Peer::default());
+        let status = self.status(step)?;
+        self.tell(step, peer, &status);
+        Ok(())
+    }
+
+    pub(super) fn disconnected(&mut self, peer: NodeId) -> Result<(), StoreError> {
+        self.replication.peers.remove(&peer);
+        Ok(())
+    }
+
+    pub(super) fn tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        if step.now_ms < self.replication.told_ms.saturating_add(STATUS_EVERY_MS) || self.replication.peers.is_empty() {
+            return Ok(());
+        }
+        self.replication.told_ms = step.now_ms;
+        let status = self.status(step)?;
+        let peers: Vec<NodeId> = self.replication.peers.keys().copied().collect();
+        for peer in peers {
+            self.tell(step, peer, &status);
+        }
+        Ok(())
+    }
+
+    pub(super) fn received(&mut self, step: &mut Step<'_, '_>, from: NodeId, bytes: &[u8]) -> Result<(), StoreError> {
+        if !self.replication.peers.contains_key(&from) {
+            return Ok(());
+        }
+        match Message::decode(bytes) {
+            Ok(Message::Status(ack)) => self.heard_status(step, from, ack),
+            Ok(Message::Pull(wants)) => serve::serve(step, from, &wants),
+            Ok(Message::Entries { entries, more }) => self.heard_entries(step, from, &entries, more),
+            Ok(Message::Fork(proof)) => self.heard_fork(step, from, proof),
+            Err(error) => {
+                step.refuse(from, error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    fn heard_status(&mut self, step: &mut Step<'_, '_>, from: NodeId, ack: SignedAck) -> Result<(), StoreError> {
+        let ack = match ack.open(&from, &self.home.network) {
+            Ok(ack) => ack,
+            Err(error) => {
+                step.refuse(from, error.to_string());
+                return Ok(());
+            }
+        };
+        self.notice_rollback(step, &ack.persisted)?;
+        let mine = step.txn.vector()?;
+        let lacking = !wants(&ack.persisted, &mine).is_empty();
+        self.replication.acks.insert(from, ack);
+        self.pull(step, from, &mine);
+        let told = self.replication.peers.get(&from).is_some_and(|peer| peer.told == mine);
+        if lacking && !told {
+            let status = self.status(step)?;
+            self.tell(step, from, &status);
+        }
+        Ok(())
+    }
+
+    fn heard_entries(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        from: NodeId,
+        entries: &[Vec<u8>],
+        more: bool,
+    ) -> Result<(), StoreError> {
+        for bytes in entries {
+            self.accept(step, Some(from), bytes)?;
+        }
+        if let Some(peer) = self.replication.peers.get_mut(&from)
+            && peer.pulling_until_ms.take().is_some()
+            && more
+        {
+            let mine = step.txn.vector()?;
+            self.pull(step, from, &mine);
+        }
+        Ok(())
+    }
+
+    /// Asks a peer for what it said it has and we lack, unless it has been asked.
+    fn pull(&mut self, step: &mut Step<'_, '_>, from: NodeId, mine: &Vector) {
+        let Some(ack) = self.replication.acks.get(&from) else { return };
+        let mut wanted = wants(mine, &ack.persisted);
+        // Where the two sides contradict each other, the other entry is the missing half of the proof.
+        let halves = contradictions(mine, &ack.persisted).into_iter();
+        wanted.extend(halves.map(|(chain, Seq(seq))| Want { chain, after: seq - 1 }));
+        let Some(peer) = self.replication.peers.get_mut(&from) else { return };
+        wanted.retain(|want| !self.replication.closed.contains(&want.chain) && !peer.diverged.contains(&want.chain));
+        if wanted.is_empty() || peer.pulling_until_ms.is_some_and(|until| step.now_ms < until) {
+            return;
+        }
+        peer.pulling_until_ms = Some(step.now_ms.saturating_add(PULL_TIMEOUT_MS));
+        step.send(from, &Message::Pull(wanted));
+    }
+
+    /// Our word on how far we have come. It leaves after the commit of this step, so what it says is durable.
+    fn status(&self, step: &Step<'_, '_>) -> Result<SignedAck, StoreError> {
+        let chain = self.own_chain()?;
+        let persisted = step.txn.vector()?;
+        let ack = Ack { network: self.home.network, node: chain.node, boot: chain.boot, seq: persisted.seq(&chain), persisted };
+        Ok(ack.sign(&self.key))
+    }
+
+    fn tell(&mut self, step: &mut Step<'_, '_>, to: NodeId, status: &SignedAck) {
+        if let Some(peer) = self.replication.peers.get_mut(&to) {
+            peer.told = status.claimed().persisted.clone();
+            step.send(to, &Message::Status(status.clone()));
+        }
+    }
+
+    /// Pushes entries of ours, fresh from this step, to whoever is connected, and has the small ones gossiped.
+    pub(super) fn push(&self, step: &mut Step<'_, '_>, entries: Vec<Vec<u8>>) {
+        for entry in entries {
+            for peer in self.replication.peers.keys() {
+                step.send(*peer, &Message::Entries { entries: vec![entry.clone()], more: false });
+            }
+            if entry.len() <= MAX_GOSSIP_ENTRY_BYTES {
+                step.effects.push(Effect::Publish(entry));
+            }
+        }
+    }
+}
+
+impl Step<'_, '_> {
+    fn send(&mut self, to: NodeId, message: &Message) {
+        self.effects.push(Effect::Send { to, bytes: message.encode() });
+    }
+
+    fn refuse(&mut self, peer: NodeId, reason: String) {
+        self.effects.push(Effect::Refuse { peer, reason });
+    }
+}

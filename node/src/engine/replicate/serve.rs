@@ -1,0 +1,39 @@
+//! Answering a pull: the wanted entries in the order in which they were applied here, which is a causal order.
+
+use std::collections::BTreeMap;
+
+use keepwell_protocol::id::{NodeId, Seq};
+use keepwell_protocol::limits::MAX_PULL_BYTES;
+use keepwell_protocol::log::exchange::{Message, Want};
+use keepwell_protocol::log::vector::Chain;
+use keepwell_store::error::StoreError;
+
+use crate::engine::Step;
+
+/// Sends `to` as much of what it wants as one message carries.
+pub(super) fn serve(step: &mut Step<'_, '_>, to: NodeId, wants: &[Want]) -> Result<(), StoreError> {
+    let mut due: BTreeMap<u64, (Chain, Seq)> = BTreeMap::new();
+    for want in wants {
+        enqueue(step, &mut due, want.chain, Seq(want.after).next())?;
+    }
+    let (mut entries, mut size, mut more) = (Vec::new(), 0, false);
+    while let Some((_, (chain, seq))) = due.pop_first() {
+        let Some(bytes) = step.txn.entry(&chain, seq)? else { continue };
+        if size + bytes.len() > MAX_PULL_BYTES {
+            more = true;
+            break;
+        }
+        size += bytes.len();
+        entries.push(bytes);
+        enqueue(step, &mut due, chain, seq.next())?;
+    }
+    step.send(to, &Message::Entries { entries, more });
+    Ok(())
+}
+
+fn enqueue(step: &Step<'_, '_>, due: &mut BTreeMap<u64, (Chain, Seq)>, chain: Chain, seq: Seq) -> Result<(), StoreError> {
+    if let Some(arrival) = step.txn.arrival_of(&chain, seq)? {
+        due.insert(arrival, (chain, seq));
+    }
+    Ok(())
+}

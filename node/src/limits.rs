@@ -1,0 +1,41 @@
+//! Every limit and interval of the node, each a named constant with its unit in the name; relations are checked by the compiler.
+
+use std::time::Duration;
+
+use keepwell_protocol::limits::MAX_ENTRY_OPS;
+
+/// How long a command waits for the lock of a home that another process is using, unless told otherwise (milliseconds).
+pub const LOCK_WAIT_MS: u64 = 30_000;
+
+/// How often a waiting command tries the lock: no system call waits for one with a time limit (milliseconds).
+pub const LOCK_POLL_MS: u64 = 20;
+
+/// Blobs that one put records in one transaction. More share the cost of a commit; fewer show their names sooner.
+pub const PUT_BATCH_BLOBS: usize = 1_000;
+
+/// Bytes after which a put records what it has taken in, however few blobs that is.
+pub const PUT_BATCH_BYTES: u64 = 256 << 20;
+
+/// How long after it was last read whole a blob counts as verified (milliseconds).
+pub const VERIFIED_FOR_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+
+/// Bytes of a `config.toml`.
+pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
+
+/// How often the engine is told that time has passed.
+pub const TICK_MS: u64 = 1_000;
+/// How often a node tells its peers how far it has come.
+pub const STATUS_EVERY_MS: u64 = 3_000;
+/// How long an answer to a pull is waited for before another is asked for.
+pub const PULL_TIMEOUT_MS: u64 = 10_000;
+/// How long a bulk stream may be idle before the serving side closes it.
+pub const BULK_IDLE: Duration = Duration::from_secs(120);
+/// How long one answer on a bulk stream may take to begin, and to end.
+pub const BULK_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Questions that may be open on a bulk stream. Of a mebibyte each, they fill the way to a distant node.
+pub const QUESTIONS_AHEAD: usize = 8;
+/// Bytes of small blobs that are read from the disk at once. A batch may end one small blob past this.
+pub const SERVE_BATCH_BYTES: usize = 1 << 20;
+
+const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS);
+const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");

@@ -1,0 +1,172 @@
+//! The embedded driver: one process that owns a home, its engine, its randomness and its clock, and performs what steps ask for.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_protocol::name::{NetworkName, NodeName};
+use keepwell_protocol::units::{DurationMs, SizeBytes};
+use keepwell_store::error::StoreError;
+use keepwell_store::ingest::IngestId;
+use keepwell_store::store::Store;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use zeroize::Zeroizing;
+
+use crate::engine::{Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId};
+use crate::failure::{Code, Failure};
+use crate::home::lock::HomeLock;
+use crate::home::{self, OpenHome};
+use crate::service::Node;
+
+/// The id of every request: a step here has one, and is answered before the next.
+const REQUEST: RequestId = RequestId(0);
+
+/// A home that this process works on by itself.
+pub struct Local {
+    path: PathBuf,
+    store: Arc<Store>,
+    engine: Mutex<Engine>,
+    rng: Mutex<EngineRng>,
+    _lock: HomeLock,
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Local({})", self.path.display())
+    }
+}
+
+impl Local {
+    /// Makes a home, with a network of its own.
+    pub fn init(
+        path: &Path,
+        wait: DurationMs,
+        max_size: Option<SizeBytes>,
+        network: NetworkName,
+        node: NodeName,
+    ) -> Result<Local, Failure> {
+        let mut rng = rng()?;
+        let OpenHome { path, key, store, place, lock } = home::prepare(path, wait, max_size, || {
+            let mut seed = Zeroizing::new([0; 32]);
+            rng.fill_bytes(seed.as_mut_slice());
+            seed
+        })?;
+        let engine = Engine::init(Arc::clone(&store), key, &NewHome { network, node, place }, &mut rng)?;
+        Ok(Local { path, store, engine: Mutex::new(engine), rng: Mutex::new(rng), _lock: lock })
+    }
+
+    /// Opens a home, waiting for whoever is using it.
+    pub fn open(path: &Path, wait: DurationMs) -> Result<Local, Failure> {
+        let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
+        let mut rng = rng()?;
+        let engine = Engine::open(Arc::clone(&store), key, place, &mut rng)?;
+        Ok(Local { path, store, engine: Mutex::new(engine), rng: Mutex::new(rng), _lock: lock })
+    }
+
+    /// The engine, for what only its owner may ask: `fsck` and `init`.
+    pub fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The home's folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn rng(&self) -> MutexGuard<'_, EngineRng> {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one input, performs what it leads to, and returns its answer.
+    fn ask(&self, input: Input) -> Result<Reply, Failure> {
+        let now_ms = self.now_ms();
+        let effects = self.engine().step(now_ms, &mut self.rng(), vec![input])?;
+        let mut answer = None;
+        for effect in effects {
+            match effect {
+                // Nobody listens while no daemon runs; the next one sends what is in the log.
+                Effect::Publish(_) | Effect::Send { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
+                // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
+                Effect::Unlink(blob) => drop(self.store.unlink(&blob)?),
+                Effect::Reply(_, reply) => answer = Some(reply),
+            }
+        }
+        answer.ok_or_else(|| StoreError::Inconsistent("a request was not answered".into()).into())
+    }
+}
+
+impl Node for Local {
+    fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn new_ingest(&self) -> IngestId {
+        let mut id = [0; 16];
+        self.rng().fill_bytes(&mut id);
+        IngestId(id)
+    }
+
+    fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure> {
+        match self.ask(Input::Put { request: REQUEST, blobs })? {
+            Reply::Put(outcomes) => Ok(outcomes),
+            other => Err(wrong_answer(&other)),
+        }
+    }
+
+    fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
+        match self.ask(Input::WriteRefs { request: REQUEST, ops })? {
+            Reply::Refs(outcome) => Ok(outcome?),
+            other => Err(wrong_answer(&other)),
+        }
+    }
+
+    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(Input::Forget { request: REQUEST, blob })? {
+            Reply::Gone(gone) => Ok(gone),
+            other => Err(wrong_answer(&other)),
+        }
+    }
+}
+
+fn wrong_answer(reply: &Reply) -> Failure {
+    match reply {
+        Reply::NotAMember => Failure::new(Code::Denied, "this node is not a member of its network, as far as it knows")
+            .hint("let it reach another member; if it was removed, ask an admin to invite it again"),
+        _ => StoreError::Inconsistent("a request got the answer of another".into()).into(),
+    }
+}
+
+/// A generator that only this process knows the seed of.
+fn rng() -> Result<EngineRng, Failure> {
+    let mut seed = Zeroizing::new([0; 32]);
+    getrandom::fill(seed.as_mut_slice())
+        .map_err(|error| Failure::new(Code::Internal, format!("the operating system gives no random bytes: {error}")))?;
+    Ok(EngineRng::from_seed(*seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LOCK_WAIT_MS;
+
+    #[test]
+    fn a_home_is_made_once_and_opened_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("home");
+        let init = || Local::init(&path, DurationMs(0), None, "lab".parse().unwrap(), "ada".parse().unwrap());
+        let made = init().unwrap();
+        let home = made.engine().home().clone();
+        drop(made);
+        assert_eq!(init().unwrap_err().code, Code::Exists);
+        let opened = Local::open(&path, DurationMs(LOCK_WAIT_MS)).unwrap();
+        assert_eq!(*opened.engine().home(), home);
+        assert_ne!(opened.new_ingest(), opened.new_ingest());
+    }
+}

@@ -1,0 +1,292 @@
+//! Checking a home: records against the disk, the disk against the records, and derived tables against the log.
+//!
+//! A repair deletes nothing. Bytes that are not what they should be are moved to `quarantine/`; a record without its bytes is
+//! taken back; a whole blob that no record names is recorded.
+
+use std::io;
+
+use keepwell_protocol::id::BlobId;
+use keepwell_store::blobs::{BlobRecord, Place};
+use keepwell_store::error::StoreError;
+use keepwell_store::fs::HomePath;
+use keepwell_store::fsck::{Depth, Fault, Stray, rehash};
+use keepwell_store::ingest::ingest_path;
+use keepwell_store::layout;
+use keepwell_store::store::Snapshot;
+use keepwell_store::unlink::Unlinked;
+
+use super::Node;
+use super::types::{FsckLine, ProblemLine};
+use crate::engine::{PutBlob, PutOutcome, Stored};
+use crate::failure::Failure;
+use crate::local::Local;
+
+/// Records that are looked at under one snapshot: a long one pins what has been replaced meanwhile.
+const CHUNK: usize = 4_096;
+
+/// What to look at, and what to do about it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FsckOptions {
+    /// Read every byte.
+    pub verify: bool,
+    /// Mend what can be mended.
+    pub repair: bool,
+}
+
+/// Checks a home, and gives each finding to `report`.
+pub fn fsck(local: &Local, options: FsckOptions, report: &mut dyn FnMut(ProblemLine)) -> Result<FsckLine, Failure> {
+    let mut check = Check { local, options, report, sum: FsckLine { checked: 0, ok: true, problems: 0, repaired: 0 } };
+    check.records()?;
+    check.strays()?;
+    check.unlinks()?;
+    check.derived()?;
+    check.sum.ok = check.sum.problems == check.sum.repaired;
+    Ok(check.sum)
+}
+
+struct Check<'a> {
+    local: &'a Local,
+    options: FsckOptions,
+    report: &'a mut dyn FnMut(ProblemLine),
+    sum: FsckLine,
+}
+
+impl Check<'_> {
+    fn snapshot(&self) -> Result<Snapshot, Failure> {
+        Ok(self.local.store().snapshot()?)
+    }
+
+    /// Tells of a problem, and what was done about it.
+    fn problem(&mut self, line: ProblemLine) {
+        self.sum.problems += 1;
+        self.sum.repaired += u64::from(line.repair.is_some());
+        (self.report)(line);
+    }
+
+    fn records(&mut self) -> Result<(), Failure> {
+        let depth = if self.options.verify { Depth::Full } else { Depth::Quick };
+        let mut from = Some(BlobId([0; BlobId::LEN]));
+        while let Some(start) = from.take() {
+            let snapshot = self.snapshot()?;
+            let mut chunk = Vec::new();
+            snapshot.visit_blobs(&start, |id, record| {
+                if chunk.len() == CHUNK {
+                    from = Some(id);
+                    return Ok::<_, StoreError>(false);
+                }
+                chunk.push((id, record));
+                Ok(true)
+            })?;
+            let mut whole = Vec::new();
+            for (id, record) in chunk {
+                self.sum.checked += 1;
+                match self.local.store().check_blob(&snapshot, &id, &record, depth)? {
+                    Some(fault) => self.fault(&snapshot, &id, &record, &fault)?,
+                    None => whole.push((id, record)),
+                }
+            }
+            if self.options.verify {
+                self.note_verified(whole)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// These blobs were read and found whole just now.
+    fn note_verified(&self, whole: Vec<(BlobId, BlobRecord)>) -> Result<(), Failure> {
+        let verified_ms = Some(self.local.now_ms());
+        Ok(self
+            .local
+            .store()
+            .write(|txn| whole.iter().try_for_each(|(id, record)| txn.put_record(id, &BlobRecord { verified_ms, ..*record })))?)
+    }
+
+    fn fault(&mut self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, fault: &Fault) -> Result<(), Failure> {
+        let (problem, detail) = match fault {
+            Fault::Missing(why) => ("missing", why.clone()),
+            Fault::Unreadable(why) => ("unreadable", why.clone()),
+            Fault::WrongSize { found } => ("wrong_size", format!("{found} bytes where {} are recorded", record.size_bytes)),
+            Fault::Rotten => ("rotten", "its bytes are not what was stored".to_owned()),
+            Fault::BadGroupValues => ("bad_group_values", "the values that verify its ranges are wrong".to_owned()),
+        };
+        let repair = match (self.options.repair, fault) {
+            // Bytes that cannot be read now may be read tomorrow: nothing is given up for that.
+            (false, _) | (true, Fault::Unreadable(_)) => None,
+            (true, Fault::BadGroupValues) => Some(self.mend_group_values(snapshot, id, record)?),
+            (true, _) => Some(self.give_up(snapshot, id, record)?),
+        };
+        let refs = snapshot.refs_naming(id)?;
+        self.problem(ProblemLine { sha1: Some(id.to_string()), path: None, problem, detail, refs, repair });
+        Ok(())
+    }
+
+    fn mend_group_values(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<String, Failure> {
+        let bytes = self.local.store().open_blob(snapshot, id, record)?;
+        let failed = |error: keepwell_store::hash::HashError| StoreError::Inconsistent(error.to_string());
+        let outboard = rehash(&bytes).map_err(failed)?.outboard;
+        self.local.store().write(|txn| txn.mend_group_values(id, &outboard))?;
+        Ok("the values were made anew from its bytes".to_owned())
+    }
+
+    /// Takes back the record, then moves what bytes there are out of the way. A crash in between leaves a stray.
+    fn give_up(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<String, Failure> {
+        let inline = match record.place {
+            Place::Inline(_) => self.local.store().open_blob(snapshot, id, record).ok(),
+            Place::File => None,
+        };
+        self.local.forget(*id)?;
+        let path = match inline {
+            Some(bytes) => {
+                let mut buffer = vec![0; usize::try_from(bytes.size_bytes()).unwrap_or_default()];
+                bytes.read_at(&mut buffer, 0).map_err(|error| moving(&error))?;
+                Some(self.quarantine_bytes(&id.to_string(), &buffer).map_err(|error| moving(&error))?)
+            }
+            None => self.quarantine_file(&layout::blob_file(id)).map_err(|error| moving(&error))?,
+        };
+        Ok(match path {
+            Some(path) => format!("its record was taken back, its bytes are in {path}"),
+            None => "its record was taken back".to_owned(),
+        })
+    }
+
+    fn strays(&mut self) -> Result<(), Failure> {
+        let snapshot = self.snapshot()?;
+        for stray in self.local.store().strays(&snapshot)? {
+            self.stray(&snapshot, &stray)?;
+        }
+        Ok(())
+    }
+
+    /// A blob that a crash left without its record is no problem: nobody was ever told of it.
+    fn stray(&mut self, snapshot: &Snapshot, stray: &Stray) -> Result<(), Failure> {
+        let path = stray.path.as_str().to_owned();
+        let fact = match stray.named {
+            Some(id) if self.options.repair || self.options.verify => self.adopt(&id, &stray.path)?.then_some(id),
+            other => other,
+        };
+        let line = |detail: &str, repair| ProblemLine {
+            sha1: stray.named.map(|id| id.to_string()),
+            path: Some(path),
+            problem: "stray",
+            detail: detail.to_owned(),
+            refs: Vec::new(),
+            repair,
+        };
+        if let Some(id) = fact {
+            let adopted = if self.options.repair { Some(self.adopted(&id, &stray.path)?) } else { None };
+            let refs = snapshot.refs_naming(&id)?;
+            (self.report)(ProblemLine { refs, problem: "unrecorded", ..line("a whole blob that no record names", adopted) });
+            return Ok(());
+        }
+        let repair = match self.options.repair {
+            true => self.quarantine_file(&stray.path).map_err(|error| moving(&error))?.map(|path| format!("it is in {path}")),
+            false => None,
+        };
+        self.problem(line("a file that is no blob", repair));
+        Ok(())
+    }
+
+    /// Whether a file holds the blob that it is named for. If so, and repairs are wanted, it is recorded.
+    ///
+    /// It is taken in anew rather than trusted where it lies: a copy that is not wanted goes, the file stays.
+    fn adopt(&self, id: &BlobId, path: &HomePath) -> Result<bool, Failure> {
+        let store = self.local.store();
+        let taken = ingest_path(store.fs(), self.local.new_ingest(), &path.under(self.local.path()), &mut |_| ());
+        let blob = match taken.map_err(Failure::from) {
+            Ok(blob) if blob.fact().sha1 == *id => blob,
+            Ok(_) => return Ok(false),
+            Err(failure) if failure.ends_all() => return Err(failure),
+            Err(_) => return Ok(false),
+        };
+        if !self.options.repair {
+            return Ok(true);
+        }
+        let placed = store.place(vec![blob])?.placed;
+        let blobs = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();
+        Ok(self.local.put(blobs)?.iter().all(|outcome| matches!(outcome, PutOutcome::Held { .. })))
+    }
+
+    /// Says what became of a stray blob. A small one lives in the index from now on, and its file is in the way.
+    fn adopted(&self, id: &BlobId, path: &HomePath) -> Result<String, Failure> {
+        if self.snapshot()?.blob(id)?.is_some_and(|record| record.place == Place::File) {
+            return Ok("it was recorded".to_owned());
+        }
+        let moved = self.quarantine_file(path).map_err(|error| moving(&error))?;
+        Ok(moved.map_or_else(|| "it was recorded".to_owned(), |path| format!("it was recorded, the file is in {path}")))
+    }
+
+    fn unlinks(&mut self) -> Result<(), Failure> {
+        for (id, row) in self.snapshot()?.queued_unlinks()? {
+            let failed = match self.options.repair {
+                true => match self.local.store().unlink(&id)? {
+                    Unlinked::Failed(why) => Some(why),
+                    Unlinked::Done | Unlinked::NotQueued => None,
+                },
+                false => row.last_error,
+            };
+            if let Some(detail) = failed {
+                let (sha1, problem) = (Some(id.to_string()), "unlink");
+                self.problem(ProblemLine { sha1, path: None, problem, detail, refs: Vec::new(), repair: None });
+            }
+        }
+        Ok(())
+    }
+
+    fn derived(&mut self) -> Result<(), Failure> {
+        let engine = self.local.engine();
+        let (tables, repair) = match self.options.repair {
+            true => (engine.rebuild()?, Some("it was rebuilt from the log".to_owned())),
+            false => (engine.compare_rebuild()?, None),
+        };
+        drop(engine);
+        for table in tables {
+            let detail = "it differs from what the log rebuilds".to_owned();
+            let (path, repair) = (Some(table.to_owned()), repair.clone());
+            self.problem(ProblemLine { sha1: None, path, problem: "derived_table", detail, refs: Vec::new(), repair });
+        }
+        Ok(())
+    }
+
+    /// Moves a file out of the way; none if there is none.
+    fn quarantine_file(&self, path: &HomePath) -> io::Result<Option<HomePath>> {
+        let fs = self.local.store().fs();
+        let to = self.quarantine_place(path.name())?;
+        match fs.rename(path, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        }
+        fs.sync_folder(&layout::quarantine_folder())?;
+        path.parent().map_or(Ok(()), |folder| fs.sync_folder(&folder))?;
+        Ok(Some(to))
+    }
+
+    fn quarantine_bytes(&self, name: &str, bytes: &[u8]) -> io::Result<HomePath> {
+        let fs = self.local.store().fs();
+        let to = self.quarantine_place(name)?;
+        let file = fs.create_new(&to)?;
+        file.write_all_at(bytes, 0)?;
+        file.sync()?;
+        fs.sync_folder(&layout::quarantine_folder())?;
+        Ok(to)
+    }
+
+    /// A free name in `quarantine/`.
+    fn quarantine_place(&self, name: &str) -> io::Result<HomePath> {
+        let fs = self.local.store().fs();
+        let folder = layout::quarantine_folder();
+        fs.create_folders(std::slice::from_ref(&folder))?;
+        let numbered = (1..).map(|number| format!("{name}-{number}"));
+        for candidate in std::iter::once(name.to_owned()).chain(numbered) {
+            let path = folder.join(&candidate).map_err(io::Error::other)?;
+            if fs.metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+                return Ok(path);
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
+}
+
+fn moving(error: &io::Error) -> Failure {
+    StoreError::file("cannot move to", layout::quarantine_folder().as_str(), io::Error::new(error.kind(), error.to_string()))
+        .into()
+}

@@ -1,0 +1,45 @@
+//! What commands do, and HTTP handlers later: in terms of names and plain answers, on whatever node they are given.
+//!
+//! Absent from here: arguments, terminals, and how the engine is driven.
+
+pub mod cat;
+pub mod fsck;
+pub mod get;
+mod glob;
+pub mod put;
+pub mod read;
+pub mod refs;
+pub mod resolve;
+pub mod stat;
+pub mod tree;
+pub mod types;
+
+use std::sync::Arc;
+
+use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_store::ingest::IngestId;
+use keepwell_store::store::Store;
+
+use crate::engine::{PutBlob, PutOutcome, RefOp, RefOutcome};
+use crate::failure::Failure;
+
+/// A node as services need it. Whoever answers has made durable what the answer says.
+pub trait Node {
+    /// Its disk, for reading and for taking bytes in.
+    fn store(&self) -> &Arc<Store>;
+
+    /// Its clock, in Unix milliseconds.
+    fn now_ms(&self) -> u64;
+
+    /// A name for a new ingest.
+    fn new_ingest(&self) -> IngestId;
+
+    /// Records blobs: one outcome each, in order.
+    fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure>;
+
+    /// Writes all of these refs, or none.
+    fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure>;
+
+    /// Takes back a record whose bytes are missing or rotten.
+    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure>;
+}

@@ -1,0 +1,291 @@
+//! Putting blobs: many paths share a transaction, large files stream, and each gets an answer of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::Path;
+
+use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_protocol::json;
+use keepwell_protocol::name::{FileName, Label};
+use keepwell_store::fs::FileReader;
+use keepwell_store::ingest::{Body, Ingested, ingest, ingest_path};
+
+use super::Node;
+use crate::engine::{PutBlob, PutOutcome, Stored};
+use crate::failure::{Code, Failure};
+use crate::limits::{PUT_BATCH_BLOBS, PUT_BATCH_BYTES};
+
+/// What holds for every blob of a put.
+#[derive(Debug, Clone, Default)]
+pub struct PutOptions {
+    /// Blobs that each of them refers to.
+    pub links: Vec<BlobId>,
+    /// Whether to read them as JSON and link them to what they name.
+    pub scan_json: bool,
+}
+
+/// A blob that is held now.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// The number that its putter gave it.
+    pub number: usize,
+    /// What it is.
+    pub fact: BlobFact,
+    /// Whether it was here before.
+    pub existed: bool,
+}
+
+/// What became of a blob, with the number that its putter gave it.
+pub type Outcome = Result<Held, (usize, Failure)>;
+
+/// Told how many more bytes have been read.
+pub type Progress<'a> = dyn FnMut(u64) + 'a;
+
+/// Takes blobs in, and records them in batches.
+pub struct Putter<'a> {
+    node: &'a dyn Node,
+    options: PutOptions,
+    progress: &'a mut Progress<'a>,
+    waiting: Vec<Waiting>,
+    blobs: Vec<Ingested>,
+    bytes: u64,
+    outcomes: Vec<Outcome>,
+}
+
+/// A blob whose bytes are safe and which is not recorded yet.
+struct Waiting {
+    number: usize,
+    fact: BlobFact,
+    children: Vec<BlobId>,
+}
+
+/// The label of what is stored from a path: its last name.
+pub fn label_of(path: &Path) -> Option<Label> {
+    let name = path.file_name()?.to_string_lossy();
+    FileName::parse(&name).ok().map(Label::from)
+}
+
+impl<'a> Putter<'a> {
+    /// A putter on `node`.
+    pub fn new(node: &'a dyn Node, options: PutOptions, progress: &'a mut Progress<'a>) -> Self {
+        Putter { node, options, progress, waiting: Vec::new(), blobs: Vec::new(), bytes: 0, outcomes: Vec::new() }
+    }
+
+    /// Puts a file. What comes back is final: blobs of this and earlier calls.
+    pub fn put_path(&mut self, number: usize, path: &Path) -> Result<Vec<Outcome>, Failure> {
+        let node = self.node;
+        let taken = {
+            let mut report = deltas(self.progress);
+            ingest_path(node.store().fs(), node.new_ingest(), path, &mut report)
+        };
+        self.take(number, taken.map_err(|error| Failure::from(error).about("path", path.display().to_string())))
+    }
+
+    /// Puts what a stream gives.
+    pub fn put_stream(&mut self, number: usize, source: &mut dyn Read) -> Result<Vec<Outcome>, Failure> {
+        let node = self.node;
+        let taken = {
+            let mut report = deltas(self.progress);
+            ingest(node.store().fs(), node.new_ingest(), source, &mut report)
+        };
+        self.take(number, taken.map_err(Failure::from))
+    }
+
+    /// Puts bytes that link to `children` besides what the options say.
+    pub fn put_bytes(&mut self, number: usize, mut bytes: &[u8], children: Vec<BlobId>) -> Result<Vec<Outcome>, Failure> {
+        let taken = ingest(self.node.store().fs(), self.node.new_ingest(), &mut bytes, &mut |_| ())?;
+        self.wait(number, taken, children);
+        self.flush()
+    }
+
+    /// Records what is still waiting.
+    pub fn finish(mut self) -> Result<Vec<Outcome>, Failure> {
+        self.flush()
+    }
+
+    /// A failure that is not the item's own ends the put: the next item would meet it too.
+    fn take(&mut self, number: usize, taken: Result<Ingested, Failure>) -> Result<Vec<Outcome>, Failure> {
+        let scanned = taken.and_then(|blob| Ok((self.scan(&blob)?, blob)));
+        match scanned {
+            Ok((children, blob)) => self.wait(number, blob, children),
+            Err(failure) if failure.ends_all() => return Err(failure),
+            Err(failure) => self.outcomes.push(Err((number, failure))),
+        }
+        if self.waiting.len() >= PUT_BATCH_BLOBS || self.bytes >= PUT_BATCH_BYTES { self.flush() } else { Ok(Vec::new()) }
+    }
+
+    fn wait(&mut self, number: usize, blob: Ingested, children: Vec<BlobId>) {
+        let fact = blob.fact();
+        self.bytes += fact.size_bytes;
+        self.waiting.push(Waiting { number, fact, children });
+        self.blobs.push(blob);
+    }
+
+    /// The blobs that this one names, if it is to be read for them.
+    fn scan(&self, blob: &Ingested) -> Result<Vec<BlobId>, Failure> {
+        if !self.options.scan_json {
+            return Ok(Vec::new());
+        }
+        let bytes = read_ingested(self.node, blob)?;
+        let document = json::parse_document(&bytes)?;
+        if let Some((pointer, error)) = json::malformed_links(&document).into_iter().next() {
+            return Err(Failure::from(error).about("pointer", pointer));
+        }
+        Ok(json::links(&document).into_iter().map(|(_, uri)| uri.sha1).collect())
+    }
+
+    fn flush(&mut self) -> Result<Vec<Outcome>, Failure> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let blobs = std::mem::take(&mut self.blobs);
+        self.bytes = 0;
+        let mut outcomes = std::mem::take(&mut self.outcomes);
+        if !waiting.is_empty() {
+            outcomes.extend(record(self.node, &self.options.links, waiting, blobs)?);
+        }
+        outcomes.sort_by_key(|outcome| match outcome {
+            Ok(held) => held.number,
+            Err((number, _)) => *number,
+        });
+        Ok(outcomes)
+    }
+}
+
+/// Places and records blobs in one transaction, and tells what became of each.
+fn record(node: &dyn Node, links: &[BlobId], waiting: Vec<Waiting>, blobs: Vec<Ingested>) -> Result<Vec<Outcome>, Failure> {
+    let placement = node.store().place(blobs)?;
+    let children: BTreeMap<BlobId, &Waiting> = waiting.iter().rev().map(|waiting| (waiting.fact.sha1, waiting)).collect();
+    let new = placement.placed.into_iter().map(|placed| (placed.fact().sha1, Stored::New(placed)));
+    let known = placement.existed.into_iter().map(|fact| (fact.sha1, Stored::Known(fact)));
+    let (order, inputs): (Vec<BlobId>, Vec<PutBlob>) = new
+        .chain(known)
+        .map(|(sha1, blob)| {
+            let own = children.get(&sha1).map(|waiting| waiting.children.as_slice()).unwrap_or_default();
+            (sha1, PutBlob { blob, children: distinct(links.iter().chain(own)) })
+        })
+        .unzip();
+    let outcomes: BTreeMap<BlobId, PutOutcome> = order.into_iter().zip(node.put(inputs)?).collect();
+    // What collided was dropped from the placement: the record that it collided with is the one to name.
+    drop(placement.collided);
+    let mut seen = BTreeSet::new();
+    waiting.into_iter().map(|waiting| outcome(node, &outcomes, waiting, &mut seen)).collect()
+}
+
+fn outcome(
+    node: &dyn Node,
+    outcomes: &BTreeMap<BlobId, PutOutcome>,
+    waiting: Waiting,
+    seen: &mut BTreeSet<BlobId>,
+) -> Result<Outcome, Failure> {
+    let Waiting { number, fact, .. } = waiting;
+    Ok(match outcomes.get(&fact.sha1) {
+        Some(PutOutcome::Held { fact: kept, existed }) if *kept == fact => {
+            Ok(Held { number, fact, existed: *existed || !seen.insert(fact.sha1) })
+        }
+        Some(PutOutcome::Held { fact: kept, .. } | PutOutcome::Collision { kept }) => Err((number, collision(&fact, kept))),
+        Some(PutOutcome::Missing { sha1, children }) => {
+            let message = format!("blob {sha1} links to {} blobs that are not stored here", children.len());
+            Err((number, Failure::no_provider(message, children)))
+        }
+        None => {
+            let kept = node.store().snapshot()?.blob(&fact.sha1)?.map(|record| record.fact(fact.sha1));
+            Err((number, collision(&fact, &kept.unwrap_or(fact))))
+        }
+    })
+}
+
+/// Somebody made two files with one SHA-1. The first one's name is taken.
+fn collision(refused: &BlobFact, kept: &BlobFact) -> Failure {
+    let message = format!("another blob with the SHA-1 {} is stored here: this one was made to collide with it", kept.sha1);
+    Failure::new(Code::Collision, message)
+        .hint("find out where this file comes from; it cannot be stored as it is, only inside an archive, say")
+        .about("sha1", kept.sha1.to_string())
+        .about("kept_b3", kept.b3.to_string())
+        .about("refused_b3", refused.b3.to_string())
+}
+
+fn distinct<'a>(ids: impl Iterator<Item = &'a BlobId>) -> Vec<BlobId> {
+    let mut seen = BTreeSet::new();
+    ids.filter(|id| seen.insert(**id)).copied().collect()
+}
+
+fn read_ingested(node: &dyn Node, blob: &Ingested) -> Result<Vec<u8>, Failure> {
+    let limit = keepwell_protocol::limits::MAX_SCAN_BYTES as u64;
+    let file = match blob.body() {
+        Body::Inline(bytes) => return Ok(bytes.clone()),
+        Body::File(file) => file.path(),
+    };
+    let mut bytes = Vec::new();
+    // One byte past the limit is enough for the reader of JSON to refuse it.
+    let file = node.store().fs().open(&file);
+    let read = file.and_then(|file| FileReader::new(&*file).take(limit + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::new(Code::Internal, format!("cannot read the blob back: {error}")))?;
+    Ok(bytes)
+}
+
+/// Turns "so many in all" into "so many more".
+fn deltas<'p>(progress: &'p mut Progress<'_>) -> impl FnMut(u64) + 'p {
+    let mut before = 0;
+    move |done| {
+        progress(done - before);
+        before = done;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::Local;
+    use keepwell_protocol::units::DurationMs;
+    use std::fs;
+
+    fn local(folder: &Path) -> Local {
+        let (network, name) = ("lab".parse().unwrap(), "ada".parse().unwrap());
+        Local::init(&folder.join("home"), DurationMs(0), None, network, name).unwrap()
+    }
+
+    #[test]
+    fn a_batch_is_recorded_when_it_has_put_batch_blobs() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = local(folder.path());
+        let path = folder.path().join("a");
+        let mut progress = |_| ();
+        let mut putter = Putter::new(&local, PutOptions::default(), &mut progress);
+        for number in 0..PUT_BATCH_BLOBS - 1 {
+            fs::write(&path, number.to_string()).unwrap();
+            assert!(putter.put_path(number, &path).unwrap().is_empty());
+        }
+        let outcomes = putter.put_path(PUT_BATCH_BLOBS - 1, &path).unwrap();
+        assert_eq!(outcomes.len(), PUT_BATCH_BLOBS);
+        let existed: Vec<bool> = outcomes.iter().map(|outcome| outcome.as_ref().unwrap().existed).collect();
+        assert_eq!(existed.iter().filter(|existed| **existed).count(), 1, "the last file was put twice");
+        assert!(putter.finish().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_batch_is_recorded_when_it_has_put_batch_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = local(folder.path());
+        let path = folder.path().join("a");
+        fs::write(&path, b"a").unwrap();
+        let mut progress = |_| ();
+        let mut putter = Putter::new(&local, PutOptions::default(), &mut progress);
+        putter.bytes = PUT_BATCH_BYTES - 2;
+        assert!(putter.put_path(0, &path).unwrap().is_empty());
+        assert_eq!(putter.put_path(1, &path).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_fails_alone_fails_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = local(folder.path());
+        fs::write(folder.path().join("a"), b"a").unwrap();
+        let mut progress = |_| ();
+        let mut putter = Putter::new(&local, PutOptions::default(), &mut progress);
+        putter.put_path(0, &folder.path().join("missing")).unwrap();
+        putter.put_path(1, folder.path()).unwrap();
+        putter.put_path(2, &folder.path().join("a")).unwrap();
+        let outcomes = putter.finish().unwrap();
+        let codes: Vec<_> = outcomes.iter().map(|outcome| outcome.as_ref().err().map(|(_, failure)| failure.code)).collect();
+        assert_eq!(codes, [Some(Code::NotFound), Some(Code::Usage), None]);
+    }
+}

@@ -1,0 +1,254 @@
+//! Refs: names that are set, read, listed, touched and removed.
+
+use data_encoding::HEXLOWER;
+use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::catalog::reference::{RefBody, RefLink};
+use keepwell_protocol::catalog::row::Value;
+use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::json::{self, Json};
+use keepwell_protocol::name::RefName;
+use keepwell_protocol::wire;
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Snapshot;
+
+use super::types::{ConflictLine, LinkLine, RefLine};
+use super::{Node, glob};
+use crate::engine::{RefOp, RefRefusal, RefSet, closure};
+use crate::failure::Failure;
+
+/// A value for a ref, as its user gives it.
+#[derive(Debug, Clone)]
+pub struct SetRef {
+    /// Which ref.
+    pub name: RefName,
+    /// Its object, as JSON text.
+    pub obj: String,
+    /// Its meta, as JSON text; none is an empty object.
+    pub meta: Option<String>,
+    /// When it lapses, in Unix milliseconds.
+    pub expires_ms: Option<u64>,
+    /// How long it lives after its last use.
+    pub ttl_access_ms: Option<u64>,
+    /// Copies wanted.
+    pub copies: u32,
+    /// Only if this is its rev; empty: only if it does not exist.
+    pub if_rev: Option<String>,
+    /// Accept it although something that it needs is not here.
+    pub allow_missing: bool,
+}
+
+impl SetRef {
+    /// A plain value: one copy, for ever, whatever was there.
+    pub fn new(name: RefName, obj: String) -> Self {
+        let (expires_ms, ttl_access_ms) = (None, None);
+        SetRef { name, obj, meta: None, expires_ms, ttl_access_ms, copies: 1, if_rev: None, allow_missing: false }
+    }
+}
+
+/// Sets a ref.
+pub fn set(node: &dyn Node, set: SetRef) -> Result<RefLine, Failure> {
+    let (obj, meta) = json::parse_obj_meta(&set.obj, set.meta.as_deref())?;
+    let mut links: Vec<BlobId> = Vec::new();
+    for (_, uri) in json::direct_links(&obj)? {
+        if !links.contains(&uri.sha1) {
+            links.push(uri.sha1);
+        }
+    }
+    let name = set.name.clone();
+    node.write_refs(vec![RefOp::Set(RefSet {
+        name: set.name,
+        obj: obj.to_compact_sorted(),
+        meta: meta.to_compact_sorted(),
+        links,
+        expires_ms: set.expires_ms,
+        ttl_access_ms: set.ttl_access_ms,
+        copies: set.copies,
+        lot: None,
+        if_rev: set.if_rev,
+        allow_missing: set.allow_missing,
+    })])?;
+    get(node, &name)
+}
+
+/// Sets fields of a ref's object, and leaves all else of it as it is. A ref that does not exist is made.
+pub fn set_fields(node: &dyn Node, name: &RefName, fields: Vec<(String, String)>) -> Result<RefLine, Failure> {
+    let snapshot = node.store().snapshot()?;
+    let row = snapshot.item(&Item::reference(name.as_str()))?;
+    let (body, if_rev) = match row.winner() {
+        Some(value) => (Some(body_of(value)?), value.id.to_string()),
+        None => (None, String::new()),
+    };
+    let mut members = match body.as_ref().map(|body| json::parse_object(&body.obj)).transpose()? {
+        Some(Json::Object(members)) => members,
+        _ => Vec::new(),
+    };
+    for (field, uri) in fields {
+        members.retain(|(key, _)| *key != field);
+        members.push((field, Json::String(uri)));
+    }
+    let kept = body.as_ref();
+    set(
+        node,
+        SetRef {
+            meta: kept.map(|body| body.meta.clone()),
+            expires_ms: kept.and_then(|body| body.expires_ms),
+            ttl_access_ms: kept.and_then(|body| body.ttl_access_ms),
+            copies: kept.map_or(1, |body| body.copies),
+            if_rev: Some(if_rev),
+            ..SetRef::new(name.clone(), Json::Object(members).to_compact_sorted())
+        },
+    )
+}
+
+/// Reads a ref, with what it is in conflict with.
+pub fn get(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
+    let snapshot = node.store().snapshot()?;
+    let row = snapshot.item(&Item::reference(name.as_str()))?;
+    let value = row.winner().ok_or_else(|| RefRefusal::NotFound(name.clone()))?;
+    let mut line = line(&snapshot, name, value)?;
+    let roots: Vec<BlobId> = body_of(value)?.links.iter().map(|link| link.sha1).collect();
+    line.durable = u32::from(closure::missing(&snapshot, &roots, 1)?.is_empty());
+    line.conflicts = Some(row.conflicts().iter().map(|value| conflict(&snapshot, value)).collect::<Result<_, _>>()?);
+    Ok(line)
+}
+
+/// Removes a ref; what it was.
+pub fn remove(node: &dyn Node, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure> {
+    let before = get(node, name)?;
+    let outcomes = node.write_refs(vec![RefOp::Delete { name: name.clone(), if_rev }])?;
+    match outcomes.into_iter().next().and_then(|outcome| outcome.previous) {
+        // Somebody may have written it between the two; what was removed is what counts.
+        Some(previous) if previous.id.to_string() != before.rev => line(&node.store().snapshot()?, name, &previous),
+        _ => Ok(before),
+    }
+}
+
+/// Uses a ref, which puts off its expiry.
+pub fn touch(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
+    node.write_refs(vec![RefOp::Touch { name: name.clone() }])?;
+    get(node, name)
+}
+
+/// Which refs to list.
+#[derive(Debug, Clone, Default)]
+pub struct Query {
+    /// Whose names match this; none is all.
+    pub glob: Option<String>,
+    /// Of which some value names this blob.
+    pub contains: Option<BlobId>,
+    /// Whose meta has these values under these keys.
+    pub meta: Vec<(String, String)>,
+    /// That lapse before this, in Unix milliseconds.
+    pub expires_before_ms: Option<u64>,
+    /// At most so many.
+    pub limit: Option<usize>,
+    /// Where an earlier list was cut.
+    pub cursor: Option<String>,
+}
+
+/// Gives the refs that are asked for to `each`, in order of name. Where the list was cut, if it was.
+///
+/// A listed ref counts as durable when the blobs that its object names are here; reading one ref looks at all they link to.
+pub fn list(
+    node: &dyn Node,
+    query: &Query,
+    each: &mut dyn FnMut(RefLine) -> Result<(), Failure>,
+) -> Result<Option<String>, Failure> {
+    let snapshot = node.store().snapshot()?;
+    let named = query.contains.map(|blob| snapshot.refs_naming(&blob)).transpose()?;
+    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
+    let pattern = query.glob.as_deref().unwrap_or("**");
+    // No character of a name is below a space, so this is the first name after the cursor's.
+    let from = after.map(|name| format!("{name}\0")).unwrap_or_default().max(glob::literal_prefix(pattern).to_owned());
+    let (mut given, mut last, mut cut) = (0, String::new(), false);
+    snapshot.visit_items(Kind::REF, &from, |key, row| {
+        if !key.starts_with(glob::literal_prefix(pattern)) {
+            return Ok(false);
+        }
+        let wanted = glob::matches(pattern, key) && named.as_ref().is_none_or(|named| named.iter().any(|name| name == key));
+        let Some(value) = row.winner().filter(|_| wanted) else { return Ok::<_, Failure>(true) };
+        let line = line(&snapshot, &RefName::parse(key)?, value)?;
+        if !query.accepts(&line) {
+            return Ok(true);
+        }
+        if query.limit.is_some_and(|limit| given >= limit) {
+            cut = true;
+            return Ok(false);
+        }
+        given += 1;
+        last = key.to_owned();
+        each(line).map(|()| true)
+    })?;
+    Ok(cut.then(|| HEXLOWER.encode(last.as_bytes())))
+}
+
+impl Query {
+    fn accepts(&self, line: &RefLine) -> bool {
+        let has = |(key, wanted): &(String, String)| match line.meta.get(key) {
+            Some(Json::String(text)) => text == wanted,
+            Some(other) => other.to_compact_sorted() == *wanted,
+            None => false,
+        };
+        let lapses = |before: u64| line.expires_ms.is_some_and(|expires| expires < before);
+        self.meta.iter().all(has) && self.expires_before_ms.is_none_or(lapses)
+    }
+}
+
+fn read_cursor(cursor: &str) -> Result<String, Failure> {
+    let bytes = HEXLOWER.decode(cursor.as_bytes()).ok();
+    let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    name.ok_or_else(|| Failure::usage("not a cursor").hint("pass what the list that was cut gave as `next`"))
+}
+
+fn body_of(value: &Value) -> Result<RefBody, Failure> {
+    Ok(RefBody::of(value).map_err(|source| StoreError::Unreadable { table: "items", source })?)
+}
+
+/// A value as a line, without conflicts.
+fn line(snapshot: &Snapshot, name: &RefName, value: &Value) -> Result<RefLine, Failure> {
+    let body = body_of(value)?;
+    let links: Vec<LinkLine> = body.links.iter().map(|link| link_line(snapshot, link)).collect::<Result<_, _>>()?;
+    Ok(RefLine {
+        group: name.group().to_owned(),
+        key: name.key().to_owned(),
+        obj: json::parse_object(&body.obj)?,
+        meta: json::parse_object(&body.meta)?,
+        rev: value.id.to_string(),
+        set_by: name_of(snapshot, &value.author)?,
+        set_at_ms: body.set_at_ms,
+        expires_ms: body.expires_ms,
+        durable: u32::from(links.iter().all(|link| link.here)),
+        links,
+        conflicts: None,
+        copies: body.copies,
+        state: if body.unbacked { "unbacked" } else { "backed" },
+    })
+}
+
+fn link_line(snapshot: &Snapshot, link: &RefLink) -> Result<LinkLine, Failure> {
+    Ok(LinkLine {
+        sha1: link.sha1.to_string(),
+        b3: link.proof.map(|(b3, _)| b3.to_string()),
+        size_bytes: link.proof.map(|(_, size_bytes)| size_bytes),
+        here: snapshot.blob(&link.sha1)?.is_some(),
+    })
+}
+
+fn conflict(snapshot: &Snapshot, value: &Value) -> Result<ConflictLine, Failure> {
+    let body = body_of(value)?;
+    Ok(ConflictLine {
+        rev: value.id.to_string(),
+        obj: json::parse_object(&body.obj)?,
+        meta: json::parse_object(&body.meta)?,
+        set_by: name_of(snapshot, &value.author)?,
+        set_at_ms: body.set_at_ms,
+    })
+}
+
+/// What a member is called; its id if it is not known by name.
+pub fn name_of(snapshot: &Snapshot, node: &NodeId) -> Result<String, Failure> {
+    let row = snapshot.item(&Item::node(node))?;
+    let body = row.winner().and_then(|value| wire::decode_own::<NodeBody>(&value.body).ok());
+    Ok(body.map_or_else(|| node.to_string(), |body| body.name))
+}

@@ -1,0 +1,79 @@
+//! What is known of blobs, from records alone: many at once, without a look at the disk.
+
+use std::collections::BTreeSet;
+
+use keepwell_protocol::id::BlobId;
+use keepwell_protocol::name::Label;
+use keepwell_store::store::Snapshot;
+
+use super::Node;
+use super::types::{BlobState, StatLine};
+use crate::failure::Failure;
+use crate::limits::VERIFIED_FOR_MS;
+
+/// A blob that is asked about, and what its asker calls it.
+pub type Asked = (BlobId, Option<Label>);
+
+/// One line for each, in order.
+pub fn stat(node: &dyn Node, asked: &[Asked]) -> Result<Vec<StatLine>, Failure> {
+    let snapshot = node.store().snapshot()?;
+    let leaving: BTreeSet<BlobId> = snapshot.queued_unlinks()?.into_iter().map(|(id, _)| id).collect();
+    asked.iter().map(|(id, label)| stat_one(&snapshot, &leaving, node.now_ms(), id, label.as_ref())).collect()
+}
+
+fn stat_one(
+    snapshot: &Snapshot,
+    leaving: &BTreeSet<BlobId>,
+    now_ms: u64,
+    id: &BlobId,
+    label: Option<&Label>,
+) -> Result<StatLine, Failure> {
+    let record = snapshot.blob(id)?;
+    let holders = snapshot.holders(id)?;
+    let links = snapshot.children(id)?.len();
+    let held_size = holders.first().map(|holding| holding.fact.size_bytes);
+    let state = match &record {
+        Some(record) => state_of(record.verified_ms, now_ms),
+        None if leaving.contains(id) => BlobState::Trashed,
+        None if !holders.is_empty() || links > 0 || !snapshot.refs_naming(id)?.is_empty() => BlobState::Recorded,
+        None => BlobState::Unknown,
+    };
+    Ok(StatLine {
+        sha1: id.to_string(),
+        state,
+        size_bytes: record.map(|record| record.size_bytes).or(held_size),
+        label: label.map(ToString::to_string),
+        links,
+        copies: holders.len(),
+    })
+}
+
+/// A clock that was set back does not make a blob unverified.
+fn state_of(verified_ms: Option<u64>, now_ms: u64) -> BlobState {
+    match verified_ms {
+        Some(verified_ms) if now_ms.saturating_sub(verified_ms) <= VERIFIED_FOR_MS => BlobState::Verified,
+        _ => BlobState::Here,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blob_counts_as_verified_for_verified_for_ms() {
+        assert_eq!(state_of(Some(1_000), 1_000 + VERIFIED_FOR_MS), BlobState::Verified);
+        assert_eq!(state_of(Some(1_000), 1_001 + VERIFIED_FOR_MS), BlobState::Here);
+        assert_eq!(state_of(Some(1_000), 0), BlobState::Verified);
+        assert_eq!(state_of(None, 0), BlobState::Here);
+    }
+
+    #[test]
+    fn the_words_of_json_and_text_are_the_same() {
+        for state in
+            [BlobState::Unknown, BlobState::Recorded, BlobState::Here, BlobState::Verified, BlobState::Linked, BlobState::Trashed]
+        {
+            assert_eq!(serde_json::to_value(state).unwrap(), state.word());
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The answers, as they stand in JSON: one of these a line. Keys are only ever added.
+
+use keepwell_protocol::json::Json;
+use serde::Serialize;
+
+/// A home that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct InitLine {
+    /// Its folder.
+    pub home: String,
+    /// What its node is called.
+    pub name: String,
+    /// The node's id.
+    pub node: String,
+    /// The network's id.
+    pub network: String,
+    /// What the network is called.
+    pub network_name: String,
+}
+
+/// A blob or a directory that was put.
+#[derive(Debug, Clone, Serialize)]
+pub struct PutLine {
+    /// What was put, as it was named; `-` for standard input.
+    pub path: String,
+    /// Its URI, with its label.
+    pub uri: String,
+    /// Its SHA-1.
+    pub sha1: String,
+    /// Its BLAKE3.
+    pub b3: String,
+    /// Its size; of a directory, that of the directory object.
+    pub size_bytes: u64,
+    /// Whether it was here before.
+    pub existed: bool,
+    /// How many files the directory has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<usize>,
+}
+
+/// A file or a directory that was written.
+#[derive(Debug, Clone, Serialize)]
+pub struct GetLine {
+    /// Where it is.
+    pub path: String,
+    /// The SHA-1 of the file; none for a tree that is no directory object.
+    pub sha1: Option<String>,
+    /// The bytes of all its files.
+    pub size_bytes: u64,
+    /// How many files the tree has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<usize>,
+}
+
+/// What is known of a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatLine {
+    /// Its SHA-1.
+    pub sha1: String,
+    /// How well it is known.
+    pub state: BlobState,
+    /// Its size, if known.
+    pub size_bytes: Option<u64>,
+    /// What the URI that was asked about calls it.
+    pub label: Option<String>,
+    /// How many blobs it links to, as known here.
+    pub links: usize,
+    /// How many nodes say that they hold it.
+    pub copies: usize,
+}
+
+/// How well a blob is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BlobState {
+    /// No record anywhere.
+    Unknown,
+    /// The catalog knows it; it is not here.
+    Recorded,
+    /// It is here.
+    Here,
+    /// It is here, and was read whole not long ago.
+    Verified,
+    /// A file outside the home is known to have its bytes.
+    Linked,
+    /// It was deleted, and is not gone yet.
+    Trashed,
+}
+
+impl BlobState {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            BlobState::Unknown => "unknown",
+            BlobState::Recorded => "recorded",
+            BlobState::Here => "here",
+            BlobState::Verified => "verified",
+            BlobState::Linked => "linked",
+            BlobState::Trashed => "trashed",
+        }
+    }
+}
+
+/// A ref and its value.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefLine {
+    /// The path before the key.
+    pub group: String,
+    /// The last part of the name.
+    pub key: String,
+    /// The user's object.
+    pub obj: Json,
+    /// The user's notes on it.
+    pub meta: Json,
+    /// The name of this value.
+    pub rev: String,
+    /// The node that wrote it.
+    pub set_by: String,
+    /// When, by that node's clock.
+    pub set_at_ms: u64,
+    /// When it lapses.
+    pub expires_ms: Option<u64>,
+    /// The blobs that the object names.
+    pub links: Vec<LinkLine>,
+    /// What others wrote without knowing of this value. Left out in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<Vec<ConflictLine>>,
+    /// On how many nodes all it needs is known to be, durably.
+    pub durable: u32,
+    /// On how many it shall be.
+    pub copies: u32,
+    /// `backed` or `unbacked`.
+    pub state: &'static str,
+}
+
+/// A blob that a ref names.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkLine {
+    /// Its SHA-1.
+    pub sha1: String,
+    /// Its BLAKE3, if known.
+    pub b3: Option<String>,
+    /// Its size, if known.
+    pub size_bytes: Option<u64>,
+    /// Whether it is on this node.
+    pub here: bool,
+}
+
+/// Another value of a ref.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConflictLine {
+    /// Its name.
+    pub rev: String,
+    /// Its object.
+    pub obj: Json,
+    /// Its notes.
+    pub meta: Json,
+    /// The node that wrote it.
+    pub set_by: String,
+    /// When, by that node's clock.
+    pub set_at_ms: u64,
+}
+
+/// The end of a list that was cut.
+#[derive(Debug, Clone, Serialize)]
+pub struct NextLine {
+    /// What to pass as the cursor for the rest.
+    pub next: String,
+}
+
+/// One thing that `fsck` found.
+#[derive(Debug, Clone, Serialize)]
+pub struct ProblemLine {
+    /// The blob, if it is about one.
+    pub sha1: Option<String>,
+    /// The file or table, if it is about one.
+    pub path: Option<String>,
+    /// The kind of problem.
+    pub problem: &'static str,
+    /// What exactly.
+    pub detail: String,
+    /// The refs that name the blob.
+    pub refs: Vec<String>,
+    /// What was done about it; none if nothing was.
+    pub repair: Option<String>,
+}
+
+/// What `fsck` came to.
+#[derive(Debug, Clone, Serialize)]
+pub struct FsckLine {
+    /// Blobs looked at.
+    pub checked: u64,
+    /// Whether no problem is left.
+    pub ok: bool,
+    /// Problems found.
+    pub problems: u64,
+    /// Problems mended.
+    pub repaired: u64,
+}
+
+/// One setting.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConfigLine {
+    /// Its key in `config.toml`.
+    pub key: String,
+    /// Its value, as it would stand there.
+    pub value: String,
+    /// Who set it.
+    pub origin: String,
+}

@@ -1,0 +1,236 @@
+//! The checkers: what must be true of the whole world when it has come to rest. They belong to no node and see all of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepwell_protocol::catalog::change::{Change, Order, Write};
+use keepwell_protocol::catalog::doc::Doc;
+use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::reference::RefBody;
+use keepwell_protocol::catalog::row::Row;
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId, ValueId};
+use keepwell_protocol::log::entry::Entry;
+use keepwell_protocol::log::op::Op;
+use keepwell_protocol::log::vector::Vector;
+use keepwell_store::error::StoreError;
+use keepwell_store::fsck::Depth;
+use keepwell_store::store::Snapshot;
+
+use super::World;
+use super::node::SimNode;
+use crate::engine::Engine;
+
+/// What the log says, computed from its entries alone, in the simplest way there is.
+#[derive(Default)]
+struct Model {
+    writes: BTreeMap<Item, Vec<(ValueId, Order, NodeId, Write)>>,
+    links: BTreeMap<BlobId, BTreeSet<BlobFact>>,
+    holdings: BTreeMap<BlobId, BTreeSet<NodeId>>,
+    documents: BTreeMap<(u8, u32), Vec<(Change, ValueId)>>,
+}
+
+/// Checks all of it; the number of refs that have conflicts.
+pub(super) fn check_all(world: &World) -> Result<usize, String> {
+    let mut vectors: Vec<Vector> = Vec::new();
+    let mut conflicts = 0;
+    for (number, node) in world.nodes.iter().enumerate() {
+        let engine = node.engine().ok_or_else(|| format!("node {number} does not run"))?;
+        let context = |broken: String| format!("node {number}: {broken}");
+        let snapshot = engine.store().snapshot().map_err(|error| context(error.to_string()))?;
+        let (model, vector) = model_of(&snapshot).map_err(|error| context(error.to_string()))?;
+        conflicts = check_catalog(&snapshot, &model).map_err(context)?;
+        check_documents(&snapshot, &model).map_err(context)?;
+        check_blobs(world, number, engine, &snapshot).map_err(context)?;
+        check_announced(engine, &snapshot, &model).map_err(context)?;
+        check_rebuild(engine).map_err(context)?;
+        check_promises(world, &snapshot).map_err(context)?;
+        vectors.push(vector);
+    }
+    check_converged(&world.nodes, &vectors)?;
+    Ok(conflicts)
+}
+
+fn model_of(snapshot: &Snapshot) -> Result<(Model, Vector), StoreError> {
+    let mut model = Model::default();
+    let mut from = 0;
+    while let Some((arrival, bytes)) = snapshot.entry_from(from)? {
+        let entry = Entry::reopen(&bytes).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
+        model.take(&entry);
+        from = arrival + 1;
+    }
+    Ok((model, snapshot.vector()?))
+}
+
+impl Model {
+    fn take(&mut self, entry: &Entry) {
+        let mut next = ValueId { boot: entry.chain.boot, seq: entry.head.seq, index: 0 };
+        for op in &entry.ops {
+            match op {
+                Op::LinkFact(fact) => self.links.entry(fact.parent).or_default().extend(&fact.children),
+                Op::Holdings(holdings) => {
+                    for fact in &holdings.added {
+                        self.holdings.entry(fact.sha1).or_default().insert(entry.chain.node);
+                    }
+                    for id in &holdings.removed {
+                        self.holdings.entry(*id).or_default().remove(&entry.chain.node);
+                    }
+                }
+                Op::Change(change) => self.take_change(entry, next, change),
+                Op::Boot(_) | Op::Unknown(_) => {}
+            }
+            next.index += op.ids();
+        }
+    }
+
+    fn take_change(&mut self, entry: &Entry, first: ValueId, change: &Change) {
+        self.documents.entry((change.shard, change.epoch)).or_default().push((change.clone(), first));
+        for (write, index) in change.writes.iter().zip(first.index..) {
+            let order = change.order_of((index - first.index) as usize, first.boot);
+            let written = (ValueId { index, ..first }, order, entry.chain.node, write.clone());
+            self.writes.entry(write.item.clone()).or_default().push(written);
+        }
+    }
+}
+
+/// S8: an item's values are those that no known write replaces. The number of refs with conflicts.
+fn check_catalog(snapshot: &Snapshot, model: &Model) -> Result<usize, String> {
+    let mut conflicts = 0;
+    let mut naming: BTreeMap<BlobId, BTreeSet<String>> = BTreeMap::new();
+    for (item, writes) in &model.writes {
+        let (expected, found) = (Row::of(writes), snapshot.item(item).map_err(|error| error.to_string())?);
+        if expected != found {
+            return Err(format!("S8: item {item:?} shows {found:?}, its writes amount to {expected:?}"));
+        }
+        if item.kind == Kind::REF {
+            conflicts += usize::from(!found.conflicts().is_empty());
+            note_links(item, &found, &mut naming)?;
+        }
+    }
+    check_naming(snapshot, model, &naming)?;
+    check_links(snapshot, model)?;
+    check_holdings(snapshot, model)?;
+    Ok(conflicts)
+}
+
+fn note_links(item: &Item, row: &Row, naming: &mut BTreeMap<BlobId, BTreeSet<String>>) -> Result<(), String> {
+    for value in row.values() {
+        let body = RefBody::of(value).map_err(|error| error.to_string())?;
+        for link in body.links {
+            naming.entry(link.sha1).or_default().insert(item.key.clone());
+        }
+    }
+    Ok(())
+}
+
+/// S8: whoever asks by blob is told of every ref whose values name it, and of no other.
+fn check_naming(snapshot: &Snapshot, model: &Model, naming: &BTreeMap<BlobId, BTreeSet<String>>) -> Result<(), String> {
+    let none = BTreeSet::new();
+    for id in model.holdings.keys().chain(naming.keys()) {
+        let found = snapshot.refs_naming(id).map_err(|error| error.to_string())?;
+        if !naming.get(id).unwrap_or(&none).iter().eq(&found) {
+            return Err(format!("S8: blob {id} is said to be named by {found:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn check_links(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
+    for (parent, children) in &model.links {
+        let found = snapshot.children(parent).map_err(|error| error.to_string())?;
+        if !children.iter().eq(&found) {
+            return Err(format!("S9: the links of {parent} are not those of its facts"));
+        }
+    }
+    Ok(())
+}
+
+fn check_holdings(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
+    for (id, expected) in &model.holdings {
+        let found: BTreeSet<NodeId> = snapshot.holders(id).map_err(|error| error.to_string())?.iter().map(|h| h.node).collect();
+        if found != *expected {
+            return Err(format!("S11: the holders of {id} are not those who say so"));
+        }
+    }
+    Ok(())
+}
+
+/// automerge, given the same changes, has the same heads and the same writes in the same places.
+fn check_documents(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
+    for ((shard, epoch), changes) in &model.documents {
+        let state = snapshot.doc(*shard, *epoch).map_err(|error| error.to_string())?;
+        let doc = Doc::build(changes.iter().map(|(change, first)| (change, *first))).map_err(|error| error.to_string())?;
+        if !doc.heads().iter().eq(state.heads.keys()) {
+            return Err(format!("S7: document ({shard}, {epoch}) has other heads than its state"));
+        }
+        for (id, order, write) in doc.writes(*epoch).map_err(|error| error.to_string())? {
+            let known = model.writes.get(&write.item).is_some_and(|writes| writes.iter().any(|w| (w.0, w.1) == (id, order)));
+            if !known {
+                return Err(format!("S7: document ({shard}, {epoch}) holds a write {id} that no entry made there"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// S1, S3: what was acknowledged is held, whole; what is recorded is there and announced.
+fn check_blobs(world: &World, number: usize, engine: &Engine, snapshot: &Snapshot) -> Result<(), String> {
+    for (_, fact) in world.oracle.held.iter().filter(|(node, _)| *node == number) {
+        let record = snapshot.blob(&fact.sha1).map_err(|error| error.to_string())?;
+        if record.is_none_or(|record| record.fact(fact.sha1) != *fact) {
+            return Err(format!("S3: blob {} was acknowledged and is not recorded", fact.sha1));
+        }
+    }
+    let checked = snapshot.visit_blobs::<StoreError>(&BlobId([0; 20]), |id, record| {
+        if let Some(fault) = engine.store().check_blob(snapshot, &id, &record, Depth::Full)? {
+            return Err(StoreError::Inconsistent(format!("S1: blob {id}: {fault:?}")));
+        }
+        if !snapshot.is_held_by(&id, &engine.home().node)? {
+            return Err(StoreError::Inconsistent(format!("S11: blob {id} is recorded, and the log does not say so")));
+        }
+        Ok(true)
+    });
+    checked.map_err(|error| error.to_string())
+}
+
+/// S1: what this node's log says that it holds is recorded.
+fn check_announced(engine: &Engine, snapshot: &Snapshot, model: &Model) -> Result<(), String> {
+    for (id, _) in model.holdings.iter().filter(|(_, holders)| holders.contains(&engine.home().node)) {
+        if snapshot.blob(id).map_err(|error| error.to_string())?.is_none() {
+            return Err(format!("S1: blob {id} is announced and not recorded"));
+        }
+    }
+    Ok(())
+}
+
+fn check_rebuild(engine: &Engine) -> Result<(), String> {
+    match engine.compare_rebuild() {
+        Ok(differences) if differences.is_empty() => Ok(()),
+        Ok(differences) => Err(format!("S7: a rebuild changes {differences:?}")),
+        Err(error) => Err(format!("S7: the derived tables cannot be rebuilt: {error}")),
+    }
+}
+
+/// S3: every acknowledged value's entry is known here.
+fn check_promises(world: &World, snapshot: &Snapshot) -> Result<(), String> {
+    for (id, (author, name)) in &world.oracle.values {
+        let chain = keepwell_protocol::log::vector::Chain { node: world.nodes[*author].id(), boot: id.boot };
+        let known = snapshot.head_at(&chain, id.seq).map_err(|error| error.to_string())?;
+        if known.is_none() {
+            return Err(format!("S3: value {id} of {name} was acknowledged by node {author} and is not known"));
+        }
+    }
+    Ok(())
+}
+
+/// All nodes have applied the same entries; with the check of each against the model, they show the same.
+fn check_converged(nodes: &[SimNode], vectors: &[Vector]) -> Result<(), String> {
+    for (number, vector) in vectors.iter().enumerate() {
+        if vector != &vectors[0] {
+            let (news, lacks) = (vector.news_since(&vectors[0]).len(), vectors[0].news_since(vector).len());
+            return Err(format!(
+                "nodes 0 and {number} of {} have not converged: {news} chains ahead, {lacks} behind",
+                nodes.len()
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! What goes wrong: partitions, deafness, crashes at some call to the disk, restored old disks.
+
+use super::{Happening, Violation, World};
+use crate::engine::Input;
+
+/// Calls to the disk within which a condemned node crashes.
+const CRASH_WITHIN_CALLS: u64 = 60;
+/// The longest that a node stays down, in milliseconds.
+const MAX_DOWN_MS: u64 = 20_000;
+/// The longest that the network stays parted, in milliseconds.
+const MAX_PARTED_MS: u64 = 30_000;
+
+/// How the world misbehaves. All percentages are of messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults {
+    /// Messages that get lost.
+    pub loss_percent: u64,
+    /// Messages that arrive twice.
+    pub repeat_percent: u64,
+    /// The longest delay of a message, in milliseconds; different delays change the order.
+    pub max_delay_ms: u64,
+    /// Milliseconds between two of the faults below, on average; 0 for none.
+    pub every_ms: u64,
+    /// Whether nodes crash.
+    pub crashes: bool,
+    /// Whether the network parts, in two groups or in one direction.
+    pub partitions: bool,
+    /// Whether old states of disks are put back.
+    pub rollbacks: bool,
+}
+
+impl Faults {
+    /// A good day.
+    pub fn none() -> Faults {
+        Faults {
+            loss_percent: 0,
+            repeat_percent: 0,
+            max_delay_ms: 5,
+            every_ms: 0,
+            crashes: false,
+            partitions: false,
+            rollbacks: false,
+        }
+    }
+
+    /// A bad one.
+    pub fn all() -> Faults {
+        Faults {
+            loss_percent: 20,
+            repeat_percent: 10,
+            max_delay_ms: 3_000,
+            every_ms: 4_000,
+            crashes: true,
+            partitions: true,
+            rollbacks: true,
+        }
+    }
+}
+
+impl World {
+    pub(super) fn fault(&mut self) -> Result<(), Violation> {
+        let every_ms = self.plan.faults.every_ms;
+        let next = 1 + self.draw(2 * every_ms);
+        self.after(next, Happening::Fault);
+        let node = self.some_node();
+        match self.draw(6) {
+            0 | 1 if self.plan.faults.crashes => self.condemn(node),
+            2 if self.plan.faults.partitions => self.part()?,
+            3 if self.plan.faults.partitions => self.deafen(),
+            4 if self.plan.faults.rollbacks => self.nodes[node].remember_disk(),
+            5 if self.plan.faults.rollbacks => self.roll_back(node)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The node will crash at one of its next calls to the disk.
+    fn condemn(&mut self, node: usize) {
+        let calls = 1 + self.draw(CRASH_WITHIN_CALLS);
+        self.nodes[node].crash_within(calls);
+    }
+
+    pub(super) fn crashed(&mut self, node: usize) -> Result<(), Violation> {
+        self.summary.crashes += 1;
+        self.nodes[node].stop();
+        self.oracle.forget_unanswered(node);
+        let down_ms = 1 + self.draw(MAX_DOWN_MS);
+        self.after(down_ms, Happening::Restart(node));
+        self.cut_off(node)
+    }
+
+    /// Starts a node again and connects it to whoever is there.
+    pub(super) fn restart(&mut self, node: usize) -> Result<(), Violation> {
+        if self.nodes[node].is_running() {
+            return Ok(());
+        }
+        self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))?;
+        for other in 0..self.nodes.len() {
+            self.connect(node, other)?;
+        }
+        Ok(())
+    }
+
+    fn roll_back(&mut self, node: usize) -> Result<(), Violation> {
+        if !self.nodes[node].is_running() || !self.nodes[node].put_back_old_disk() {
+            return Ok(());
+        }
+        self.summary.rollbacks += 1;
+        self.oracle.lost_disk(node);
+        self.nodes[node].stop();
+        self.cut_off(node)?;
+        self.restart(node)
+    }
+
+    fn part(&mut self) -> Result<(), Violation> {
+        let sides: Vec<bool> = (0..self.nodes.len()).map(|_| self.draw(2) == 0).collect();
+        for (a, b) in self.network.pairs() {
+            if sides[a] != sides[b] {
+                self.disconnect(a, b)?;
+            }
+        }
+        let parted_ms = 1 + self.draw(MAX_PARTED_MS);
+        self.after(parted_ms, Happening::Heal);
+        Ok(())
+    }
+
+    fn deafen(&mut self) {
+        let (from, to) = (self.some_node(), self.some_node());
+        self.network.deafen(from, to);
+        let deaf_ms = 1 + self.draw(MAX_PARTED_MS);
+        self.after(deaf_ms, Happening::Heal);
+    }
+
+    pub(super) fn heal(&mut self) -> Result<(), Violation> {
+        self.network.undeafen_all();
+        for (a, b) in self.network.pairs() {
+            self.connect(a, b)?;
+        }
+        Ok(())
+    }
+
+    /// No more faults, and whatever was wrong is mended.
+    pub(super) fn make_peace(&mut self) -> Result<(), Violation> {
+        self.plan.faults = Faults { max_delay_ms: self.plan.faults.max_delay_ms, ..Faults::none() };
+        self.queue.retain(|_, happening| !matches!(happening, Happening::Fault | Happening::Act));
+        for node in 0..self.nodes.len() {
+            self.nodes[node].pardon();
+            self.restart(node)?;
+        }
+        self.heal()
+    }
+
+    pub(super) fn connect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
+        if a == b || !self.nodes[a].is_running() || !self.nodes[b].is_running() || !self.network.connect(a, b) {
+            return Ok(());
+        }
+        for (node, other) in [(a, b), (b, a)] {
+            let peer = self.nodes[other].id();
+            self.give(node, Input::Connected { peer })?;
+        }
+        Ok(())
+    }
+
+    fn disconnect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
+        if !self.network.disconnect(a, b) {
+            return Ok(());
+        }
+        for (node, other) in [(a, b), (b, a)] {
+            let peer = self.nodes[other].id();
+            self.give(node, Input::Disconnected { peer })?;
+        }
+        Ok(())
+    }
+
+    fn cut_off(&mut self, node: usize) -> Result<(), Violation> {
+        for other in 0..self.nodes.len() {
+            self.disconnect(node, other)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! A world of several nodes: their disks, the network between them, and what goes wrong.
+//!
+//! The world owns the clock and the only source of randomness. It hands each node its inputs one at a time, carries out the effects
+//! in order, and delivers what is sent late, twice, in another order or not at all. Checkers see everything and belong to no node.
+
+pub mod checks;
+mod faults;
+mod network;
+mod node;
+mod oracle;
+mod workload;
+
+use std::collections::BTreeMap;
+
+use keepwell_protocol::id::NodeId;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::engine::{Effect, Event, Input};
+use crate::limits::TICK_MS;
+pub use faults::Faults;
+use network::Network;
+use node::SimNode;
+use oracle::Oracle;
+
+/// When simulated time begins, in Unix milliseconds.
+const EPOCH_MS: u64 = 1_800_000_000_000;
+/// Lines of the trace that a violation shows.
+const TRACE_LINES: usize = 40;
+
+/// What a run is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What all its randomness comes from.
+    pub seed: u64,
+    /// How many nodes.
+    pub nodes: usize,
+    /// How long users are active and things go wrong, in simulated milliseconds.
+    pub active_ms: u64,
+    /// How long the world is then left in peace, in simulated milliseconds.
+    pub quiet_ms: u64,
+    /// Milliseconds between two acts of users, on average.
+    pub act_every_ms: u64,
+    /// What goes wrong, and how often.
+    pub faults: Faults,
+}
+
+/// A broken promise: the seed replays it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("seed {seed}, at {at_ms} ms: {broken}\nlast of the trace:\n{}", trace.join("\n"))]
+pub struct Violation {
+    /// The seed of the run.
+    pub seed: u64,
+    /// When it was noticed, in simulated milliseconds since the beginning.
+    pub at_ms: u64,
+    /// What was broken, by the numbers of docs/SAFETY.md.
+    pub broken: String,
+    /// What happened last.
+    pub trace: Vec<String>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// A hash over everything that happened: equal for equal plans.
+    pub trace_hash: [u8; 32],
+    /// Inputs that nodes were given.
+    pub inputs: u64,
+    /// Writes to refs that were acknowledged.
+    pub refs_written: usize,
+    /// Puts that were acknowledged.
+    pub blobs_put: usize,
+    /// Times that a node crashed.
+    pub crashes: u64,
+    /// Times that an old state of a disk was put back.
+    pub rollbacks: u64,
+    /// Refs that ended with more than one value.
+    pub conflicts: usize,
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Happening {
+    /// A message arrives, if the two can still talk.
+    Deliver { from: usize, to: usize, bytes: Vec<u8> },
+    /// An entry arrives by gossip.
+    Gossip { to: usize, entry: Vec<u8> },
+    /// A node's timer.
+    Tick(usize),
+    /// Some user does something.
+    Act,
+    /// Something goes wrong.
+    Fault,
+    /// A crashed node starts again.
+    Restart(usize),
+    /// A parted network is whole again.
+    Heal,
+}
+
+/// Several nodes and all there is around them.
+pub struct World {
+    plan: Plan,
+    rng: ChaCha8Rng,
+    now_ms: u64,
+    nodes: Vec<SimNode>,
+    network: Network,
+    oracle: Oracle,
+    queue: BTreeMap<(u64, u64), Happening>,
+    scheduled: u64,
+    trace: Trace,
+    summary: Summary,
+}
+
+/// What happened, as a hash over all of it and its last lines.
+struct Trace {
+    hasher: blake3::Hasher,
+    lines: Vec<String>,
+}
+
+impl Trace {
+    fn note(&mut self, at_ms: u64, line: String, bytes: &[u8]) {
+        self.hasher.update(&at_ms.to_le_bytes());
+        self.hasher.update(line.as_bytes());
+        self.hasher.update(bytes);
+        if self.lines.len() == TRACE_LINES {
+            self.lines.remove(0);
+        }
+        self.lines.push(format!("{at_ms:>8} {line}"));
+    }
+}
+
+impl World {
+    /// A network of `plan.nodes` members, all running and connected, that know nothing of each other yet but by invitation.
+    pub fn new(plan: Plan) -> Result<World, Violation> {
+        let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
+        let nodes = (0..plan.nodes).map(|at| SimNode::new(at, &mut rng)).collect();
+        let summary =
+            Summary { trace_hash: [0; 32], inputs: 0, refs_written: 0, blobs_put: 0, crashes: 0, rollbacks: 0, conflicts: 0 };
+        let mut world = World {
+            network: Network::new(plan.nodes),
+            rng,
+            now_ms: EPOCH_MS,
+            nodes,
+            oracle: Oracle::default(),
+            queue: BTreeMap::new(),
+            scheduled: 0,
+            trace: Trace { hasher: blake3::Hasher::new(), lines: Vec::new() },
+            summary,
+            plan,
+        };
+        world.found()?;
+        Ok(world)
+    }
+
+    /// Runs the plan to its end and checks everything.
+    pub fn run(mut self) -> Result<Summary, Violation> {
+        let active_until = EPOCH_MS + self.plan.active_ms;
+        self.go_on_until(active_until)?;
+        self.make_peace()?;
+        self.go_on_until(active_until + self.plan.quiet_ms)?;
+        self.summary.conflicts = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
+        self.summary.refs_written = self.oracle.values.len();
+        self.summary.blobs_put = self.oracle.held.len();
+        self.summary.trace_hash = *self.trace.hasher.finalize().as_bytes();
+        Ok(self.summary)
+    }
+
+    fn go_on_until(&mut self, until_ms: u64) -> Result<(), Violation> {
+        while let Some((&(at_ms, number), _)) = self.queue.first_key_value() {
+            if at_ms > until_ms {
+                break;
+            }
+            self.now_ms = at_ms;
+            if let Some(happening) = self.queue.remove(&(at_ms, number)) {
+                self.happen(happening)?;
+            }
+        }
+        self.now_ms = until_ms;
+        Ok(())
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        match happening {
+            Happening::Deliver { from, to, bytes } if self.network.can_hear(from, to) => {
+                let from = self.nodes[from].id();
+                self.give(to, Input::Received { from, bytes })
+            }
+            Happening::Deliver { .. } => Ok(()),
+            Happening::Gossip { to, entry } => self.give(to, Input::Gossiped { entry }),
+            Happening::Tick(node) => {
+                self.after(TICK_MS, Happening::Tick(node));
+                self.give(node, Input::Tick)
+            }
+            Happening::Act => self.act(),
+            Happening::Fault => self.fault(),
+            Happening::Restart(node) => self.restart(node),
+            Happening::Heal => self.heal(),
+        }
+    }
+
+    /// Gives a running node an input and carries out what it answers.
+    fn give(&mut self, node: usize, input: Input) -> Result<(), Violation> {
+        if !self.nodes[node].is_running() {
+            return Ok(());
+        }
+        self.summary.inputs += 1;
+        self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} takes {}", name_of(&input)), received_bytes(&input));
+        match self.nodes[node].step(self.now_ms, input) {
+            Ok(effects) => self.carry_out(node, effects),
+            Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
+            Err(error) => Err(self.violation(format!("node {node} failed without a fault: {error}"))),
+        }
+    }
+
+    fn carry_out(&mut self, node: usize, effects: Vec<Effect>) -> Result<(), Violation> {
+        for effect in effects {
+            match effect {
+                Effect::Send { to, bytes } => self.send(node, &to, bytes),
+                Effect::Publish(entry) => self.gossip(node, &entry),
+                Effect::Reply(_, reply) => {
+                    let at_ms = self.now_ms;
+                    let noted = self.oracle.note(node, at_ms, reply);
+                    noted.map_err(|broken| self.violation(broken))?;
+                }
+                Effect::Unlink(_) => {}
+                Effect::Refuse { peer, reason } => {
+                    return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
+                }
+                Effect::Tell(Event::RolledBack { .. }) => {
+                    self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} was rolled back"), &[])
+                }
+                Effect::Tell(event) => return Err(self.violation(format!("node {node} accuses an honest node: {event:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, from: usize, to: &NodeId, bytes: Vec<u8>) {
+        let Some(to) = self.index_of(to) else { return };
+        for delay_ms in self.network.fates(&mut self.rng, &self.plan.faults) {
+            self.after(delay_ms, Happening::Deliver { from, to, bytes: bytes.clone() });
+        }
+    }
+
+    fn gossip(&mut self, from: usize, entry: &[u8]) {
+        for to in 0..self.nodes.len() {
+            if to != from && self.network.can_hear(from, to) {
+                for delay_ms in self.network.fates(&mut self.rng, &self.plan.faults) {
+                    self.after(delay_ms, Happening::Gossip { to, entry: entry.to_vec() });
+                }
+            }
+        }
+    }
+
+    fn after(&mut self, delay_ms: u64, happening: Happening) {
+        self.scheduled += 1;
+        self.queue.insert((self.now_ms + delay_ms, self.scheduled), happening);
+    }
+
+    fn index_of(&self, id: &NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id() == *id)
+    }
+
+    /// A number below `bound`.
+    fn draw(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound.max(1)
+    }
+
+    fn some_node(&mut self) -> usize {
+        usize::try_from(self.draw(self.nodes.len() as u64)).unwrap_or(0)
+    }
+
+    fn violation(&self, broken: String) -> Violation {
+        let at_ms = self.now_ms - EPOCH_MS;
+        Violation { seed: self.plan.seed, at_ms, broken, trace: self.trace.lines.clone() }
+    }
+}
+
+fn name_of(input: &Input) -> &'static str {
+    match input {
+        Input::Put { .. } => "a put",
+        Input::WriteRefs { .. } => "a write of refs",
+        Input::Admit { .. } => "a new member",
+        Input::Delete { .. } => "a delete",
+        Input::Forget { .. } => "a forget",
+        Input::Connected { .. } => "a connection",
+        Input::Disconnected { .. } => "a disconnection",
+        Input::Received { .. } => "a message",
+        Input::Gossiped { .. } => "gossip",
+        Input::Tick => "a tick",
+    }
+}
+
+fn received_bytes(input: &Input) -> &[u8] {
+    match input {
+        Input::Received { bytes, .. } => bytes,
+        Input::Gossiped { entry } => entry,
+        _ => &[],
+    }
+}

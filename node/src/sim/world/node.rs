@@ -1,0 +1,153 @@
+//! One simulated node: its disk, its key, and its engine while it runs.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
+use keepwell_protocol::catalog::member::{NodeBody, Role};
+use keepwell_protocol::id::{NetworkId, NodeId};
+use keepwell_protocol::log::entry::node_id;
+use keepwell_protocol::name::{NetworkName, NodeName};
+use keepwell_store::fs::SharedFs;
+use keepwell_store::fs::sim::SimDisk;
+use keepwell_store::home::DiskPlace;
+use keepwell_store::ingest::{IngestId, ingest};
+use keepwell_store::place::Placed;
+use keepwell_store::store::Store;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::engine::{Effect, Engine, Input, NewHome};
+
+/// Whatever stops a simulated node, as text for the trace.
+pub(super) type Failed = Box<dyn std::error::Error>;
+
+pub(super) struct SimNode {
+    name: NodeName,
+    key: SigningKey,
+    disk: SimDisk,
+    old_disk: Option<SimDisk>,
+    rng: ChaCha8Rng,
+    engine: Option<Engine>,
+    place: DiskPlace,
+    /// Rolled back, and not yet in touch with anybody who could tell it: its users wait.
+    is_stale: bool,
+}
+
+impl SimNode {
+    pub(super) fn new(number: usize, rng: &mut ChaCha8Rng) -> SimNode {
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        SimNode {
+            name: NodeName::parse(&format!("n{number}")).expect("invariant: a letter and digits are a name"),
+            key: SigningKey::from_bytes(&seed),
+            disk: SimDisk::new(rng.next_u64()),
+            old_disk: None,
+            rng: ChaCha8Rng::seed_from_u64(rng.next_u64()),
+            engine: None,
+            place: DiskPlace { device: 1, inode: number as u64 },
+            is_stale: false,
+        }
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        node_id(&self.key)
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    pub(super) fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
+    pub(super) fn disk_crashed(&self) -> bool {
+        self.disk.is_crashed()
+    }
+
+    /// Whether its users may write: it runs, and no old disk was put back behind its back.
+    pub(super) fn takes_orders(&mut self) -> bool {
+        if self.engine.as_ref().is_some_and(|engine| !engine.acks().is_empty()) {
+            self.is_stale = false;
+        }
+        self.is_running() && !self.is_stale
+    }
+
+    /// Makes its home in a network of its own.
+    pub(super) fn found(&mut self) -> Result<NetworkId, Failed> {
+        let new = NewHome { network: NetworkName::parse("lab")?, node: self.name.clone(), place: self.place };
+        let engine = Engine::init(self.open_store()?, self.key.clone(), &new, &mut self.rng)?;
+        let network = engine.home().network;
+        self.engine = Some(engine);
+        Ok(network)
+    }
+
+    /// Makes its home in a network that has invited it.
+    pub(super) fn join(&mut self, network: NetworkId) -> Result<(), Failed> {
+        self.engine = Some(Engine::join(self.open_store()?, self.key.clone(), network, self.place, &mut self.rng)?);
+        Ok(())
+    }
+
+    /// The record that its inviter writes of it.
+    pub(super) fn record(&self) -> Option<NodeBody> {
+        let storage = self.engine.as_ref()?.home().storage;
+        Some(NodeBody { name: self.name.to_string(), role: Role::Member, storage })
+    }
+
+    pub(super) fn start(&mut self) -> Result<(), Failed> {
+        self.disk.restart();
+        self.engine = Some(Engine::open(self.open_store()?, self.key.clone(), self.place, &mut self.rng)?);
+        Ok(())
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.engine = None;
+    }
+
+    pub(super) fn crash_within(&mut self, calls: u64) {
+        if self.is_running() {
+            self.disk.crash_at(self.disk.calls() + calls);
+        }
+    }
+
+    /// Takes back a crash that has not come.
+    pub(super) fn pardon(&mut self) {
+        if !self.disk.is_crashed() {
+            self.disk.crash_at(u64::MAX);
+        }
+    }
+
+    pub(super) fn remember_disk(&mut self) {
+        if self.is_running() && !self.is_stale {
+            self.old_disk = Some(self.disk.fork(self.rng.next_u64()));
+        }
+    }
+
+    pub(super) fn put_back_old_disk(&mut self) -> bool {
+        let Some(old) = self.old_disk.take() else { return false };
+        self.disk = old;
+        self.is_stale = true;
+        true
+    }
+
+    pub(super) fn step(&mut self, now_ms: u64, input: Input) -> Result<Vec<Effect>, Failed> {
+        let engine = self.engine.as_mut().ok_or("it does not run")?;
+        Ok(engine.step(now_ms, &mut self.rng, vec![input])?)
+    }
+
+    /// Takes in bytes and puts them in place, as a worker does before it reports to the engine. None if they are held already.
+    pub(super) fn take_in(&mut self, mut bytes: &[u8]) -> Result<Option<Placed>, Failed> {
+        let engine = self.engine.as_ref().ok_or("it does not run")?;
+        let mut id = [0; 16];
+        self.rng.fill_bytes(&mut id);
+        let source: &mut dyn Read = &mut bytes;
+        let ingested = ingest(engine.store().fs(), IngestId(id), source, &mut |_| {})?;
+        Ok(engine.store().place(vec![ingested])?.placed.pop())
+    }
+
+    fn open_store(&self) -> Result<Arc<Store>, Failed> {
+        let fs: SharedFs = Arc::new(self.disk.fs());
+        Ok(Arc::new(Store::open(self.disk.backend("index.redb"), fs)?))
+    }
+}

@@ -1,0 +1,127 @@
+//! What users do: found a lab, put blobs, name them, name them anew, delete names.
+
+use keepwell_protocol::id::BlobId;
+use keepwell_protocol::name::RefName;
+use rand_chacha::rand_core::Rng;
+
+use super::{Happening, Violation, World};
+use crate::engine::{Input, PutBlob, RefOp, RefSet, RequestId, Stored};
+
+/// Refs that users quarrel over.
+const NAMES: u64 = 12;
+/// Different contents of small blobs, so that two users put the same ones.
+const CONTENTS: u64 = 40;
+/// The size of a blob that lives in a file, in bytes.
+const LARGE_BYTES: usize = 40_000;
+
+impl World {
+    /// Makes the network: the first node invites the others.
+    pub(super) fn found(&mut self) -> Result<(), Violation> {
+        let network = self.nodes[0].found().map_err(|error| self.violation(format!("the first home was not made: {error}")))?;
+        for node in 1..self.nodes.len() {
+            self.nodes[node].join(network).map_err(|error| self.violation(format!("home {node} was not made: {error}")))?;
+            let (id, body) = (self.nodes[node].id(), self.nodes[node].record());
+            if let Some(body) = body {
+                self.give(0, Input::Admit { request: RequestId(0), node: id, body })?;
+            }
+        }
+        for node in 0..self.nodes.len() {
+            self.after(1 + node as u64, Happening::Tick(node));
+        }
+        self.heal()?;
+        self.after(1, Happening::Act);
+        if self.plan.faults.every_ms > 0 {
+            self.after(self.plan.faults.every_ms, Happening::Fault);
+        }
+        Ok(())
+    }
+
+    /// One user does one thing, and another will.
+    pub(super) fn act(&mut self) -> Result<(), Violation> {
+        let next = 1 + self.draw(2 * self.plan.act_every_ms);
+        self.after(next, Happening::Act);
+        let node = self.some_node();
+        if !self.nodes[node].takes_orders() {
+            return Ok(());
+        }
+        match self.draw(10) {
+            0..=3 => self.put(node),
+            4..=7 => self.set_refs(node),
+            8 => self.delete_ref(node),
+            _ => self.touch_ref(node),
+        }
+    }
+
+    fn put(&mut self, node: usize) -> Result<(), Violation> {
+        let content = self.draw(CONTENTS);
+        let mut bytes = format!("content {content}").into_bytes();
+        if content.is_multiple_of(4) {
+            bytes.resize(LARGE_BYTES, u8::try_from(content).unwrap_or(0));
+        }
+        let children = if content.is_multiple_of(3) { self.some_held(node, 3) } else { Vec::new() };
+        let placed = match self.nodes[node].take_in(&bytes) {
+            Ok(Some(placed)) => placed,
+            Ok(None) => return Ok(()),
+            Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
+            Err(error) => return Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
+        };
+        let sha1 = placed.fact().sha1;
+        let children = children.into_iter().filter(|child| *child != sha1).collect();
+        let blobs = vec![PutBlob { blob: Stored::New(placed), children }];
+        self.give(node, Input::Put { request: RequestId(1), blobs })
+    }
+
+    fn set_refs(&mut self, node: usize) -> Result<(), Violation> {
+        let count = 1 + self.draw(3);
+        let ops = (0..count).map(|_| self.a_set(node)).collect();
+        self.give(node, Input::WriteRefs { request: RequestId(2), ops })
+    }
+
+    fn a_set(&mut self, node: usize) -> RefOp {
+        let links = self.some_held(node, 2);
+        let number = self.draw(1_000);
+        RefOp::Set(RefSet {
+            name: self.a_name(),
+            obj: format!("{{\"n\":{number}}}"),
+            meta: "null".into(),
+            links,
+            expires_ms: None,
+            ttl_access_ms: None,
+            copies: 1,
+            lot: None,
+            if_rev: None,
+            allow_missing: number.is_multiple_of(10),
+        })
+    }
+
+    fn delete_ref(&mut self, node: usize) -> Result<(), Violation> {
+        let name = self.a_name();
+        self.give(node, Input::WriteRefs { request: RequestId(3), ops: vec![RefOp::Delete { name, if_rev: None }] })
+    }
+
+    fn touch_ref(&mut self, node: usize) -> Result<(), Violation> {
+        let name = self.a_name();
+        self.give(node, Input::WriteRefs { request: RequestId(4), ops: vec![RefOp::Touch { name }] })
+    }
+
+    fn a_name(&mut self) -> RefName {
+        let number = self.draw(NAMES);
+        RefName::new("lab", &format!("ref{number}")).expect("invariant: letters and digits are a name")
+    }
+
+    /// Some blobs that `node` holds, as its users would know.
+    fn some_held(&mut self, node: usize, most: u64) -> Vec<BlobId> {
+        let held: Vec<BlobId> =
+            self.oracle.held.iter().filter(|(holder, _)| *holder == node).map(|(_, fact)| fact.sha1).collect();
+        let wanted = self.draw(most + 1);
+        let mut chosen: Vec<BlobId> = Vec::new();
+        for _ in 0..wanted {
+            if let Some(id) = held.get(usize::try_from(self.rng.next_u64() % held.len().max(1) as u64).unwrap_or(0))
+                && !chosen.contains(id)
+            {
+                chosen.push(*id);
+            }
+        }
+        chosen
+    }
+}

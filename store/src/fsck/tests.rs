@@ -1,0 +1,167 @@
+//! Each fault is told from the others, and what cannot be looked at is not taken for lost.
+
+use super::*;
+use crate::limits::GROUP_BYTES;
+use crate::testing::{LARGE, NOW_MS, TestHome, bytes_of, id_of};
+
+fn check(home: &TestHome, id: &BlobId, depth: Depth) -> Option<Fault> {
+    let snapshot = home.snapshot();
+    let record = snapshot.blob(id).unwrap().unwrap();
+    home.store.check_blob(&snapshot, id, &record, depth).unwrap()
+}
+
+fn held(size: usize) -> (TestHome, BlobId) {
+    let home = TestHome::new();
+    let bytes = bytes_of(1, size);
+    home.put(&bytes).unwrap();
+    (home, id_of(&bytes))
+}
+
+/// Puts other bytes where the blob's file is.
+fn replace_file(home: &TestHome, id: &BlobId, bytes: &[u8]) {
+    let (fs, path) = (home.store.fs(), layout::blob_file(id));
+    fs.unlink(&path).unwrap();
+    fs.create_new(&path).unwrap().write_all_at(bytes, 0).unwrap();
+}
+
+#[test]
+fn whole_blobs_have_no_fault() {
+    for size in [0, 5, LARGE, GROUP_BYTES + 1] {
+        let (home, id) = held(size);
+        assert_eq!([check(&home, &id, Depth::Quick), check(&home, &id, Depth::Full)], [None, None], "{size}");
+    }
+}
+
+#[test]
+fn a_file_that_is_gone_or_a_folder_is_missing() {
+    let (home, id) = held(LARGE);
+    home.store.fs().unlink(&layout::blob_file(&id)).unwrap();
+    assert!(matches!(check(&home, &id, Depth::Quick), Some(Fault::Missing(_))));
+    home.store.fs().create_folder(&layout::blob_file(&id)).unwrap();
+    assert!(matches!(check(&home, &id, Depth::Full), Some(Fault::Missing(_))));
+}
+
+#[test]
+fn small_bytes_that_are_gone_are_missing() {
+    let (home, id) = held(5);
+    home.write(|txn| txn.bytes.retain(|_, _| false).map_err(StoreError::from));
+    assert!(matches!(check(&home, &id, Depth::Quick), Some(Fault::Missing(_))));
+}
+
+#[test]
+fn a_file_that_cannot_be_looked_at_now_is_not_taken_for_lost() {
+    let (home, id) = held(LARGE);
+    let before = home.disk.calls();
+    assert_eq!(check(&home, &id, Depth::Full), None);
+    let mut unreadable = 0;
+    for call in 1..=home.disk.calls() - before {
+        let (snapshot, record) = (home.snapshot(), home.snapshot().blob(&id).unwrap().unwrap());
+        home.disk.fail_at(home.disk.calls() + call);
+        match home.store.check_blob(&snapshot, &id, &record, Depth::Full) {
+            Ok(Some(Fault::Unreadable(_))) => unreadable += 1,
+            Ok(None) | Err(_) => {}
+            other => panic!("call {call}: {other:?}"),
+        }
+        assert_eq!(check(&home, &id, Depth::Full), None, "it was only for now");
+    }
+    assert!(unreadable >= 3, "looked at, opened and read: {unreadable}");
+}
+
+#[test]
+fn another_length_is_told_without_reading() {
+    let (home, id) = held(LARGE);
+    replace_file(&home, &id, &bytes_of(1, LARGE - 1));
+    assert_eq!(check(&home, &id, Depth::Quick), Some(Fault::WrongSize { found: LARGE as u64 - 1 }));
+}
+
+#[test]
+fn a_flipped_bit_is_rot_that_only_reading_finds() {
+    let (home, id) = held(LARGE);
+    home.disk.flip_bit(&layout::blob_file(&id), 12_345).unwrap();
+    assert_eq!([check(&home, &id, Depth::Quick), check(&home, &id, Depth::Full)], [None, Some(Fault::Rotten)]);
+}
+
+#[test]
+fn small_bytes_that_are_not_the_blobs_are_rot() {
+    let (home, id) = held(5);
+    home.write(|txn| txn.bytes.insert(0, &b"other"[..]).map(drop).map_err(StoreError::from));
+    assert_eq!([check(&home, &id, Depth::Quick), check(&home, &id, Depth::Full)], [None, Some(Fault::Rotten)]);
+}
+
+#[test]
+fn wrong_or_absent_group_values_are_told_from_rot() {
+    let (home, id) = held(GROUP_BYTES + 1);
+    let put = |values: &[u8]| home.write(|txn| txn.spans.insert((id.as_bytes(), 0), values).map(drop).map_err(StoreError::from));
+    put(&[7; 64]);
+    assert_eq!([check(&home, &id, Depth::Quick), check(&home, &id, Depth::Full)], [None, Some(Fault::BadGroupValues)]);
+    home.write(|txn| txn.spans.remove((id.as_bytes(), 0)).map(drop).map_err(StoreError::from));
+    assert_eq!(check(&home, &id, Depth::Full), Some(Fault::BadGroupValues));
+    home.disk.flip_bit(&layout::blob_file(&id), 0).unwrap();
+    assert_eq!(check(&home, &id, Depth::Full), Some(Fault::Rotten), "the worse fault is told");
+}
+
+#[test]
+fn a_home_without_strays_has_none() {
+    let home = TestHome::new();
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap(), [], "nor one without blobs");
+    home.put(&bytes_of(1, LARGE)).unwrap();
+    home.put(&bytes_of(2, 5)).unwrap();
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap(), []);
+}
+
+#[test]
+fn a_blob_file_without_a_record_is_a_stray_with_a_name() {
+    let home = TestHome::new();
+    let bytes = bytes_of(1, LARGE);
+    drop(home.place(&bytes).unwrap());
+    let stray = Stray { path: layout::blob_file(&id_of(&bytes)), named: Some(id_of(&bytes)) };
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap(), [stray]);
+    home.put(&bytes).unwrap();
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap(), [], "the next put adopts it");
+}
+
+#[test]
+fn a_file_that_waits_for_the_unlink_worker_is_no_stray() {
+    let home = TestHome::new();
+    let bytes = bytes_of(1, LARGE);
+    home.put(&bytes).unwrap();
+    home.delete(&id_of(&bytes)).unwrap();
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap(), []);
+}
+
+#[test]
+fn a_file_of_another_name_or_in_another_place_is_a_stray_without_one() {
+    let home = TestHome::new();
+    let bytes = bytes_of(1, LARGE);
+    home.put(&bytes).unwrap();
+    let folder = layout::blob_folder(&id_of(&bytes));
+    let misplaced = layout::blobs_folder().join(&id_of(&bytes).to_string()).unwrap();
+    let paths = [folder.join("notes.txt").unwrap(), misplaced];
+    for path in &paths {
+        drop(home.store.fs().create_new(path).unwrap());
+    }
+    let found = home.store.strays(&home.snapshot()).unwrap();
+    let mut expected = paths.map(|path| Stray { path, named: None });
+    expected.sort_by(|a, b| a.path.cmp(&b.path));
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn the_file_of_a_blob_that_lives_in_the_index_is_a_stray() {
+    let home = TestHome::new();
+    home.put(b"small").unwrap();
+    let id = id_of(b"small");
+    home.store.fs().create_folders(&[layout::blob_folder(&id)]).unwrap();
+    drop(home.store.fs().create_new(&layout::blob_file(&id)).unwrap());
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap().len(), 1);
+}
+
+#[test]
+fn a_blob_whose_fault_was_forgotten_can_be_put_again() {
+    let (home, id) = held(LARGE);
+    home.disk.flip_bit(&layout::blob_file(&id), 0).unwrap();
+    home.write(|txn| txn.remove_record(&id));
+    home.put(&bytes_of(1, LARGE)).unwrap();
+    assert_eq!(check(&home, &id, Depth::Full), None);
+    assert_eq!(home.snapshot().blob(&id).unwrap().map(|record| record.added_ms), Some(NOW_MS));
+}

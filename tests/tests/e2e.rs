@@ -1,0 +1,33 @@
+//! End-to-end plays: a user's stories, told with the real binary on real files.
+#![expect(clippy::unwrap_used, reason = "the helpers of a test are its own: what cannot be read fails it")]
+
+mod collisions;
+mod config;
+mod failures;
+mod fsck;
+mod homes;
+mod putting;
+mod refs;
+mod trees;
+
+/// Bytes that look random and are the same in every run.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(len).collect()
+}
+
+/// The SHA-1 in the one JSON line of a put.
+fn sha1_of(put: &keepwell_tests::Outcome) -> String {
+    put.json()["sha1"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Where a blob's file lies below its home.
+fn blob_file(home: &keepwell_tests::TempHome, sha1: &str) -> std::path::PathBuf {
+    home.path().join("blobs").join(&sha1[..2]).join(&sha1[2..4]).join(sha1)
+}

@@ -1,0 +1,113 @@
+//! Cloned, restored and lying nodes.
+
+use keepwell_node::engine::Event;
+use keepwell_protocol::log::vector::Chain;
+use keepwell_store::home::DiskPlace;
+
+use super::lab::Lab;
+
+#[test]
+fn a_copied_home_goes_on_under_a_new_boot_and_nothing_is_lost() {
+    let mut lab = Lab::new(2);
+    lab.set(1, "lab/a", "1", &[]);
+    let before = lab.own_chain(1);
+    lab.machines[1].place = DiskPlace { device: 1, inode: 99 };
+    lab.machines[1].start();
+    lab.connect_all();
+    assert_ne!(lab.own_chain(1), before);
+    lab.set(1, "lab/b", "2", &[]);
+    assert_eq!((lab.values(0, "lab/a"), lab.values(0, "lab/b")), (vec!["1".to_owned()], vec!["2".to_owned()]));
+    assert!(lab.events.is_empty(), "{:?}", lab.events);
+}
+
+#[test]
+fn the_same_home_in_the_same_place_keeps_its_boot() {
+    let mut lab = Lab::new(1);
+    let before = lab.own_chain(0);
+    lab.machines[0].start();
+    assert_eq!(lab.own_chain(0), before);
+}
+
+#[test]
+fn a_restored_old_disk_learns_of_it_from_its_peers_before_it_can_repeat_a_position() {
+    let mut lab = Lab::new(2);
+    lab.set(1, "lab/a", "1", &[]);
+    let backup = lab.machines[1].disk.fork(5);
+    lab.set(1, "lab/a", "2", &[]);
+    let before = lab.own_chain(1);
+    lab.machines[1].disk = backup;
+    lab.machines[1].start();
+    assert_eq!(lab.values(1, "lab/a"), ["1"]);
+    lab.connect_all();
+    assert_ne!(lab.own_chain(1), before);
+    assert!(lab.events.contains(&(1, Event::RolledBack { old: before.boot })), "{:?}", lab.events);
+    assert_eq!(lab.values(1, "lab/a"), ["2"]);
+    lab.set(1, "lab/a", "3", &[]);
+    assert_eq!(lab.values(0, "lab/a"), ["3"]);
+    assert!(lab.refusals.is_empty(), "{:?}", lab.refusals);
+}
+
+#[test]
+fn copies_that_went_with_a_restored_disk_are_no_longer_announced() {
+    let mut lab = Lab::new(2);
+    let backup = lab.machines[1].disk.fork(5);
+    let fact = lab.put(1, b"only on the disk that is lost", &[]);
+    let holders = |lab: &Lab| lab.machines[0].engine().store().snapshot().unwrap().holders(&fact.sha1).unwrap().len();
+    assert_eq!(holders(&lab), 1);
+    lab.machines[1].disk = backup;
+    lab.machines[1].start();
+    lab.connect_all();
+    assert_eq!(holders(&lab), 0);
+}
+
+/// Machine 2 is restored and writes before anybody can tell it: position by position it repeats itself.
+fn repeat_itself(lab: &mut Lab, writes: usize) -> Chain {
+    lab.set(2, "lab/a", "1", &[]);
+    let backup = lab.machines[2].disk.fork(5);
+    lab.set(2, "lab/a", "left", &[]);
+    let forked = lab.own_chain(2);
+    lab.parted = vec![(0, 2), (1, 2)];
+    lab.machines[2].disk = backup;
+    lab.machines[2].start();
+    for write in 0..writes {
+        lab.set(2, &format!("lab/right{write}"), "right", &[]);
+    }
+    lab.set(2, "lab/a", "right", &[]);
+    lab.parted.clear();
+    forked
+}
+
+#[test]
+fn a_restored_node_that_wrote_meanwhile_takes_its_branch_back_and_says_it_again() {
+    for writes in [0, 1, 40] {
+        let mut lab = Lab::new(3);
+        let forked = repeat_itself(&mut lab, writes);
+        lab.connect_all();
+        assert_ne!(lab.own_chain(2), forked);
+        assert!(lab.events.contains(&(2, Event::RolledBack { old: forked.boot })), "{:?}", lab.events);
+        lab.set(2, "lab/b", "after", &[]);
+        for machine in 0..3 {
+            let mut values = lab.values(machine, "lab/a");
+            values.sort();
+            assert_eq!(values, ["left", "right"], "machine {machine} after {writes} writes");
+            for write in 0..writes {
+                assert_eq!(lab.values(machine, &format!("lab/right{write}")), ["right"]);
+            }
+            assert_eq!(lab.values(machine, "lab/b"), ["after"]);
+            assert_eq!(lab.machines[machine].engine().compare_rebuild().unwrap(), Vec::<&str>::new());
+        }
+        assert!(lab.refusals.is_empty(), "{:?}", lab.refusals);
+    }
+}
+
+#[test]
+fn the_proof_of_a_fork_reaches_everybody_and_is_told_once() {
+    let mut lab = Lab::new(3);
+    let forked = repeat_itself(&mut lab, 1);
+    lab.connect_all();
+    for machine in 0..3 {
+        let told = lab.events.iter().filter(|(at, event)| *at == machine && *event == Event::Forked { chain: forked }).count();
+        assert_eq!(told, 1, "machine {machine} of {:?}", lab.events);
+        assert!(lab.machines[machine].engine().store().snapshot().unwrap().fork(&forked).unwrap().is_some());
+    }
+}

@@ -1,0 +1,335 @@
+//! Members that lie, and strangers: refused with the reason, told once, and nothing else is affected.
+
+use ed25519_dalek::SigningKey;
+use keepwell_node::engine::{Effect, Event, Input, RefOp, RequestId};
+use keepwell_node::limits::{PULL_TIMEOUT_MS, STATUS_EVERY_MS, TICK_MS};
+use keepwell_protocol::catalog::change::{Change, DocState, Write};
+use keepwell_protocol::catalog::item::Item;
+use keepwell_protocol::catalog::member::{NodeBody, Role};
+use keepwell_protocol::id::{B3, BlobFact, BlobId, BootId, Seq, StorageId};
+use keepwell_protocol::limits::{MAX_GOSSIP_ENTRY_BYTES, MAX_MESSAGE_BYTES, MAX_PULL_BYTES, MAX_WAITING_ENTRIES};
+use keepwell_protocol::log::entry::{Draft, Entry, node_id};
+use keepwell_protocol::log::exchange::{ForkProof, Message, Want};
+use keepwell_protocol::log::op::{Boot, Holdings, Op, PROTECTS, RawOp};
+use keepwell_protocol::log::vector::{Chain, Head};
+use keepwell_protocol::wire;
+
+use super::lab::{Lab, a_set};
+
+const NONCE: [u8; 16] = [77; 16];
+
+/// Writes entries that the engine would never write, under a boot of its own.
+struct Forger {
+    key: SigningKey,
+    chain: Chain,
+    deps: Vec<(Chain, Head)>,
+    last: Option<Head>,
+}
+
+impl Forger {
+    /// Machine `machine` of the lab turns bad: it knows all that machine 0 knows.
+    fn member(lab: &Lab, machine: usize) -> Forger {
+        let known = lab.machines[0].engine().store().snapshot().unwrap().vector().unwrap();
+        Forger::new(lab.machines[machine].key.clone(), known.0.into_iter().collect())
+    }
+
+    fn new(key: SigningKey, deps: Vec<(Chain, Head)>) -> Forger {
+        let chain = Chain { node: node_id(&key), boot: BootId::of(&node_id(&key), &NONCE) };
+        Forger { key, chain, deps, last: None }
+    }
+
+    fn draft(&mut self, lab: &Lab, ops: Vec<Op>) -> Draft {
+        let mut all = Vec::new();
+        if self.last.is_none() {
+            all.push(Op::Boot(Boot { storage: StorageId([7; 16]), nonce: NONCE }));
+        }
+        all.extend(ops);
+        Draft {
+            network: lab.machines[0].engine().home().network,
+            chain: self.chain,
+            seq: self.last.map_or(Seq::FIRST, |head| head.seq.next()),
+            prev_hash: self.last.map(|head| head.hash),
+            deps: std::mem::take(&mut self.deps),
+            ops: all,
+        }
+    }
+
+    fn entry(&mut self, lab: &Lab, ops: Vec<Op>) -> Vec<u8> {
+        let bytes = self.draft(lab, ops).seal(&self.key);
+        self.last = Entry::reopen(&bytes).ok().map(|entry| entry.head);
+        bytes
+    }
+}
+
+/// Machine `from` sends machine 0 a message.
+fn send(lab: &mut Lab, from: usize, message: Vec<u8>) {
+    let from = lab.machines[from].id();
+    lab.give(0, Input::Received { from, bytes: message });
+}
+
+fn send_entry(lab: &mut Lab, from: usize, entry: Vec<u8>) {
+    send(lab, from, Message::Entries { entries: vec![entry], more: false }.encode());
+}
+
+/// Machines 0 and 1 still work together.
+fn assert_unaffected(lab: &mut Lab) {
+    lab.set(1, "lab/honest", "works", &[]);
+    assert_eq!(lab.values(0, "lab/honest"), ["works"]);
+}
+
+fn assert_refused(lab: &Lab, reason: &str) {
+    assert!(lab.refusals.iter().any(|(_, _, told)| told.contains(reason)), "{:?}", lab.refusals);
+}
+
+fn reasons(lab: &Lab, chain: Chain) -> Vec<&str> {
+    let told = lab.events.iter().filter_map(|(_, event)| match event {
+        Event::EntryRefused { chain: refused, reason } if *refused == chain => Some(reason.as_str()),
+        _ => None,
+    });
+    told.collect()
+}
+
+fn write_to(name: &str) -> Write {
+    Write { item: Item::reference(name), replaces: vec![], body: Some(vec![1]) }
+}
+
+#[test]
+fn garbage_and_oversized_messages_are_refused() {
+    let mut lab = Lab::new(3);
+    send(&mut lab, 2, b"garbage".to_vec());
+    assert_refused(&lab, "unknown format version");
+    send(&mut lab, 2, vec![1; MAX_MESSAGE_BYTES + 1]);
+    assert_refused(&lab, "exceeds the limit");
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn a_bad_signature_is_refused() {
+    let mut lab = Lab::new(3);
+    let mut entry = Forger::member(&lab, 2).entry(&lab, vec![]);
+    *entry.last_mut().unwrap() ^= 1;
+    send_entry(&mut lab, 2, entry);
+    assert_refused(&lab, "valid signature");
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn a_strangers_entries_are_refused_once_also_through_a_member() {
+    let mut lab = Lab::new(3);
+    let mut stranger = Forger::new(SigningKey::from_bytes(&[200; 32]), vec![]);
+    let entry = stranger.entry(&lab, vec![]);
+    for _ in 0..3 {
+        send_entry(&mut lab, 2, entry.clone());
+    }
+    assert_eq!(reasons(&lab, stranger.chain).len(), 1);
+    assert!(reasons(&lab, stranger.chain)[0].contains("not a member"));
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn nobody_writes_under_the_boot_of_another() {
+    let mut lab = Lab::new(3);
+    let victim = lab.machines[1].engine().home().boot.clone().unwrap();
+    let mut forger = Forger::member(&lab, 2);
+    forger.chain.boot = victim.id;
+    let entry = forger.entry(&lab, vec![]);
+    send_entry(&mut lab, 2, entry);
+    assert_refused(&lab, "does not belong to its author");
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn a_node_speaks_for_its_own_copies_alone() {
+    let mut lab = Lab::new(3);
+    let fact = lab.put(1, b"held by machine 1", &[]);
+    let removal = Op::Holdings(Holdings { added: vec![], removed: vec![fact.sha1] });
+    let entry = Forger::member(&lab, 2).entry(&lab, vec![removal]);
+    send_entry(&mut lab, 2, entry);
+    let holders = lab.machines[0].engine().store().snapshot().unwrap().holders(&fact.sha1).unwrap();
+    assert_eq!(holders.iter().map(|holding| holding.node).collect::<Vec<_>>(), [lab.machines[1].id()]);
+}
+
+#[test]
+fn changes_that_break_a_rule_close_their_author_and_nothing_else() {
+    let item = Item::reference("lab/forged");
+    let good = |forger: &Forger| {
+        Change::next(item.shard(), 0, &forger.chain.boot, &DocState::default(), None, vec![write_to("lab/forged")])
+    };
+    type Break = fn(&mut Change);
+    let broken: [(&str, Break); 5] = [
+        ("actor sequence", |change| change.actor_seq = 5),
+        ("first operation", |change| change.start_op = u64::from(u32::MAX)),
+        ("wrong shard", |change| change.writes[0].item = Item::reference("elsewhere/entirely")),
+        ("without a change of the epoch before", |change| change.epoch = 3),
+        ("without writes", |change| change.writes.clear()),
+    ];
+    for (reason, break_it) in broken {
+        let mut lab = Lab::new(3);
+        let mut forger = Forger::member(&lab, 2);
+        let mut change = good(&forger);
+        break_it(&mut change);
+        let entry = forger.entry(&lab, vec![Op::Change(change)]);
+        send_entry(&mut lab, 2, entry);
+        assert!(reasons(&lab, forger.chain).iter().any(|told| told.contains(reason)), "{reason}: {:?}", lab.events);
+        assert!(lab.values(0, "lab/forged").is_empty());
+        assert_unaffected(&mut lab);
+    }
+}
+
+#[test]
+fn a_member_cannot_make_itself_an_admin() {
+    let mut lab = Lab::new(3);
+    let mut forger = Forger::member(&lab, 2);
+    let item = Item::node(&forger.chain.node);
+    let body = NodeBody { name: "n2".into(), role: Role::Admin, storage: StorageId([7; 16]) };
+    let write = Write { item: item.clone(), replaces: vec![], body: Some(wire::encode(&body)) };
+    let snapshot = lab.machines[0].engine().store().snapshot().unwrap();
+    let state = snapshot.doc(item.shard(), 0).unwrap();
+    let change = Change::next(item.shard(), 0, &forger.chain.boot, &state, None, vec![write]);
+    let entry = forger.entry(&lab, vec![Op::Change(change)]);
+    send_entry(&mut lab, 2, entry);
+    assert!(reasons(&lab, forger.chain)[0].contains("not an admin"), "{:?}", lab.events);
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn two_entries_of_one_position_are_a_proof_that_third_parties_believe() {
+    let mut lab = Lab::new(3);
+    let (mut one, mut other) = (Forger::member(&lab, 2), Forger::member(&lab, 2));
+    let holdings = Op::Holdings(Holdings { added: vec![], removed: vec![BlobId([1; 20])] });
+    let (left, right) = (one.entry(&lab, vec![]), other.entry(&lab, vec![holdings]));
+    send_entry(&mut lab, 2, left.clone());
+    send_entry(&mut lab, 2, right.clone());
+    let told: Vec<usize> =
+        lab.events.iter().filter(|(_, event)| *event == Event::Forked { chain: one.chain }).map(|(at, _)| *at).collect();
+    assert!(told.contains(&0) && told.contains(&1), "{:?}", lab.events);
+    let alike = Message::Fork(ForkProof { one: left.clone(), other: left }).encode();
+    send(&mut lab, 2, alike);
+    assert_refused(&lab, "proves none");
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn a_compressed_automerge_chunk_is_not_even_read() {
+    let mut lab = Lab::new(3);
+    // automerge's magic, a checksum, chunk type 2 (deflate), and a claim of much to come.
+    let chunk = [&[0x85, 0x6f, 0x4a, 0x83, 1, 2, 3, 4, 2][..], &[0xff; 64]].concat();
+    let raw = RawOp { kind: PROTECTS | 1, body: chunk };
+    let entry = Forger::member(&lab, 2).entry(&lab, vec![Op::Unknown(raw)]);
+    send_entry(&mut lab, 2, entry);
+    assert_refused(&lab, "unreadable");
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn an_unknown_op_that_may_protect_is_kept_passed_on_and_counted() {
+    let mut lab = Lab::new(3);
+    let raw = RawOp { kind: PROTECTS | 900, body: vec![1, 2, 3] };
+    let mut forger = Forger::member(&lab, 2);
+    let entry = forger.entry(&lab, vec![Op::Unknown(raw)]);
+    send_entry(&mut lab, 2, entry);
+    lab.settle();
+    for machine in [0, 1] {
+        let snapshot = lab.machines[machine].engine().store().snapshot().unwrap();
+        assert_eq!(snapshot.count(keepwell_store::counts::Count::UnknownProtecting).unwrap(), 1);
+    }
+}
+
+#[test]
+fn entries_without_their_past_wait_in_bounded_memory() {
+    let mut lab = Lab::new(3);
+    let mut forger = Forger::member(&lab, 2);
+    forger.entry(&lab, vec![]);
+    let flood: Vec<Vec<u8>> = (0..=MAX_WAITING_ENTRIES).map(|_| forger.entry(&lab, vec![])).collect();
+    for entry in flood {
+        send_entry(&mut lab, 2, entry);
+    }
+    assert_eq!(lab.machines[0].engine().waiting_entries(), MAX_WAITING_ENTRIES);
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn a_colliding_claim_changes_no_record() {
+    let mut lab = Lab::new(3);
+    let fact = lab.put(0, b"the first of the two", &[]);
+    let other = BlobFact { b3: B3([9; 32]), ..fact };
+    let claim = Op::Holdings(Holdings { added: vec![other], removed: vec![] });
+    let entry = Forger::member(&lab, 2).entry(&lab, vec![claim]);
+    send_entry(&mut lab, 2, entry);
+    let snapshot = lab.machines[0].engine().store().snapshot().unwrap();
+    assert_eq!(snapshot.blob(&fact.sha1).unwrap().unwrap().fact(fact.sha1), fact);
+}
+
+/// The messages that machine 0 sends to machine `to` when it is given an input.
+fn sent_to(lab: &mut Lab, to: usize, input: Input) -> Vec<Message> {
+    let to = lab.machines[to].id();
+    lab.effects_of(0, input)
+        .into_iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { to: receiver, bytes } if receiver == to => Message::decode(&bytes).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn an_answer_to_a_pull_ends_at_max_pull_bytes_and_says_that_there_is_more() {
+    let mut lab = Lab::new(2);
+    lab.parted = vec![(0, 1)];
+    let obj = format!("{{\"text\":\"{}\"}}", "x".repeat(60_000));
+    let count = MAX_PULL_BYTES / obj.len() + 2;
+    for number in 0..count {
+        lab.set(0, &format!("lab/large{number}"), &obj, &[]);
+    }
+    let chain = lab.own_chain(0);
+    let from = lab.machines[1].id();
+    let pull = |after| Input::Received { from, bytes: Message::Pull(vec![Want { chain, after }]).encode() };
+    let Some(Message::Entries { entries, more }) = sent_to(&mut lab, 1, pull(0)).pop() else { panic!("no answer") };
+    assert!(more && entries.iter().map(Vec::len).sum::<usize>() <= MAX_PULL_BYTES);
+    let Some(Message::Entries { entries: rest, more }) = sent_to(&mut lab, 1, pull(entries.len() as u64)).pop() else {
+        panic!("no answer")
+    };
+    assert!(!more && !rest.is_empty());
+    lab.parted.clear();
+    lab.connect_all();
+    assert_eq!(lab.values(1, &format!("lab/large{}", count - 1)), [obj]);
+}
+
+#[test]
+fn only_entries_up_to_max_gossip_entry_bytes_are_gossiped() {
+    let mut lab = Lab::new(2);
+    for (length, gossiped) in [(100, true), (MAX_GOSSIP_ENTRY_BYTES, false)] {
+        let op = RefOp::Set(a_set("lab/a", &"x".repeat(length), &[]));
+        let effects = lab.effects_of(0, Input::WriteRefs { request: RequestId(1), ops: vec![op] });
+        assert_eq!(effects.iter().any(|effect| matches!(effect, Effect::Publish(_))), gossiped);
+        assert!(effects.iter().any(|effect| matches!(effect, Effect::Send { .. })), "pushed in any case");
+    }
+}
+
+#[test]
+fn peers_are_told_every_status_every_ms_and_a_pull_is_repeated_after_pull_timeout_ms() {
+    let mut lab = Lab::new(2);
+    let statuses = |messages: Vec<Message>| messages.iter().filter(|message| matches!(message, Message::Status(_))).count();
+    lab.now_ms += STATUS_EVERY_MS;
+    assert_eq!(statuses(sent_to(&mut lab, 1, Input::Tick)), 1);
+    lab.now_ms += TICK_MS;
+    assert_eq!(statuses(sent_to(&mut lab, 1, Input::Tick)), 0);
+
+    // Machine 1 writes while machine 0 hears only its word on how far it has come.
+    lab.parted = vec![(0, 1)];
+    lab.set(1, "lab/a", "1", &[]);
+    lab.now_ms += STATUS_EVERY_MS;
+    let to = lab.machines[0].id();
+    let word = lab.effects_of(1, Input::Tick).into_iter().find_map(|effect| match effect {
+        Effect::Send { to: receiver, bytes } if receiver == to => Some(bytes),
+        _ => None,
+    });
+    let (from, word) = (lab.machines[1].id(), word.unwrap());
+    let heard = || Input::Received { from, bytes: word.clone() };
+    let pulls = |messages: Vec<Message>| messages.iter().filter(|message| matches!(message, Message::Pull(_))).count();
+    assert_eq!(pulls(sent_to(&mut lab, 1, heard())), 1);
+    lab.now_ms += PULL_TIMEOUT_MS - 1;
+    assert_eq!(pulls(sent_to(&mut lab, 1, heard())), 0);
+    lab.now_ms += 1;
+    assert_eq!(pulls(sent_to(&mut lab, 1, heard())), 1);
+}

@@ -1,0 +1,43 @@
+//! Several nodes, a bad network, crashing disks: after peace they agree, and nothing acknowledged is lost.
+
+use keepwell_node::sim::world::{Faults, Plan, Summary, World};
+
+fn plan(seed: u64, faults: Faults) -> Plan {
+    Plan { seed, nodes: 4, active_ms: 60_000, quiet_ms: 60_000, act_every_ms: 500, faults }
+}
+
+/// Runs a plan, and prints the seed and the trace if a promise is broken.
+fn run(plan: Plan) -> Summary {
+    World::new(plan).and_then(World::run).unwrap_or_else(|violation| panic!("{violation}"))
+}
+
+#[test]
+fn on_a_good_day_all_nodes_agree() {
+    let summary = run(plan(1, Faults::none()));
+    assert!(summary.refs_written > 50 && summary.blobs_put > 10, "{summary:?}");
+    assert_eq!((summary.crashes, summary.rollbacks), (0, 0));
+}
+
+#[test]
+fn on_bad_days_all_nodes_agree_in_the_end() {
+    let (mut crashes, mut rollbacks, mut conflicts) = (0, 0, 0);
+    for seed in 0..seeds(6) {
+        let summary = run(plan(seed, Faults::all()));
+        crashes += summary.crashes;
+        rollbacks += summary.rollbacks;
+        conflicts += summary.conflicts;
+    }
+    assert!(crashes > 0 && rollbacks > 0 && conflicts > 0, "the days were not bad: {crashes} {rollbacks} {conflicts}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_to_the_byte() {
+    let once = run(plan(7, Faults::all()));
+    assert_eq!(run(plan(7, Faults::all())), once);
+    assert_ne!(run(plan(8, Faults::all())).trace_hash, once.trace_hash);
+}
+
+/// How many seeds to try: `KEEPWELL_SEEDS`, or a few.
+fn seeds(few: u64) -> u64 {
+    std::env::var("KEEPWELL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(few)
+}
