@@ -6,6 +6,7 @@ pub mod cat;
 pub mod fsck;
 pub mod get;
 mod glob;
+pub mod network;
 pub mod put;
 pub mod read;
 pub mod refs;
