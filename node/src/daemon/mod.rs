@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod driver;
 pub mod fetch;
 pub mod invites;
+pub mod join;
 pub mod network;
 
 use std::collections::BTreeSet;

@@ -273,3 +273,20 @@ pub struct FetchLine {
     /// Whether all of it was here before.
     pub existed: bool,
 }
+
+/// A home that has joined a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JoinLine {
+    /// Its folder.
+    pub home: String,
+    /// What its node is called.
+    pub name: String,
+    /// The node's id.
+    pub node: String,
+    /// The network's id.
+    pub network: String,
+    /// What the network is called.
+    pub network_name: String,
+    /// The member that took it in.
+    pub via: String,
+}
