@@ -1,5 +1,6 @@
 //! A keepwell node: the engine that decides, and the faces it shows.
 
+pub mod api;
 pub mod cli;
 pub mod daemon;
 pub mod engine;

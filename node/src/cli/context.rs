@@ -1,5 +1,7 @@
 //! What a command runs in: the home that is meant, its settings, and where to print.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use keepwell_protocol::units::DurationMs;
 
 use super::Global;
@@ -8,6 +10,7 @@ use crate::failure::Failure;
 use crate::home::config::Config;
 use crate::home::{self, Location};
 use crate::local::Local;
+use crate::service::backend::Backend;
 
 /// The surroundings of one command.
 pub(super) struct Context {
@@ -43,8 +46,13 @@ impl Context {
         Ok(self.config(location)?.lock_wait.value)
     }
 
+    /// That home, whoever has it open.
+    pub(super) fn backend(&mut self) -> Result<Box<dyn Backend>, Stop> {
+        Ok(Box::new(self.embedded()?))
+    }
+
     /// Opens that home.
-    pub(super) fn open(&mut self) -> Result<Local, Stop> {
+    pub(super) fn embedded(&mut self) -> Result<Local, Stop> {
         let location = self.location()?;
         let wait = self.lock_wait(&location)?;
         if self.global.verbose {
@@ -52,4 +60,10 @@ impl Context {
         }
         Ok(Local::open(&location.path, wait)?)
     }
+}
+
+/// The clock of this machine, in Unix milliseconds.
+pub(super) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
