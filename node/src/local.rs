@@ -136,7 +136,7 @@ impl Node for Local {
 }
 
 /// A generator that only this process knows the seed of.
-fn rng() -> Result<EngineRng, Failure> {
+pub(crate) fn rng() -> Result<EngineRng, Failure> {
     let mut seed = Zeroizing::new([0; 32]);
     getrandom::fill(seed.as_mut_slice())
         .map_err(|error| Failure::new(Code::Internal, format!("the operating system gives no random bytes: {error}")))?;

@@ -211,8 +211,8 @@ fn one(line: RefLine) -> Answer {
 /// `If-Match: REV` is "only if this is its rev"; `If-None-Match: *` is "only if there is none".
 fn if_rev(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let text = |name: &header::HeaderName| {
-        let value = headers.get(name).map(|value| value.to_str().map(str::to_owned));
-        value.transpose().map_err(|_| Failure::usage(format!("the header {name} is not plain text")))
+        let value = headers.get(name).map(|value| String::from_utf8(value.as_bytes().to_vec()));
+        value.transpose().map_err(|_| Failure::usage(format!("the header {name} is not UTF-8")))
     };
     match (text(&header::IF_MATCH)?, text(&header::IF_NONE_MATCH)?.as_deref()) {
         (None, None) => Ok(None),

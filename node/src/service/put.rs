@@ -250,7 +250,7 @@ fn read_ingested(node: &dyn Node, blob: &Ingested) -> Result<Vec<u8>, Failure> {
 }
 
 /// Turns "so many in all" into "so many more".
-fn deltas<'p>(progress: &'p mut Progress<'_>) -> impl FnMut(u64) + 'p {
+pub(crate) fn deltas<'p>(progress: &'p mut Progress<'_>) -> impl FnMut(u64) + 'p {
     let mut before = 0;
     move |done| {
         progress(done - before);
