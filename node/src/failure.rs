@@ -206,6 +206,16 @@ impl Failure {
         }})
     }
 
+    /// The failure that this object stands for; none if it is not one.
+    pub fn from_json(json: &Value) -> Option<Failure> {
+        let error = json.get("error")?;
+        let text = |key: &str| Some(error.get(key)?.as_str()?.to_owned());
+        let word = text("code")?;
+        let code = Code::ALL.into_iter().find(|code| code.word() == word)?;
+        let details = error.get("details").cloned().unwrap_or_else(|| json!({}));
+        Some(Failure { code, message: text("message")?, hint: text("hint").unwrap_or_default(), details })
+    }
+
     /// The lines that stand for it on a terminal.
     pub fn to_text(&self) -> String {
         if self.hint.is_empty() {
@@ -382,6 +392,8 @@ mod tests {
         assert_eq!(keys, ["code", "details", "hint", "message", "retryable"]);
         assert_eq!(json["error"]["details"]["path"], "a");
         assert_eq!(failure.to_text(), "error: no\nhint: yes");
+        assert_eq!(Failure::from_json(&json), Some(failure));
+        assert_eq!(Failure::from_json(&json!({ "error": { "code": "NEW", "message": "" } })), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! A keepwell node: the engine that decides, and the faces it shows.
 
+pub mod api;
 pub mod cli;
+pub mod client;
 pub mod daemon;
 pub mod engine;
 pub mod failure;

@@ -53,5 +53,37 @@ pub const QUESTIONS_AHEAD: usize = 8;
 /// Bytes of small blobs that are read from the disk at once. A batch may end one small blob past this.
 pub const SERVE_BATCH_BYTES: usize = 1 << 20;
 
+/// Bytes of a JSON request. A directory object of the largest size has its links in one.
+pub const MAX_JSON_BODY_BYTES: usize = 64 << 20;
+/// Requests that are worked on at once; those beyond are told to come again.
+pub const MAX_REQUESTS: usize = 256;
+/// Pieces of a blob that wait between the socket and the disk, in either direction.
+pub const PIECES_AHEAD: usize = 8;
+/// Blobs that one request asks about.
+pub const MAX_STAT_BLOBS: usize = 10_000;
+/// Refs that one request writes.
+pub const MAX_BATCH_REFS: usize = 10_000;
+/// Refs in a list when the request does not say how many.
+pub const LIST_REFS: usize = 1_000;
+/// Refs in a list at most; the rest is behind its cursor.
+pub const MAX_LIST_REFS: usize = 10_000;
+/// Ingests that one request asks for.
+pub const MAX_NEW_INGESTS: usize = 1_000;
+/// Ingests that clients were given and have not committed; of more, the oldest is forgotten.
+pub const MAX_OPEN_INGESTS: usize = 10_000;
+/// Blobs that one request commits.
+pub const MAX_COMMIT_ITEMS: usize = 1_000;
+/// Bytes of small blobs that a client sends in one request.
+pub const COMMIT_INLINE_BYTES: usize = 8 << 20;
+/// Bytes of a blob that a client sends at once.
+pub const SEND_PIECE_BYTES: usize = 256 << 10;
+/// Bytes of a path that a socket can have: what the operating system has room for, less the end.
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+/// How long a daemon that is asked to stop waits for the requests under way.
+pub const STOP_GRACE: Duration = Duration::from_secs(5);
+
+const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is one commit");
+const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
+const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");

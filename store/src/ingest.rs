@@ -20,6 +20,9 @@ use crate::hash::{HashError, Hashed, Outboard, hash_stream};
 use crate::layout;
 use crate::limits::INLINE_MAX_BYTES;
 
+/// Bytes that are copied at once where nothing is hashed.
+const COPY_BYTES: usize = 1 << 20;
+
 /// The name of one ingest, drawn by the caller: 16 random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IngestId(pub [u8; 16]);
@@ -227,6 +230,56 @@ pub fn ingest_path(fs: &SharedFs, id: IngestId, path: &Path, progress: &mut Prog
     target.copy(&mut source, progress)
 }
 
+/// Copies a file from outside the home into `ingest/`, synced and unhashed: for a client whose daemon takes it in ([`adopt`]).
+///
+/// A small one comes back in memory, and no name is asked for. Dropping a [`Body::File`] removes what is still there.
+///
+/// # Errors
+/// As for [`ingest_path`], and those of `new_id`.
+pub fn copy_path<E: From<IngestError>>(
+    fs: &SharedFs,
+    path: &Path,
+    new_id: impl FnOnce() -> Result<IngestId, E>,
+    progress: &mut Progress<'_>,
+) -> Result<Body, E> {
+    let (source, _) = open_regular(path)?;
+    copy_unhashed(fs, &mut &source, Some(&source), new_id, progress)
+}
+
+/// As [`copy_path`], for what a stream gives.
+///
+/// # Errors
+/// As for [`ingest`], and those of `new_id`.
+pub fn copy_stream<E: From<IngestError>>(
+    fs: &SharedFs,
+    source: &mut dyn Read,
+    new_id: impl FnOnce() -> Result<IngestId, E>,
+) -> Result<Body, E> {
+    copy_unhashed(fs, source, None, new_id, &mut |_| ())
+}
+
+fn copy_unhashed<E: From<IngestError>>(
+    fs: &SharedFs,
+    source: &mut dyn Read,
+    file: Option<&File>,
+    new_id: impl FnOnce() -> Result<IngestId, E>,
+    progress: &mut Progress<'_>,
+) -> Result<Body, E> {
+    let mut first = Vec::new();
+    source.take(INLINE_MAX_BYTES as u64 + 1).read_to_end(&mut first).map_err(IngestError::Read)?;
+    if first.len() <= INLINE_MAX_BYTES {
+        progress(first.len() as u64);
+        return Ok(Body::Inline(first));
+    }
+    let mut target = Target::new(fs, new_id()?);
+    let clone = file.map_or(Ok(None), |file| target.clone_of(file))?;
+    let written = match clone {
+        Some(clone) => clone,
+        None => target.copy_rest(first, source, progress)?,
+    };
+    Ok(Body::File(written.seal().map_err(IngestError::writing)?))
+}
+
 /// Takes in a file that somebody else wrote to `ingest/<id>`: a whole fetch, or a client with the daemon's user id.
 ///
 /// # Errors
@@ -299,6 +352,19 @@ impl<'a> Target<'a> {
             Ok(())
         })?;
         self.finish(hashed)
+    }
+
+    fn copy_rest(&mut self, first: Vec<u8>, source: &mut dyn Read, progress: &mut Progress<'_>) -> Result<Written, IngestError> {
+        let written = self.written.take().map_or_else(|| self.create(), Ok).map_err(IngestError::writing)?;
+        let (mut count, mut buffer, mut done_bytes) = (first.len(), first, 0);
+        while count > 0 {
+            written.file.write_all_at(&buffer[..count], done_bytes).map_err(IngestError::writing)?;
+            done_bytes += count as u64;
+            progress(done_bytes);
+            buffer.resize(COPY_BYTES, 0);
+            count = source.read(&mut buffer).map_err(IngestError::Read)?;
+        }
+        Ok(written)
     }
 
     /// A first piece that would fit in memory is the whole blob: see [`hash_stream`].

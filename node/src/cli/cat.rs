@@ -20,8 +20,8 @@ pub(super) struct CatArgs {
 }
 
 pub(super) fn run(args: CatArgs, context: &mut Context) -> Result<u8, Stop> {
-    let local = context.open()?;
-    match cat(&local, &args.target, args.range, &mut |piece| context.out.raw(piece)) {
+    let backend = context.backend()?;
+    match cat(&*backend, &args.target, args.range, &mut |piece| context.out.raw(piece)) {
         Ok(()) => Ok(0),
         Err(ReadError::Failed(failure)) => Err(failure.into()),
         Err(ReadError::Sink(error)) => Err(stdout_failed(error)),

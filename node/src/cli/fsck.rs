@@ -20,7 +20,7 @@ pub(super) struct FsckArgs {
 }
 
 pub(super) fn run(args: FsckArgs, context: &mut Context) -> Result<u8, Stop> {
-    let local = context.open()?;
+    let local = context.embedded()?;
     let mut stopped = Ok(());
     let options = FsckOptions { verify: args.verify, repair: args.repair };
     let sum = fsck(&local, options, &mut |line| {

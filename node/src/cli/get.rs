@@ -27,10 +27,10 @@ pub(super) struct GetArgs {
 }
 
 pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
-    let local = context.open()?;
+    let backend = context.backend()?;
     let overwrite = if args.force { Overwrite::Yes } else { Overwrite::No };
     let bar = context.out.bar(0);
-    let line = get(&local, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes));
+    let line = get(&*backend, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes));
     bar.finish_and_clear();
     let line = line?;
     context.out.line(&line, || line.path.clone())?;

@@ -7,6 +7,7 @@ use keepwell_protocol::units::SizeBytes;
 use super::context::Context;
 use super::output::Stop;
 use crate::failure::Failure;
+use crate::home::HomeError;
 use crate::local::Local;
 use crate::service::types::InitLine;
 
@@ -26,6 +27,11 @@ pub(super) struct InitArgs {
 
 pub(super) fn run(args: InitArgs, context: &mut Context) -> Result<u8, Stop> {
     let location = context.location()?;
+    if context.daemon(&location)?.is_some() {
+        return Err(Failure::from(HomeError::Exists(location.path))
+            .hint("its daemon runs; look at it with `keepwell status`")
+            .into());
+    }
     let wait = context.lock_wait(&location)?;
     let name = args.name.map_or_else(machine_name, Ok)?;
     let local = Local::init(&location.path, wait, args.max_size, args.network.clone(), name.clone())?;

@@ -13,6 +13,8 @@ mod output;
 mod put;
 mod refs;
 mod stat;
+mod status;
+mod up;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -64,6 +66,8 @@ enum Command {
     Get(get::GetArgs),
     Cat(cat::CatArgs),
     Stat(stat::StatArgs),
+    Status(status::StatusArgs),
+    Up(up::UpArgs),
     #[command(subcommand)]
     Ref(refs::RefCommand),
     Fsck(fsck::FsckArgs),
@@ -91,6 +95,8 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Get(args) => get::run(args, context),
         Command::Cat(args) => cat::run(args, context),
         Command::Stat(args) => stat::run(args, context),
+        Command::Status(args) => status::run(args, context),
+        Command::Up(args) => up::run(args, context),
         Command::Ref(command) => refs::run(command, context),
         Command::Fsck(args) => fsck::run(args, context),
         Command::Config(command) => config::run(command, context),

@@ -13,9 +13,9 @@ use super::context::Context;
 use super::output::{Stop, Tally};
 use super::refs::set_note;
 use crate::failure::Failure;
-use crate::local::Local;
-use crate::service::put::{Outcome, PutOptions, Putter, label_of};
-use crate::service::refs::{self, SetRef};
+use crate::service::backend::Backend;
+use crate::service::put::{Outcome, PutOptions, label_of};
+use crate::service::refs::SetRef;
 use crate::service::tree::put_tree;
 use crate::service::types::PutLine;
 
@@ -64,9 +64,9 @@ pub(super) fn run(args: PutArgs, context: &mut Context) -> Result<u8, Stop> {
     check(&args)?;
     let reference = args.reference.as_deref().map(|text| parse_reference(text, args.paths.len())).transpose()?;
     let links = args.link.iter().map(linked).collect::<Result<_, _>>()?;
-    let options = PutOptions { links, scan_json: args.scan.is_some() };
-    let local = context.open()?;
-    let mut run = Run { args: &args, local: &local, context, tally: Tally::default(), stored: Vec::new() };
+    let options = PutOptions { links, scan_json: args.scan.is_some(), expected: None };
+    let backend = context.backend()?;
+    let mut run = Run { args: &args, backend: &*backend, context, tally: Tally::default(), stored: Vec::new() };
     if args.recursive {
         run.trees(&options)?
     } else {
@@ -74,7 +74,7 @@ pub(super) fn run(args: PutArgs, context: &mut Context) -> Result<u8, Stop> {
     }
     let Run { tally, stored, .. } = run;
     match reference {
-        Some((name, field)) if tally.all_done() => name_it(&local, context, &name, field, stored)?,
+        Some((name, field)) if tally.all_done() => name_it(&*backend, context, &name, field, stored)?,
         Some((name, _)) => context.out.note(&format!("ref {name} was not set, since not everything was stored"))?,
         None => {}
     }
@@ -120,7 +120,7 @@ fn parse_reference(text: &str, paths: usize) -> Result<(RefName, Option<String>)
 /// A put that is under way.
 struct Run<'a> {
     args: &'a PutArgs,
-    local: &'a Local,
+    backend: &'a dyn Backend,
     context: &'a mut Context,
     tally: Tally,
     stored: Vec<Stored>,
@@ -130,7 +130,7 @@ impl Run<'_> {
     fn files(&mut self, options: PutOptions) -> Result<(), Stop> {
         let bar = self.context.out.bar(total_bytes(&self.args.paths));
         let mut progress = |bytes| bar.inc(bytes);
-        let mut putter = Putter::new(self.local, options, &mut progress);
+        let mut putter = self.backend.putter(options, &mut progress);
         for (number, path) in self.args.paths.iter().enumerate() {
             let outcomes = match is_stdin(path) {
                 true => putter.put_stream(number, &mut io::stdin().lock())?,
@@ -148,7 +148,7 @@ impl Run<'_> {
             let bar = self.context.out.bar(0);
             let mut progress = |bytes| bar.inc(bytes);
             let (label, compat) = (self.args.label.clone(), self.args.compat.is_some());
-            let outcome = put_tree(self.local, path, label, compat, options.clone(), &mut progress);
+            let outcome = put_tree(self.backend, path, label, compat, options.clone(), &mut progress);
             bar.finish_and_clear();
             match outcome {
                 Ok(line) => {
@@ -210,11 +210,17 @@ fn total_bytes(paths: &[PathBuf]) -> u64 {
     if paths.len() > 1_000 { 0 } else { paths.iter().filter_map(|path| Some(path.metadata().ok()?.len())).sum() }
 }
 
-fn name_it(local: &Local, context: &mut Context, name: &RefName, field: Option<String>, stored: Vec<Stored>) -> Result<(), Stop> {
+fn name_it(
+    backend: &dyn Backend,
+    context: &mut Context,
+    name: &RefName,
+    field: Option<String>,
+    stored: Vec<Stored>,
+) -> Result<(), Stop> {
     let line = match field {
         Some(field) => {
             let fields = stored.into_iter().map(|(_, uri)| (field.clone(), uri)).collect();
-            refs::set_fields(local, name, fields)?
+            backend.set_fields(name, fields)?
         }
         None => {
             let mut members: Vec<(String, Json)> = Vec::new();
@@ -227,7 +233,7 @@ fn name_it(local: &Local, context: &mut Context, name: &RefName, field: Option<S
                 members.push((label, Json::String(uri)));
             }
             let obj = Json::Object(members).to_compact_sorted();
-            refs::set(local, SetRef::new(name.clone(), obj))?
+            backend.set_ref(SetRef::new(name.clone(), obj))?
         }
     };
     context.out.note(&set_note(&line))

@@ -8,9 +8,9 @@ use keepwell_protocol::uri::Target;
 use super::context::Context;
 use super::output::{Stop, Tally};
 use crate::failure::Failure;
-use crate::local::Local;
+use crate::service::backend::Backend;
 use crate::service::resolve::{Resolved, resolve};
-use crate::service::stat::{Asked, stat};
+use crate::service::stat::Asked;
 use crate::service::types::StatLine;
 
 /// Tell what is known of blobs, from records alone
@@ -35,10 +35,10 @@ pub(super) fn run(args: StatArgs, context: &mut Context) -> Result<u8, Stop> {
             words.push(word);
         }
     }
-    let local = context.open()?;
+    let backend = context.backend()?;
     let (mut tally, mut asked) = (Tally::default(), Vec::new());
     for word in words {
-        match blobs_of(&local, &word) {
+        match blobs_of(&*backend, &word) {
             Ok(blobs) => asked.extend(blobs),
             Err(failure) => {
                 tally.failed(&failure);
@@ -46,19 +46,19 @@ pub(super) fn run(args: StatArgs, context: &mut Context) -> Result<u8, Stop> {
             }
         }
     }
-    for line in stat(&local, &asked)? {
+    for line in backend.stat(&asked)? {
         tally.done();
         context.out.line(&line, || text(&line))?;
     }
     Ok(tally.exit())
 }
 
-fn blobs_of(local: &Local, word: &str) -> Result<Vec<Asked>, Failure> {
+fn blobs_of(backend: &dyn Backend, word: &str) -> Result<Vec<Asked>, Failure> {
     match word.parse::<Target>()? {
         Target::Blob(uri) => Ok(vec![(uri.sha1, uri.label)]),
         // The directory itself need not be here to be asked about.
         Target::Dir(uri) if uri.path.is_empty() => Ok(vec![(uri.blob.sha1, uri.blob.label)]),
-        target => Ok(match resolve(local, &target)? {
+        target => Ok(match resolve(backend, &target)? {
             Resolved::Blob(uri) => vec![(uri.sha1, uri.label)],
             Resolved::Tree(tree) => tree.files.into_iter().map(|(_, uri)| (uri.sha1, uri.label)).collect(),
         }),

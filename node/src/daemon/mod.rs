@@ -131,3 +131,4 @@ fn trusted(engine: &Engine, addresses: &Addresses, inviter: Option<NodeId>) -> R
 
 #[cfg(test)]
 mod tests;
+pub mod up;

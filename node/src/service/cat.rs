@@ -1,13 +1,12 @@
 //! Giving out the bytes of one blob, or a range of them.
 
-use std::io;
 use std::ops::Range;
 use std::str::FromStr;
 
 use keepwell_protocol::uri::Target;
 
-use super::Node;
-use super::read::{ReadError, open};
+use super::backend::{Backend, Sink};
+use super::read::ReadError;
 use super::resolve::{Resolved, resolve};
 use crate::failure::Failure;
 
@@ -51,20 +50,15 @@ impl ByteRange {
 }
 
 /// Gives the bytes of what `target` names to `sink`, each verified before it leaves.
-pub fn cat(
-    node: &dyn Node,
-    target: &Target,
-    range: Option<ByteRange>,
-    sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-) -> Result<(), ReadError> {
-    let uri = match resolve(node, target)? {
+pub fn cat(backend: &dyn Backend, target: &Target, range: Option<ByteRange>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+    let uri = match resolve(backend, target)? {
         Resolved::Blob(uri) => uri,
         Resolved::Tree(_) => {
             let failure = Failure::usage(format!("{target} is a tree of files, and `cat` gives out one"));
             return Err(failure.hint("name a file in it, or restore it with `keepwell get`").into());
         }
     };
-    let blob = open(node, &uri)?;
+    let blob = backend.open(&uri)?;
     let range = range.map_or(Ok(0..blob.size_bytes()), |range| range.within(blob.size_bytes()))?;
     blob.copy_range(range, sink)
 }

@@ -8,9 +8,9 @@ use keepwell_protocol::id::BlobId;
 use keepwell_protocol::name::FileName;
 use keepwell_protocol::uri::{BlobUri, Target};
 
-use super::Node;
+use super::backend::{Backend, OpenBlob};
 use super::put::Progress;
-use super::read::{Blob, ReadError, open};
+use super::read::ReadError;
 use super::resolve::{Resolved, Tree, resolve};
 use super::types::GetLine;
 use crate::failure::Failure;
@@ -23,20 +23,20 @@ const MISSING_NAMED: usize = 100;
 
 /// Writes what `target` names to `to`, or to a name of its own in the present folder.
 pub fn get(
-    node: &dyn Node,
+    backend: &dyn Backend,
     target: &Target,
     to: Option<&Path>,
     overwrite: Overwrite,
     progress: &mut Progress<'_>,
 ) -> Result<GetLine, Failure> {
-    match resolve(node, target)? {
-        Resolved::Blob(uri) => get_blob(node, &uri, to, overwrite, progress),
-        Resolved::Tree(tree) => get_tree(node, &tree, to, overwrite, progress),
+    match resolve(backend, target)? {
+        Resolved::Blob(uri) => get_blob(backend, &uri, to, overwrite, progress),
+        Resolved::Tree(tree) => get_tree(backend, &tree, to, overwrite, progress),
     }
 }
 
 fn get_blob(
-    node: &dyn Node,
+    backend: &dyn Backend,
     uri: &BlobUri,
     to: Option<&Path>,
     overwrite: Overwrite,
@@ -47,12 +47,12 @@ fn get_blob(
         Some(to) => to.to_owned(),
         None => Path::new(".").join(uri.file_name()),
     };
-    let blob = open(node, uri)?;
+    let blob = backend.open(uri)?;
     if path.is_dir() {
         return Err(taken(&path, "is a directory").hint("name a file with --to"));
     }
     refuse_taken(&path, overwrite)?;
-    write_file(&blob, &path, overwrite, progress)?;
+    write_file(&*blob, &path, overwrite, progress)?;
     Ok(GetLine {
         path: path.display().to_string(),
         sha1: Some(blob.id().to_string()),
@@ -62,7 +62,7 @@ fn get_blob(
 }
 
 fn get_tree(
-    node: &dyn Node,
+    backend: &dyn Backend,
     tree: &Tree,
     to: Option<&Path>,
     overwrite: Overwrite,
@@ -70,13 +70,13 @@ fn get_tree(
 ) -> Result<GetLine, Failure> {
     let path = to.map_or_else(|| Path::new(".").join(&tree.name), Path::to_owned);
     refuse_taken(&path, overwrite)?;
-    refuse_incomplete(node, tree)?;
+    refuse_incomplete(backend, tree)?;
     let size_bytes = if path.symlink_metadata().is_ok() {
-        fill_existing(node, tree, &path, progress)?
+        fill_existing(backend, tree, &path, progress)?
     } else {
         let failed = |error: io::Error| Failure::file("cannot write", &path, &error);
         let folder = AtomicFolder::create(&path).map_err(failed)?;
-        let size_bytes = fill_new(node, tree, folder.path(), progress)?;
+        let size_bytes = fill_new(backend, tree, folder.path(), progress)?;
         folder.commit().map_err(failed)?;
         size_bytes
     };
@@ -89,23 +89,23 @@ fn get_tree(
 }
 
 /// Fills a folder that nobody else sees yet.
-fn fill_new(node: &dyn Node, tree: &Tree, folder: &Path, progress: &mut Progress<'_>) -> Result<u64, Failure> {
+fn fill_new(backend: &dyn Backend, tree: &Tree, folder: &Path, progress: &mut Progress<'_>) -> Result<u64, Failure> {
     for names in &tree.folders {
         let path = join(folder, names);
         fs::create_dir(&path).map_err(|error| Failure::file("cannot make", &path, &error))?;
     }
     let mut size_bytes = 0;
     for (names, uri) in &tree.files {
-        let blob = open(node, uri)?;
+        let blob = backend.open(uri)?;
         let path = join(folder, names);
         let mut file = File::create_new(&path).map_err(|error| Failure::file("cannot write", &path, &error))?;
-        size_bytes += copy(&blob, &path, &mut file, progress)?;
+        size_bytes += copy(&*blob, &path, &mut file, progress)?;
     }
     Ok(size_bytes)
 }
 
 /// Writes into a folder that is there, file by file, over those of the same names.
-fn fill_existing(node: &dyn Node, tree: &Tree, folder: &Path, progress: &mut Progress<'_>) -> Result<u64, Failure> {
+fn fill_existing(backend: &dyn Backend, tree: &Tree, folder: &Path, progress: &mut Progress<'_>) -> Result<u64, Failure> {
     for names in std::iter::once(&Vec::new()).chain(&tree.folders) {
         let path = join(folder, names);
         match fs::create_dir(&path) {
@@ -117,12 +117,12 @@ fn fill_existing(node: &dyn Node, tree: &Tree, folder: &Path, progress: &mut Pro
     }
     let mut size_bytes = 0;
     for (names, uri) in &tree.files {
-        size_bytes += write_file(&open(node, uri)?, &join(folder, names), Overwrite::Yes, progress)?;
+        size_bytes += write_file(&*backend.open(uri)?, &join(folder, names), Overwrite::Yes, progress)?;
     }
     Ok(size_bytes)
 }
 
-fn write_file(blob: &Blob, path: &Path, overwrite: Overwrite, progress: &mut Progress<'_>) -> Result<u64, Failure> {
+fn write_file(blob: &dyn OpenBlob, path: &Path, overwrite: Overwrite, progress: &mut Progress<'_>) -> Result<u64, Failure> {
     let failed = |error: io::Error| Failure::file("cannot write", path, &error);
     let mut file = AtomicFile::create(path, MODE_FILE).map_err(failed)?;
     let size_bytes = copy(blob, path, &mut file, progress)?;
@@ -133,7 +133,7 @@ fn write_file(blob: &Blob, path: &Path, overwrite: Overwrite, progress: &mut Pro
     Ok(size_bytes)
 }
 
-fn copy(blob: &Blob, path: &Path, file: &mut dyn Write, progress: &mut Progress<'_>) -> Result<u64, Failure> {
+fn copy(blob: &dyn OpenBlob, path: &Path, file: &mut dyn Write, progress: &mut Progress<'_>) -> Result<u64, Failure> {
     let copied = blob.copy(&mut |piece| {
         progress(piece.len() as u64);
         file.write_all(piece)
@@ -151,14 +151,9 @@ fn join(folder: &Path, names: &[FileName]) -> PathBuf {
 }
 
 /// Asked before anything is written, so that a tree is not half there when a blob turns out to be missing.
-fn refuse_incomplete(node: &dyn Node, tree: &Tree) -> Result<(), Failure> {
-    let snapshot = node.store().snapshot()?;
-    let mut missing: Vec<BlobId> = Vec::new();
-    for (_, uri) in &tree.files {
-        if snapshot.blob(&uri.sha1)?.is_none() {
-            missing.push(uri.sha1);
-        }
-    }
+fn refuse_incomplete(backend: &dyn Backend, tree: &Tree) -> Result<(), Failure> {
+    let wanted: Vec<BlobId> = tree.files.iter().map(|(_, uri)| uri.sha1).collect();
+    let missing = backend.missing(&wanted)?;
     if missing.is_empty() {
         return Ok(());
     }

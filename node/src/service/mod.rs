@@ -1,8 +1,10 @@
-//! What commands do, and HTTP handlers later: in terms of names and plain answers, on whatever node they are given.
+//! What commands and HTTP handlers do: in terms of names and plain answers, on whatever node they are given.
 //!
 //! Absent from here: arguments, terminals, and how the engine is driven.
 
+pub mod backend;
 pub mod cat;
+mod embedded;
 pub mod fsck;
 pub mod get;
 mod glob;
@@ -12,6 +14,7 @@ pub mod read;
 pub mod refs;
 pub mod resolve;
 pub mod stat;
+pub mod status;
 pub mod tree;
 pub mod types;
 
@@ -25,7 +28,7 @@ use crate::engine::{PutBlob, PutOutcome, RefOp, RefOutcome};
 use crate::failure::Failure;
 
 /// A node as services need it. Whoever answers has made durable what the answer says.
-pub trait Node {
+pub trait Node: Send + Sync {
     /// Its disk, for reading and for taking bytes in.
     fn store(&self) -> &Arc<Store>;
 

@@ -8,7 +8,7 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_protocol::json;
 use keepwell_protocol::name::{FileName, Label};
 use keepwell_store::fs::FileReader;
-use keepwell_store::ingest::{Body, Ingested, ingest, ingest_path};
+use keepwell_store::ingest::{Body, IngestId, Ingested, adopt, ingest, ingest_path};
 
 use super::Node;
 use crate::engine::{PutBlob, PutOutcome, Stored};
@@ -22,6 +22,8 @@ pub struct PutOptions {
     pub links: Vec<BlobId>,
     /// Whether to read them as JSON and link them to what they name.
     pub scan_json: bool,
+    /// The one blob that is wanted: any other is refused.
+    pub expected: Option<BlobId>,
 }
 
 /// A blob that is held now.
@@ -78,7 +80,7 @@ impl<'a> Putter<'a> {
             let mut report = deltas(self.progress);
             ingest_path(node.store().fs(), node.new_ingest(), path, &mut report)
         };
-        self.take(number, taken.map_err(|error| Failure::from(error).about("path", path.display().to_string())))
+        self.take(number, taken.map_err(|error| Failure::from(error).about("path", path.display().to_string())), Vec::new())
     }
 
     /// Puts what a stream gives.
@@ -88,7 +90,19 @@ impl<'a> Putter<'a> {
             let mut report = deltas(self.progress);
             ingest(node.store().fs(), node.new_ingest(), source, &mut report)
         };
-        self.take(number, taken.map_err(Failure::from))
+        self.take(number, taken.map_err(Failure::from), Vec::new())
+    }
+
+    /// Puts a file that somebody else wrote and synced in `ingest/`. It goes, whatever becomes of it.
+    pub fn put_ingest(&mut self, number: usize, id: IngestId, children: Vec<BlobId>) -> Result<Vec<Outcome>, Failure> {
+        let taken = adopt(self.node.store().fs(), id, &mut |_| ());
+        self.take(number, taken.map_err(Failure::from), children)
+    }
+
+    /// Puts a few bytes, recorded with others when there are enough of them.
+    pub fn put_small(&mut self, number: usize, mut bytes: &[u8], children: Vec<BlobId>) -> Result<Vec<Outcome>, Failure> {
+        let taken = ingest(self.node.store().fs(), self.node.new_ingest(), &mut bytes, &mut |_| ());
+        self.take(number, taken.map_err(Failure::from), children)
     }
 
     /// Puts bytes that link to `children` besides what the options say.
@@ -104,10 +118,11 @@ impl<'a> Putter<'a> {
     }
 
     /// A failure that is not the item's own ends the put: the next item would meet it too.
-    fn take(&mut self, number: usize, taken: Result<Ingested, Failure>) -> Result<Vec<Outcome>, Failure> {
-        let scanned = taken.and_then(|blob| Ok((self.scan(&blob)?, blob)));
+    fn take(&mut self, number: usize, taken: Result<Ingested, Failure>, children: Vec<BlobId>) -> Result<Vec<Outcome>, Failure> {
+        let checked = taken.and_then(|blob| self.check_expected(blob));
+        let scanned = checked.and_then(|blob| Ok((self.scan(&blob)?, blob)));
         match scanned {
-            Ok((children, blob)) => self.wait(number, blob, children),
+            Ok((named, blob)) => self.wait(number, blob, [children, named].concat()),
             Err(failure) if failure.ends_all() => return Err(failure),
             Err(failure) => self.outcomes.push(Err((number, failure))),
         }
@@ -119,6 +134,18 @@ impl<'a> Putter<'a> {
         self.bytes += fact.size_bytes;
         self.waiting.push(Waiting { number, fact, children });
         self.blobs.push(blob);
+    }
+
+    fn check_expected(&self, blob: Ingested) -> Result<Ingested, Failure> {
+        let found = blob.fact().sha1;
+        match self.options.expected {
+            Some(expected) if expected != found => {
+                Err(Failure::new(Code::Integrity, format!("the bytes have the SHA-1 {found}, not {expected}"))
+                    .hint("check that all of the bytes were sent, and nothing else")
+                    .about("sha1", found.to_string()))
+            }
+            _ => Ok(blob),
+        }
     }
 
     /// The blobs that this one names, if it is to be read for them.
@@ -223,7 +250,7 @@ fn read_ingested(node: &dyn Node, blob: &Ingested) -> Result<Vec<u8>, Failure> {
 }
 
 /// Turns "so many in all" into "so many more".
-fn deltas<'p>(progress: &'p mut Progress<'_>) -> impl FnMut(u64) + 'p {
+pub(crate) fn deltas<'p>(progress: &'p mut Progress<'_>) -> impl FnMut(u64) + 'p {
     let mut before = 0;
     move |done| {
         progress(done - before);

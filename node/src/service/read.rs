@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use keepwell_protocol::id::BlobId;
+use keepwell_protocol::id::{B3, BlobId};
 use keepwell_protocol::uri::BlobUri;
 use keepwell_store::blobs::{BlobRecord, Bytes};
 use keepwell_store::hash::groups::{expected_group, verify_group};
@@ -11,6 +11,7 @@ use keepwell_store::limits::{GROUP_BYTES, GROUPS_PER_SPAN};
 use keepwell_store::store::Snapshot;
 
 use super::Node;
+use super::backend::Backend;
 use crate::failure::{Code, Failure};
 
 /// Why a blob was not read to its end.
@@ -57,6 +58,11 @@ impl Blob {
     /// Its name.
     pub fn id(&self) -> BlobId {
         self.id
+    }
+
+    /// Its BLAKE3.
+    pub fn b3(&self) -> B3 {
+        self.record.b3
     }
 
     /// Gives all of it to `sink`.
@@ -111,8 +117,8 @@ impl Blob {
 }
 
 /// All bytes of a blob that has at most `limit` of them.
-pub fn read_whole(node: &dyn Node, uri: &BlobUri, limit: usize) -> Result<Vec<u8>, Failure> {
-    let blob = open(node, uri)?;
+pub fn read_whole(backend: &dyn Backend, uri: &BlobUri, limit: usize) -> Result<Vec<u8>, Failure> {
+    let blob = backend.open(uri)?;
     if blob.size_bytes() > limit as u64 {
         return Err(Failure::usage(format!("blob {} is too large for that: more than {limit} bytes", uri.sha1)));
     }

@@ -48,6 +48,13 @@ impl SetRef {
 
 /// Sets a ref.
 pub fn set(node: &dyn Node, set: SetRef) -> Result<RefLine, Failure> {
+    let name = set.name.clone();
+    node.write_refs(vec![set_op(set)?])?;
+    get(node, &name)
+}
+
+/// What setting a ref is to the engine.
+pub fn set_op(set: SetRef) -> Result<RefOp, Failure> {
     let (obj, meta) = json::parse_obj_meta(&set.obj, set.meta.as_deref())?;
     let mut links: Vec<BlobId> = Vec::new();
     for (_, uri) in json::direct_links(&obj)? {
@@ -55,8 +62,7 @@ pub fn set(node: &dyn Node, set: SetRef) -> Result<RefLine, Failure> {
             links.push(uri.sha1);
         }
     }
-    let name = set.name.clone();
-    node.write_refs(vec![RefOp::Set(RefSet {
+    Ok(RefOp::Set(RefSet {
         name: set.name,
         obj: obj.to_compact_sorted(),
         meta: meta.to_compact_sorted(),
@@ -67,8 +73,7 @@ pub fn set(node: &dyn Node, set: SetRef) -> Result<RefLine, Failure> {
         lot: None,
         if_rev: set.if_rev,
         allow_missing: set.allow_missing,
-    })])?;
-    get(node, &name)
+    }))
 }
 
 /// Sets fields of a ref's object, and leaves all else of it as it is. A ref that does not exist is made.
@@ -201,7 +206,7 @@ fn read_cursor(cursor: &str) -> Result<String, Failure> {
     name.ok_or_else(|| Failure::usage("not a cursor").hint("pass what the list that was cut gave as `next`"))
 }
 
-fn body_of(value: &Value) -> Result<RefBody, Failure> {
+pub(super) fn body_of(value: &Value) -> Result<RefBody, Failure> {
     Ok(RefBody::of(value).map_err(|source| StoreError::Unreadable { table: "items", source })?)
 }
 
@@ -222,7 +227,7 @@ fn line(snapshot: &Snapshot, name: &RefName, value: &Value) -> Result<RefLine, F
         links,
         conflicts: None,
         copies: body.copies,
-        state: if body.unbacked { "unbacked" } else { "backed" },
+        state: if body.unbacked { "unbacked" } else { "backed" }.to_owned(),
     })
 }
 

@@ -1,15 +1,12 @@
 //! From what a user names to what is read: a blob, a tree, or the fields of a ref.
 
-use keepwell_protocol::catalog::item::Item;
-use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::directory::{Directory, FileEntry, Folder, Found};
-use keepwell_protocol::json::{self, Json};
+use keepwell_protocol::json::Json;
 use keepwell_protocol::limits::MAX_DIRECTORY_BYTES;
 use keepwell_protocol::name::{FileName, Label, RefName};
 use keepwell_protocol::uri::{BlobUri, DirUri, RefUri, Target};
-use keepwell_store::error::StoreError;
 
-use super::Node;
+use super::backend::Backend;
 use super::read::read_whole;
 use crate::engine::RefRefusal;
 use crate::failure::{Code, Failure};
@@ -37,26 +34,22 @@ pub struct Tree {
 }
 
 /// Looks up what `target` leads to.
-pub fn resolve(node: &dyn Node, target: &Target) -> Result<Resolved, Failure> {
+pub fn resolve(backend: &dyn Backend, target: &Target) -> Result<Resolved, Failure> {
     match target {
         Target::Blob(uri) => Ok(Resolved::Blob(uri.clone())),
-        Target::Dir(uri) => in_directory(node, uri),
-        Target::Ref(uri) => in_ref(node, uri),
+        Target::Dir(uri) => in_directory(backend, uri),
+        Target::Ref(uri) => in_ref(backend, uri),
     }
 }
 
 /// The ref that `uri` means, and what its pointer leads to in the object.
-pub fn look_up(node: &dyn Node, uri: &RefUri) -> Result<(RefName, Json), Failure> {
-    let snapshot = node.store().snapshot()?;
+pub fn look_up(backend: &dyn Backend, uri: &RefUri) -> Result<(RefName, Json), Failure> {
     let mut first = None;
     for (name, pointer) in uri.candidates() {
-        let row = snapshot.item(&Item::reference(name.as_str()))?;
-        let Some(value) = row.winner() else {
+        let Some(obj) = backend.object_of(&name)? else {
             first.get_or_insert(name);
             continue;
         };
-        let body = RefBody::of(value).map_err(|source| StoreError::Unreadable { table: "items", source })?;
-        let obj = json::parse_object(&body.obj)?;
         let found = obj.pointer(&pointer).cloned();
         return found.map(|value| (name.clone(), value)).ok_or_else(|| {
             Failure::new(Code::NotFound, format!("the object of ref `{name}` has nothing at `{pointer}`"))
@@ -66,8 +59,8 @@ pub fn look_up(node: &dyn Node, uri: &RefUri) -> Result<(RefName, Json), Failure
     Err(first.map_or_else(|| Failure::usage("not a ref"), |name| RefRefusal::NotFound(name).into()))
 }
 
-fn in_directory(node: &dyn Node, uri: &DirUri) -> Result<Resolved, Failure> {
-    let bytes = read_whole(node, &uri.blob, MAX_DIRECTORY_BYTES)?;
+fn in_directory(backend: &dyn Backend, uri: &DirUri) -> Result<Resolved, Failure> {
+    let bytes = read_whole(backend, &uri.blob, MAX_DIRECTORY_BYTES)?;
     let directory = Directory::parse(&bytes).map_err(|error| {
         Failure::usage(format!("blob {} is not a directory object: {error}", uri.blob.sha1)).hint("name it as `sha1://HASH`")
     })?;
@@ -85,17 +78,17 @@ fn in_directory(node: &dyn Node, uri: &DirUri) -> Result<Resolved, Failure> {
     }
 }
 
-fn in_ref(node: &dyn Node, uri: &RefUri) -> Result<Resolved, Failure> {
-    let (name, value) = look_up(node, uri)?;
+fn in_ref(backend: &dyn Backend, uri: &RefUri) -> Result<Resolved, Failure> {
+    let (name, value) = look_up(backend, uri)?;
     let mut fields = Vec::new();
     collect(&value, &mut Vec::new(), &mut fields)?;
     match fields.as_slice() {
         [] => Err(Failure::usage(format!("{uri} names no blob")).hint(format!("look at it with `keepwell ref get {name}`"))),
-        [(_, only)] => resolve(node, only),
+        [(_, only)] => resolve(backend, only),
         _ => {
             let mut tree = Tree { name: name.key().to_owned(), ..Tree::default() };
             for (path, target) in fields {
-                tree.add_target(node, &path, &target)?;
+                tree.add_target(backend, &path, &target)?;
             }
             Ok(Resolved::Tree(tree))
         }
@@ -146,14 +139,14 @@ impl Tree {
         }
     }
 
-    fn add_target(&mut self, node: &dyn Node, path: &[FileName], target: &Target) -> Result<(), Failure> {
+    fn add_target(&mut self, backend: &dyn Backend, path: &[FileName], target: &Target) -> Result<(), Failure> {
         for end in 1..path.len() {
             let folder = path[..end].to_vec();
             if !self.folders.contains(&folder) {
                 self.folders.push(folder);
             }
         }
-        match resolve(node, target)? {
+        match resolve(backend, target)? {
             Resolved::Blob(uri) => self.files.push((path.to_vec(), uri)),
             Resolved::Tree(inner) => {
                 self.folders.push(path.to_vec());

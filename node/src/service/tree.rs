@@ -12,8 +12,8 @@ use keepwell_protocol::limits::MAX_DIRECTORY_DEPTH;
 use keepwell_protocol::name::{FileName, Label};
 use keepwell_protocol::uri::{BlobUri, DirUri};
 
-use super::Node;
-use super::put::{Outcome, Progress, PutOptions, Putter, label_of};
+use super::backend::Backend;
+use super::put::{Outcome, Progress, PutOptions, label_of};
 use super::types::PutLine;
 use crate::failure::{Code, Failure};
 
@@ -75,7 +75,7 @@ fn refused(path: &Path, why: &str) -> Failure {
 
 /// Puts a tree. If any of its files cannot be put, there is no directory object either.
 pub fn put_tree(
-    node: &dyn Node,
+    backend: &dyn Backend,
     top: &Path,
     label: Option<Label>,
     compat_kachery: bool,
@@ -83,7 +83,7 @@ pub fn put_tree(
     progress: &mut Progress<'_>,
 ) -> Result<PutLine, Failure> {
     let tree = walk(top)?;
-    let facts = put_files(node, &tree, &options, progress)?;
+    let facts = put_files(backend, &tree, &options, progress)?;
     let mut directory = Directory::new();
     for folder in &tree.folders {
         directory.insert_folder(folder)?;
@@ -94,7 +94,7 @@ pub fn put_tree(
     let children: BTreeSet<BlobId> = facts.iter().map(|fact| fact.sha1).collect();
     let json = directory.to_json(compat_kachery)?;
     let mut silent = |_| ();
-    let mut putter = Putter::new(node, PutOptions { scan_json: false, ..options }, &mut silent);
+    let mut putter = backend.putter(PutOptions { scan_json: false, ..options }, &mut silent);
     let outcomes = putter.put_bytes(0, json.as_bytes(), children.into_iter().collect())?;
     let held = outcomes.into_iter().next().ok_or_else(|| Failure::new(Code::Internal, "a put was not answered"))?;
     let held = held.map_err(|(_, failure)| failure)?;
@@ -112,11 +112,16 @@ pub fn put_tree(
     })
 }
 
-fn put_files(node: &dyn Node, tree: &Tree, options: &PutOptions, progress: &mut Progress<'_>) -> Result<Vec<BlobFact>, Failure> {
+fn put_files(
+    backend: &dyn Backend,
+    tree: &Tree,
+    options: &PutOptions,
+    progress: &mut Progress<'_>,
+) -> Result<Vec<BlobFact>, Failure> {
     let mut report = |bytes| progress(bytes);
     // Links are the directory's to say; its files have those that they name themselves.
     let options = PutOptions { links: Vec::new(), ..options.clone() };
-    let mut putter = Putter::new(node, options, &mut report);
+    let mut putter = backend.putter(options, &mut report);
     let mut facts = Vec::with_capacity(tree.files.len());
     let mut keep = |outcomes: Vec<Outcome>| -> Result<(), Failure> {
         for outcome in outcomes {

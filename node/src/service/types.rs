@@ -1,7 +1,7 @@
 //! The answers, as they stand in JSON: one of these a line. Keys are only ever added.
 
 use keepwell_protocol::json::Json;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A home that was made.
 #[derive(Debug, Clone, Serialize)]
@@ -53,7 +53,7 @@ pub struct GetLine {
 }
 
 /// What is known of a blob.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatLine {
     /// Its SHA-1.
     pub sha1: String,
@@ -70,7 +70,7 @@ pub struct StatLine {
 }
 
 /// How well a blob is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BlobState {
     /// No record anywhere.
@@ -102,7 +102,7 @@ impl BlobState {
 }
 
 /// A ref and its value.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RefLine {
     /// The path before the key.
     pub group: String,
@@ -130,11 +130,11 @@ pub struct RefLine {
     /// On how many it shall be.
     pub copies: u32,
     /// `backed` or `unbacked`.
-    pub state: &'static str,
+    pub state: String,
 }
 
 /// A blob that a ref names.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LinkLine {
     /// Its SHA-1.
     pub sha1: String,
@@ -147,7 +147,7 @@ pub struct LinkLine {
 }
 
 /// Another value of a ref.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ConflictLine {
     /// Its name.
     pub rev: String,
@@ -159,6 +159,70 @@ pub struct ConflictLine {
     pub set_by: String,
     /// When, by that node's clock.
     pub set_at_ms: u64,
+}
+
+/// A blob that was taken in over HTTP.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldLine {
+    /// Its URI, with its label.
+    pub uri: String,
+    /// Its SHA-1.
+    pub sha1: String,
+    /// Its BLAKE3.
+    pub b3: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Whether it was here before.
+    pub existed: bool,
+    /// The ref that names it now, if one was asked for.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<RefLine>,
+}
+
+/// How a node does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusLine {
+    /// What it is called.
+    pub name: String,
+    /// Its id.
+    pub node: String,
+    /// The network's id.
+    pub network: String,
+    /// Whether a daemon answers.
+    pub daemon: bool,
+    /// The other members.
+    pub peers: Vec<PeerLine>,
+    /// Blobs held here.
+    pub blobs: u64,
+    /// Their bytes.
+    pub size_bytes: u64,
+    /// How many bytes the home may hold; none is what the disk has.
+    pub max_size_bytes: Option<u64>,
+    /// Refs in the catalog.
+    pub refs: u64,
+    /// Whether all members are known to know all that is known here.
+    pub converged: bool,
+    /// The members of which that is not known.
+    pub unacknowledged: Vec<String>,
+    /// Blobs of which there are fewer copies than wanted.
+    pub under_replicated: u64,
+    /// When garbage was last collected.
+    pub last_gc_ms: Option<u64>,
+}
+
+/// Another member of the network.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PeerLine {
+    /// What it is called.
+    pub name: String,
+    /// Its id.
+    pub node: String,
+    /// Whether it can be talked to.
+    pub connected: bool,
+    /// How long an answer takes.
+    pub rtt_ms: Option<u64>,
+    /// When it was last heard of.
+    pub last_seen_ms: Option<u64>,
 }
 
 /// The end of a list that was cut.

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{Json, JsonError};
+use crate::limits::MAX_JSON_DEPTH;
 
 /// Reads one JSON value and nothing after it but white space.
 pub(crate) fn parse(bytes: &[u8], max_bytes: usize, max_depth: usize) -> Result<Json, JsonError> {
@@ -19,6 +20,14 @@ pub(crate) fn parse(bytes: &[u8], max_bytes: usize, max_depth: usize) -> Result<
     let seed = Seed { depth_left: max_depth, max_depth, fault: &fault };
     let outcome = seed.deserialize(&mut deserializer).and_then(|json| deserializer.end().map(|()| json));
     outcome.map_err(|error| fault.take().unwrap_or_else(|| JsonError::Syntax(error.to_string())))
+}
+
+/// To be read from a `Read`, not from a slice: see `Key::Number`. The size is the reader's to limit.
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        let fault = RefCell::new(None);
+        Seed { depth_left: MAX_JSON_DEPTH, max_depth: MAX_JSON_DEPTH, fault: &fault }.deserialize(deserializer)
+    }
 }
 
 /// The state of a descent. serde's errors are text, so a fault of ours is put aside typed.

@@ -7,7 +7,6 @@ use super::super::context::Context;
 use super::super::output::Stop;
 use super::set::rev;
 use super::set_note;
-use crate::service::refs;
 
 /// Print the object of a ref
 #[derive(Debug, Args)]
@@ -18,8 +17,8 @@ pub(in super::super) struct GetArgs {
 }
 
 pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
-    let local = context.open()?;
-    let line = refs::get(&local, &args.name)?;
+    let backend = context.backend()?;
+    let line = backend.get_ref(&args.name)?;
     context.out.line(&line, || line.obj.to_compact_sorted())?;
     let others = line.conflicts.as_ref().map_or(0, Vec::len);
     if others > 0 {
@@ -37,8 +36,8 @@ pub(in super::super) struct TouchArgs {
 }
 
 pub(super) fn touch(args: TouchArgs, context: &mut Context) -> Result<u8, Stop> {
-    let local = context.open()?;
-    let line = refs::touch(&local, &args.name)?;
+    let backend = context.backend()?;
+    let line = backend.touch_ref(&args.name)?;
     context.out.line(&line, || set_note(&line))?;
     Ok(0)
 }
@@ -55,8 +54,8 @@ pub(in super::super) struct RmArgs {
 }
 
 pub(super) fn remove(args: RmArgs, context: &mut Context) -> Result<u8, Stop> {
-    let local = context.open()?;
-    let line = refs::remove(&local, &args.name, args.if_rev.map(rev))?;
+    let backend = context.backend()?;
+    let line = backend.remove_ref(&args.name, args.if_rev.map(rev))?;
     context.out.line(&line, || line.obj.to_compact_sorted())?;
     Ok(0)
 }

@@ -5,11 +5,10 @@ use keepwell_protocol::id::BlobId;
 use keepwell_protocol::units::{TimeMs, parse_expires};
 use keepwell_protocol::uri::Target;
 
-use super::super::context::Context;
+use super::super::context::{Context, now_ms};
 use super::super::output::Stop;
 use crate::failure::Failure;
-use crate::service::Node;
-use crate::service::refs::{Query, list};
+use crate::service::refs::Query;
 use crate::service::types::{NextLine, RefLine};
 
 /// List refs by name
@@ -39,9 +38,9 @@ pub(in super::super) struct LsArgs {
 }
 
 pub(super) fn run(args: LsArgs, context: &mut Context) -> Result<u8, Stop> {
-    let local = context.open()?;
+    let backend = context.backend()?;
     let long = args.long;
-    let expires_before = args.expires_before.as_deref().map(|text| parse_expires(text, local.now_ms())).transpose()?;
+    let expires_before = args.expires_before.as_deref().map(|text| parse_expires(text, now_ms())).transpose()?;
     let query = Query {
         glob: args.glob,
         contains: args.contains.as_ref().map(blob_of).transpose()?,
@@ -51,7 +50,7 @@ pub(super) fn run(args: LsArgs, context: &mut Context) -> Result<u8, Stop> {
         cursor: args.cursor,
     };
     let mut stopped = None;
-    let listed = list(&local, &query, &mut |line| {
+    let listed = backend.list_refs(&query, &mut |line| {
         context.out.line(&line, || if long { long_text(&line) } else { name(&line) }).map_err(|stop| {
             stopped = Some(stop);
             Failure::usage("stopped")
@@ -88,5 +87,5 @@ fn long_text(line: &RefLine) -> String {
     let time = |unix_ms| TimeMs::from_unix_ms(unix_ms).map_or_else(|_| "-".to_owned(), |time| time.to_string());
     let expires = line.expires_ms.map_or_else(|| "-".to_owned(), time);
     let set_at = time(line.set_at_ms);
-    [name(line).as_str(), &line.rev, &line.set_by, &set_at, &expires, line.state].join("\t")
+    [name(line).as_str(), &line.rev, &line.set_by, &set_at, &expires, &line.state].join("\t")
 }

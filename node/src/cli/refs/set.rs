@@ -11,12 +11,11 @@ use keepwell_protocol::name::RefName;
 use keepwell_protocol::units::{DurationMs, parse_expires};
 use keepwell_protocol::uri::{BlobUri, DirUri, Target};
 
-use super::super::context::Context;
+use super::super::context::{Context, now_ms};
 use super::super::output::Stop;
 use super::set_note;
 use crate::failure::Failure;
-use crate::service::Node;
-use crate::service::refs::{self, SetRef};
+use crate::service::refs::SetRef;
 
 /// Give a ref a value; all blobs that it needs must be stored here
 #[derive(Debug, Args)]
@@ -56,20 +55,17 @@ pub(super) fn run(args: SetArgs, context: &mut Context) -> Result<u8, Stop> {
         None => object_of(&args.fields)?,
     };
     let meta = args.meta.as_deref().map(json_argument).transpose()?;
-    let local = context.open()?;
-    let expires = args.expires.as_deref().map(|text| parse_expires(text, local.now_ms())).transpose()?;
-    let line = refs::set(
-        &local,
-        SetRef {
-            meta,
-            expires_ms: expires.map(|time| time.unix_ms()),
-            ttl_access_ms: args.ttl_access.map(|ttl| ttl.0),
-            copies: args.copies,
-            if_rev: args.if_rev.map(rev),
-            allow_missing: args.allow_missing,
-            ..SetRef::new(args.name, obj)
-        },
-    )?;
+    let backend = context.backend()?;
+    let expires = args.expires.as_deref().map(|text| parse_expires(text, now_ms())).transpose()?;
+    let line = backend.set_ref(SetRef {
+        meta,
+        expires_ms: expires.map(|time| time.unix_ms()),
+        ttl_access_ms: args.ttl_access.map(|ttl| ttl.0),
+        copies: args.copies,
+        if_rev: args.if_rev.map(rev),
+        allow_missing: args.allow_missing,
+        ..SetRef::new(args.name, obj)
+    })?;
     context.out.line(&line, || set_note(&line))?;
     Ok(0)
 }

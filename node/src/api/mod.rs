@@ -1,0 +1,104 @@
+//! HTTP under `/api/v1`: services, asked over a socket.
+//!
+//! Absent from here: what services do, and how the engine is driven. A handler reads a request, calls a service on a thread that may
+//! wait, and writes what it answers. No answer leaves before what it says is durable.
+
+mod answer;
+mod blobs;
+mod gate;
+mod ingests;
+mod query;
+mod range;
+mod refs;
+pub mod socket;
+#[cfg(test)]
+mod tests;
+mod tickets;
+mod upload;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use tokio::sync::Semaphore;
+
+use crate::failure::{Code, Failure};
+use crate::limits::MAX_REQUESTS;
+use crate::service::Node;
+use crate::service::status::status;
+use answer::{Answer, ApiError, blocking, json};
+use gate::Permit;
+use tickets::Tickets;
+
+/// What requests are about.
+pub struct Api {
+    node: Arc<dyn Node>,
+    home: PathBuf,
+    max_size_bytes: Option<u64>,
+    tickets: Mutex<Tickets>,
+    gate: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Api({})", self.home.display())
+    }
+}
+
+impl Api {
+    /// The interface of `node`, whose home is this folder and may hold so much.
+    pub fn new(node: Arc<dyn Node>, home: PathBuf, max_size_bytes: Option<u64>) -> Arc<Api> {
+        let gate = Arc::new(Semaphore::new(MAX_REQUESTS));
+        Arc::new(Api { node, home, max_size_bytes, tickets: Mutex::default(), gate })
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, Tickets> {
+        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Every route.
+pub fn router(api: Arc<Api>) -> Router {
+    let one_ref = get(refs::read).put(refs::set).patch(refs::set_fields).delete(refs::remove).post(refs::touch);
+    let v1 = Router::new()
+        .route("/blobs", post(blobs::add))
+        .route("/blobs/stat", post(blobs::stat))
+        .route("/blobs/{sha1}", get(blobs::read).put(blobs::add_named))
+        .route("/ingests", post(ingests::issue))
+        .route("/ingests/commit", post(ingests::commit))
+        .route("/ingests/{id}/commit", post(ingests::commit_one))
+        .route("/refs", get(refs::list))
+        .route("/refs/batch", post(refs::batch))
+        .route("/refs/{*name}", one_ref)
+        .route("/status", get(read_status))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), gate::enter));
+    Router::new()
+        .nest("/api/v1", v1)
+        .route("/health", get(health))
+        .route("/api/v1/health", get(health))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .with_state(api)
+}
+
+async fn read_status(State(api): State<Arc<Api>>, permit: Permit) -> Answer {
+    let line = blocking(permit, move || status(&*api.node, api.max_size_bytes, true)).await?;
+    json(StatusCode::OK, &line)
+}
+
+async fn health() -> Answer {
+    json(StatusCode::OK, &serde_json::json!({ "ok": true }))
+}
+
+async fn no_route() -> Response {
+    ApiError::from(Failure::new(Code::NotFound, "nothing is served at this path").hint("see the paths below /api/v1")).into()
+}
+
+async fn no_method() -> Response {
+    let failure = Failure::usage("this path does not take that method");
+    ApiError::with_status(StatusCode::METHOD_NOT_ALLOWED, failure).into()
+}

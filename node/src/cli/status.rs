@@ -1,0 +1,38 @@
+//! `keepwell status`
+
+use clap::Args;
+
+use super::context::Context;
+use super::output::Stop;
+use crate::service::types::StatusLine;
+use keepwell_protocol::units::SizeBytes;
+
+/// Tell how this node does
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {}
+
+pub(super) fn run(_args: StatusArgs, context: &mut Context) -> Result<u8, Stop> {
+    let location = context.location()?;
+    let max_size = context.config(&location)?.max_size.value;
+    let line = context.backend()?.status(max_size.map(|size| size.0))?;
+    context.out.line(&line, || text(&line))?;
+    Ok(0)
+}
+
+fn text(line: &StatusLine) -> String {
+    let daemon = if line.daemon { "running" } else { "not running" };
+    let limit = line.max_size_bytes.map(|bytes| format!(" of {}", SizeBytes(bytes).human())).unwrap_or_default();
+    let size = SizeBytes(line.size_bytes).human();
+    let converged = if line.converged { "yes".to_owned() } else { format!("waiting for {}", line.unacknowledged.join(", ")) };
+    let connected = line.peers.iter().filter(|peer| peer.connected).count();
+    [
+        format!("node       {} ({})", line.name, line.node),
+        format!("network    {}", line.network),
+        format!("daemon     {daemon}"),
+        format!("peers      {connected} of {} connected", line.peers.len()),
+        format!("blobs      {}, {size}{limit}", line.blobs),
+        format!("refs       {}", line.refs),
+        format!("converged  {converged}"),
+    ]
+    .join("\n")
+}

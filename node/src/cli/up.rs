@@ -1,0 +1,57 @@
+//! `keepwell up`
+
+use clap::Args;
+
+use super::context::Context;
+use super::output::Stop;
+use crate::daemon::up::{ReadyLine, up};
+use crate::failure::Failure;
+
+/// Run the daemon of this home in the foreground; SIGTERM or Ctrl-C stops it
+///
+/// It is ready when it says so: `ready NAME LISTEN API` on standard error, or a JSON event as the first line of standard output.
+#[derive(Debug, Args)]
+pub(super) struct UpArgs {
+    /// Where to listen for other nodes; not built yet
+    #[arg(long, value_name = "MULTIADDR")]
+    listen: Vec<String>,
+    /// Where to listen for programs besides the socket of the home; not built yet
+    #[arg(long, value_name = "HOST:PORT")]
+    api: Option<String>,
+}
+
+pub(super) fn run(args: UpArgs, context: &mut Context) -> Result<u8, Stop> {
+    if !args.listen.is_empty() {
+        return Err(not_built("--listen").into());
+    }
+    if args.api.is_some() {
+        return Err(not_built("--api").into());
+    }
+    let location = context.location()?;
+    let max_size = context.config(&location)?.max_size.value;
+    let socket = context.socket(&location).ok_or_else(|| {
+        Failure::usage(format!("the path of the home is too long for a socket: {}", location.path.display()))
+            .hint("set XDG_RUNTIME_DIR to a short path, or move the home")
+    })?;
+    let wait = context.lock_wait_of_daemon(&location)?;
+    let mut said = Ok(());
+    up(&location.path, wait, max_size, &socket, |line| {
+        said = tell(line, context);
+        Ok(())
+    })?;
+    said?;
+    Ok(0)
+}
+
+fn tell(line: &ReadyLine, context: &mut Context) -> Result<(), Stop> {
+    if context.is_json() {
+        context.out.line(line, String::new)?;
+        return context.out.flush();
+    }
+    let listen = if line.listen.is_empty() { "-".to_owned() } else { line.listen.join(",") };
+    context.out.note(&format!("ready {} {listen} {}", line.name, line.api.join(",")))
+}
+
+fn not_built(flag: &str) -> Failure {
+    Failure::usage(format!("{flag} is not built yet")).hint("leave it out: the daemon listens on the socket of its home")
+}

@@ -1,0 +1,159 @@
+//! The daemon as a backend of commands: each operation is a request, or a few.
+
+use axum::http::{HeaderValue, Method, header};
+use keepwell_protocol::id::BlobId;
+use keepwell_protocol::json::{self, Json};
+use keepwell_protocol::name::RefName;
+use keepwell_protocol::uri::BlobUri;
+use serde::{Deserialize, Serialize};
+
+use super::put::RemotePutter;
+use super::{Client, Header, encoded};
+use crate::failure::{Code, Failure};
+use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
+use crate::service::backend::{Backend, OpenBlob, Puts};
+use crate::service::put::{Progress, PutOptions};
+use crate::service::refs::{Query, SetRef};
+use crate::service::stat::Asked;
+use crate::service::types::{BlobState, RefLine, StatLine, StatusLine};
+
+#[derive(Serialize)]
+struct StatRequest {
+    sha1: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct StatList {
+    blobs: Vec<StatLine>,
+}
+
+#[derive(Deserialize)]
+struct RefList {
+    refs: Vec<RefLine>,
+    next: Option<String>,
+}
+
+#[derive(Serialize)]
+struct SetRequest {
+    obj: Json,
+    meta: Json,
+    expires_ms: Option<u64>,
+    ttl_access_ms: Option<u64>,
+    copies: u32,
+    allow_missing: bool,
+}
+
+#[derive(Serialize)]
+struct FieldsRequest {
+    fields: Json,
+}
+
+impl Backend for Client {
+    fn open(&self, uri: &BlobUri) -> Result<Box<dyn OpenBlob + '_>, Failure> {
+        Ok(Box::new(self.open_blob(uri)?))
+    }
+
+    fn object_of(&self, name: &RefName) -> Result<Option<Json>, Failure> {
+        match self.get_ref(name) {
+            Ok(line) => Ok(Some(line.obj)),
+            Err(failure) if failure.code == Code::NotFound => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn missing(&self, blobs: &[BlobId]) -> Result<Vec<BlobId>, Failure> {
+        let asked: Vec<Asked> = blobs.iter().map(|id| (*id, None)).collect();
+        let lines = self.stat(&asked)?;
+        let is_missing = |line: &StatLine| matches!(line.state, BlobState::Unknown | BlobState::Recorded | BlobState::Trashed);
+        Ok(blobs.iter().zip(&lines).filter(|(_, line)| is_missing(line)).map(|(id, _)| *id).collect())
+    }
+
+    fn putter<'a>(&'a self, options: PutOptions, progress: &'a mut Progress<'a>) -> Box<dyn Puts + 'a> {
+        Box::new(RemotePutter::new(self, options, progress))
+    }
+
+    fn stat(&self, asked: &[Asked]) -> Result<Vec<StatLine>, Failure> {
+        let mut lines = Vec::with_capacity(asked.len());
+        for part in asked.chunks(MAX_STAT_BLOBS) {
+            let request = StatRequest { sha1: part.iter().map(|(id, _)| id.to_string()).collect() };
+            let list: StatList = self.ask_with(Method::POST, "/blobs/stat", &[], &request)?;
+            let labelled = list.blobs.into_iter().zip(part);
+            lines.extend(labelled.map(|(line, (_, label))| StatLine { label: label.as_ref().map(ToString::to_string), ..line }));
+        }
+        Ok(lines)
+    }
+
+    fn set_ref(&self, set: SetRef) -> Result<RefLine, Failure> {
+        let (obj, meta) = json::parse_obj_meta(&set.obj, set.meta.as_deref())?;
+        let request = SetRequest {
+            obj,
+            meta,
+            expires_ms: set.expires_ms,
+            ttl_access_ms: set.ttl_access_ms,
+            copies: set.copies,
+            allow_missing: set.allow_missing,
+        };
+        self.ask_with(Method::PUT, &path(&set.name), &condition(set.if_rev.as_deref())?, &request)
+    }
+
+    fn set_fields(&self, name: &RefName, fields: Vec<(String, String)>) -> Result<RefLine, Failure> {
+        let fields = Json::Object(fields.into_iter().map(|(field, uri)| (field, Json::String(uri))).collect());
+        self.ask_with(Method::PATCH, &path(name), &[], &FieldsRequest { fields })
+    }
+
+    fn get_ref(&self, name: &RefName) -> Result<RefLine, Failure> {
+        self.ask(Method::GET, &path(name), &[])
+    }
+
+    fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure> {
+        self.ask(Method::DELETE, &path(name), &condition(if_rev.as_deref())?)
+    }
+
+    fn touch_ref(&self, name: &RefName) -> Result<RefLine, Failure> {
+        self.ask(Method::POST, &format!("{}/touch", path(name)), &[])
+    }
+
+    fn list_refs(&self, query: &Query, each: &mut dyn FnMut(RefLine) -> Result<(), Failure>) -> Result<Option<String>, Failure> {
+        let mut left = query.limit;
+        let mut cursor = query.cursor.clone();
+        loop {
+            let limit = left.unwrap_or(MAX_LIST_REFS).min(MAX_LIST_REFS);
+            let page: RefList = self.ask(Method::GET, &list_path(query, limit, cursor.as_deref()), &[])?;
+            left = left.map(|left| left.saturating_sub(page.refs.len()));
+            page.refs.into_iter().try_for_each(&mut *each)?;
+            match page.next {
+                Some(next) if left != Some(0) => cursor = Some(next),
+                next => return Ok(next),
+            }
+        }
+    }
+
+    fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
+        self.ask(Method::GET, "/status", &[])
+    }
+}
+
+fn path(name: &RefName) -> String {
+    format!("/refs/{}", encoded(name.as_str()))
+}
+
+fn list_path(query: &Query, limit: usize, cursor: Option<&str>) -> String {
+    let mut pairs = vec![format!("limit={limit}")];
+    let mut add = |name: &str, value: Option<&str>| pairs.extend(value.map(|value| format!("{name}={}", encoded(value))));
+    add("glob", query.glob.as_deref());
+    add("contains", query.contains.map(|id| id.to_string()).as_deref());
+    add("expires_before_ms", query.expires_before_ms.map(|time| time.to_string()).as_deref());
+    add("cursor", cursor);
+    query.meta.iter().for_each(|(key, value)| add(&format!("meta.{}", encoded(key)), Some(value)));
+    format!("/refs?{}", pairs.join("&"))
+}
+
+/// The header that says which rev a ref must have; the empty one is that of a ref that does not exist.
+fn condition(if_rev: Option<&str>) -> Result<Vec<Header>, Failure> {
+    let Some(rev) = if_rev else { return Ok(Vec::new()) };
+    if rev.is_empty() {
+        return Ok(vec![(header::IF_NONE_MATCH, HeaderValue::from_static("*"))]);
+    }
+    let value = HeaderValue::from_bytes(rev.as_bytes()).map_err(|_| Failure::usage(format!("{rev:?} is not a rev")))?;
+    Ok(vec![(header::IF_MATCH, value)])
+}

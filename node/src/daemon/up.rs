@@ -1,0 +1,99 @@
+//! `up`: a home is opened, served, and closed when the process is asked to stop.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use keepwell_protocol::units::{DurationMs, SizeBytes};
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::driver::{Alone, Driver};
+use crate::api::{self, Api, socket};
+use crate::engine::Engine;
+use crate::failure::{Code, Failure};
+use crate::home::{self, OpenHome};
+use crate::limits::STOP_GRACE;
+use crate::local;
+use crate::service::status::status;
+
+/// What `up` says when it can be talked to.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReadyLine {
+    /// Always `ready`.
+    pub event: &'static str,
+    /// What the node is called.
+    pub name: String,
+    /// Its id.
+    pub node: String,
+    /// The network's id.
+    pub network: String,
+    /// The daemon's process.
+    pub pid: u32,
+    /// Where other nodes reach it.
+    pub listen: Vec<String>,
+    /// Where programs on this machine reach it.
+    pub api: Vec<String>,
+}
+
+/// Serves the home at `path` on `socket` until SIGTERM or SIGINT. `ready` is called once, when requests are taken.
+pub fn up(
+    path: &Path,
+    wait: DurationMs,
+    max_size: Option<SizeBytes>,
+    socket: &Path,
+    ready: impl FnOnce(&ReadyLine) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
+    let mut rng = local::rng()?;
+    let engine = Engine::open(store, key, place, &mut rng)?;
+    let driver = Driver::start(engine, rng, Alone)?;
+    let max_size_bytes = max_size.map(|size| size.0);
+    let known = status(&driver, max_size_bytes, true)?;
+    let line = ReadyLine {
+        event: "ready",
+        name: known.name,
+        node: known.node,
+        network: known.network,
+        pid: std::process::id(),
+        listen: Vec::new(),
+        api: vec![format!("unix://{}", socket.display())],
+    };
+    let api = Api::new(Arc::new(driver.clone()), path, max_size_bytes);
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
+    let served = runtime.block_on(serve(api, socket, || ready(&line)));
+    // What still runs has had its time; a thread that waits for a client's bytes ends when its task goes.
+    runtime.shutdown_timeout(STOP_GRACE);
+    let stopped = driver.stop();
+    drop(lock);
+    served.and(stopped)
+}
+
+async fn serve(api: Arc<Api>, socket: &Path, ready: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    // Before anybody is told to send them.
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| no_runtime(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| no_runtime(&error))?;
+    let listener = socket::bind(socket)?;
+    let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
+    let server = axum::serve(listener, api::router(api)).with_graceful_shutdown(async {
+        // Ends when told, or when there is nobody left to tell.
+        drop(stopping.await);
+    });
+    let mut server = tokio::spawn(server.into_future());
+    ready()?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        ended = &mut server => {
+            let why = ended.map_or_else(|error| error.to_string(), |ended| format!("{ended:?}"));
+            return Err(Failure::new(Code::Internal, format!("the socket is no longer served: {why}")));
+        }
+    }
+    drop(stop);
+    // Requests that go on beyond this are broken off: what they had not been told is not promised.
+    drop(tokio::time::timeout(STOP_GRACE, server).await);
+    Ok(())
+}
+
+fn no_runtime(error: &std::io::Error) -> Failure {
+    Failure::new(Code::Internal, format!("cannot start: {error}")).hint("look for what is exhausted: memory, threads, open files")
+}

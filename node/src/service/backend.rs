@@ -1,0 +1,91 @@
+//! What commands need of a home, whoever keeps it open: this process by itself, or a daemon that is asked.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::path::Path;
+
+use keepwell_protocol::id::BlobId;
+use keepwell_protocol::json::Json;
+use keepwell_protocol::name::RefName;
+use keepwell_protocol::uri::BlobUri;
+
+use super::put::{Outcome, Progress, PutOptions};
+use super::read::ReadError;
+use super::refs::{Query, SetRef};
+use super::stat::Asked;
+use super::types::{RefLine, StatLine, StatusLine};
+use crate::failure::Failure;
+
+/// Takes the bytes of a blob, piece by piece.
+pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
+/// A home that can be worked on.
+pub trait Backend {
+    /// Opens a blob. If the URI says which BLAKE3 it has, a blob with another one is not it.
+    fn open(&self, uri: &BlobUri) -> Result<Box<dyn OpenBlob + '_>, Failure>;
+
+    /// The object of a ref; none if there is no such ref.
+    fn object_of(&self, name: &RefName) -> Result<Option<Json>, Failure>;
+
+    /// Those of `blobs` that cannot be opened.
+    fn missing(&self, blobs: &[BlobId]) -> Result<Vec<BlobId>, Failure>;
+
+    /// Begins a put.
+    fn putter<'a>(&'a self, options: PutOptions, progress: &'a mut Progress<'a>) -> Box<dyn Puts + 'a>;
+
+    /// What is known of blobs: one line each, in order.
+    fn stat(&self, asked: &[Asked]) -> Result<Vec<StatLine>, Failure>;
+
+    /// Sets a ref.
+    fn set_ref(&self, set: SetRef) -> Result<RefLine, Failure>;
+
+    /// Sets fields of a ref's object, and leaves all else of it as it is.
+    fn set_fields(&self, name: &RefName, fields: Vec<(String, String)>) -> Result<RefLine, Failure>;
+
+    /// Reads a ref, with what it is in conflict with.
+    fn get_ref(&self, name: &RefName) -> Result<RefLine, Failure>;
+
+    /// Removes a ref; what it was.
+    fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure>;
+
+    /// Uses a ref, which puts off its expiry.
+    fn touch_ref(&self, name: &RefName) -> Result<RefLine, Failure>;
+
+    /// Gives the refs that are asked for to `each`, in order of name. Where the list was cut, if it was.
+    fn list_refs(&self, query: &Query, each: &mut dyn FnMut(RefLine) -> Result<(), Failure>) -> Result<Option<String>, Failure>;
+
+    /// How the node does. A daemon goes by its own settings, not by this limit.
+    fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure>;
+}
+
+/// A blob that can be read.
+pub trait OpenBlob {
+    /// Its name.
+    fn id(&self) -> BlobId;
+
+    /// Its size.
+    fn size_bytes(&self) -> u64;
+
+    /// Gives the bytes of `range`, which lies within the blob, to `sink`.
+    fn copy_range(&self, range: Range<u64>, sink: &mut Sink<'_>) -> Result<(), ReadError>;
+
+    /// Gives all of it to `sink`.
+    fn copy(&self, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        self.copy_range(0..self.size_bytes(), sink)
+    }
+}
+
+/// A put of many blobs. What comes back from each call is final: blobs of this and of earlier calls.
+pub trait Puts {
+    /// Puts a file.
+    fn put_path(&mut self, number: usize, path: &Path) -> Result<Vec<Outcome>, Failure>;
+
+    /// Puts what a stream gives.
+    fn put_stream(&mut self, number: usize, source: &mut dyn Read) -> Result<Vec<Outcome>, Failure>;
+
+    /// Puts bytes that link to `children` besides what the options say.
+    fn put_bytes(&mut self, number: usize, bytes: &[u8], children: Vec<BlobId>) -> Result<Vec<Outcome>, Failure>;
+
+    /// Records what is still waiting.
+    fn finish(self: Box<Self>) -> Result<Vec<Outcome>, Failure>;
+}

@@ -1,0 +1,112 @@
+//! A home that this process works on by itself, as a backend of commands: services, called directly.
+
+use std::io::Read;
+use std::ops::Range;
+use std::path::Path;
+
+use keepwell_protocol::catalog::item::Item;
+use keepwell_protocol::id::BlobId;
+use keepwell_protocol::json::{self, Json};
+use keepwell_protocol::name::RefName;
+use keepwell_protocol::uri::BlobUri;
+
+use super::Node;
+use super::backend::{Backend, OpenBlob, Puts, Sink};
+use super::put::{Outcome, Progress, PutOptions, Putter};
+use super::read::{self, Blob, ReadError};
+use super::refs::{self, Query, SetRef};
+use super::stat::{self, Asked};
+use super::status;
+use super::types::{RefLine, StatLine, StatusLine};
+use crate::failure::Failure;
+use crate::local::Local;
+
+impl Backend for Local {
+    fn open(&self, uri: &BlobUri) -> Result<Box<dyn OpenBlob + '_>, Failure> {
+        Ok(Box::new(read::open(self, uri)?))
+    }
+
+    fn object_of(&self, name: &RefName) -> Result<Option<Json>, Failure> {
+        let row = self.store().snapshot()?.item(&Item::reference(name.as_str()))?;
+        row.winner().map(|value| Ok(json::parse_object(&refs::body_of(value)?.obj)?)).transpose()
+    }
+
+    fn missing(&self, blobs: &[BlobId]) -> Result<Vec<BlobId>, Failure> {
+        let snapshot = self.store().snapshot()?;
+        let mut missing = Vec::new();
+        for id in blobs {
+            if snapshot.blob(id)?.is_none() {
+                missing.push(*id);
+            }
+        }
+        Ok(missing)
+    }
+
+    fn putter<'a>(&'a self, options: PutOptions, progress: &'a mut Progress<'a>) -> Box<dyn Puts + 'a> {
+        Box::new(Putter::new(self, options, progress))
+    }
+
+    fn stat(&self, asked: &[Asked]) -> Result<Vec<StatLine>, Failure> {
+        stat::stat(self, asked)
+    }
+
+    fn set_ref(&self, set: SetRef) -> Result<RefLine, Failure> {
+        refs::set(self, set)
+    }
+
+    fn set_fields(&self, name: &RefName, fields: Vec<(String, String)>) -> Result<RefLine, Failure> {
+        refs::set_fields(self, name, fields)
+    }
+
+    fn get_ref(&self, name: &RefName) -> Result<RefLine, Failure> {
+        refs::get(self, name)
+    }
+
+    fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure> {
+        refs::remove(self, name, if_rev)
+    }
+
+    fn touch_ref(&self, name: &RefName) -> Result<RefLine, Failure> {
+        refs::touch(self, name)
+    }
+
+    fn list_refs(&self, query: &Query, each: &mut dyn FnMut(RefLine) -> Result<(), Failure>) -> Result<Option<String>, Failure> {
+        refs::list(self, query, each)
+    }
+
+    fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
+        status::status(self, max_size_bytes, false)
+    }
+}
+
+impl OpenBlob for Blob {
+    fn id(&self) -> BlobId {
+        Blob::id(self)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        Blob::size_bytes(self)
+    }
+
+    fn copy_range(&self, range: Range<u64>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+        Blob::copy_range(self, range, sink)
+    }
+}
+
+impl Puts for Putter<'_> {
+    fn put_path(&mut self, number: usize, path: &Path) -> Result<Vec<Outcome>, Failure> {
+        Putter::put_path(self, number, path)
+    }
+
+    fn put_stream(&mut self, number: usize, source: &mut dyn Read) -> Result<Vec<Outcome>, Failure> {
+        Putter::put_stream(self, number, source)
+    }
+
+    fn put_bytes(&mut self, number: usize, bytes: &[u8], children: Vec<BlobId>) -> Result<Vec<Outcome>, Failure> {
+        Putter::put_bytes(self, number, bytes, children)
+    }
+
+    fn finish(self: Box<Self>) -> Result<Vec<Outcome>, Failure> {
+        Putter::finish(*self)
+    }
+}

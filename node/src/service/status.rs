@@ -1,0 +1,31 @@
+//! How a node does, in one line.
+
+use keepwell_store::counts::Count;
+use keepwell_store::error::StoreError;
+
+use super::Node;
+use super::refs::name_of;
+use super::types::StatusLine;
+use crate::failure::Failure;
+
+/// The state of `node` by its records. `daemon`: whether a daemon answers.
+pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Result<StatusLine, Failure> {
+    let snapshot = node.store().snapshot()?;
+    let home = snapshot.home()?.ok_or_else(|| StoreError::Inconsistent("the home does not say what it is".into()))?;
+    Ok(StatusLine {
+        name: name_of(&snapshot, &home.node)?,
+        node: home.node.to_string(),
+        network: home.network.to_string(),
+        daemon,
+        peers: Vec::new(),
+        blobs: snapshot.count(Count::Blobs)?,
+        size_bytes: snapshot.count(Count::BlobBytes)?,
+        max_size_bytes,
+        refs: snapshot.count(Count::Refs)?,
+        // Nobody else is there to know less, or more.
+        converged: true,
+        unacknowledged: Vec::new(),
+        under_replicated: 0,
+        last_gc_ms: None,
+    })
+}
