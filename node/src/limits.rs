@@ -34,6 +34,14 @@ pub const PULL_TIMEOUT_MS: u64 = 10_000;
 pub const FETCH_BATCH_BLOBS: usize = 1_000;
 /// Bytes of them.
 pub const FETCH_BATCH_BYTES: u64 = 16 << 20;
+/// Reasons that one failure to fetch tells.
+pub const MAX_REASONS: usize = 16;
+/// How long an invitation lasts unless told otherwise (milliseconds).
+pub const INVITE_LASTS_MS: u64 = 15 * 60 * 1_000;
+/// Machines that one invitation may be for.
+pub const MAX_INVITE_USES: u32 = 100;
+/// Blobs whose closures one request fetches.
+pub const MAX_FETCH_ROOTS: usize = 1_024;
 /// Invitations that may be open at once.
 pub const MAX_INVITES: usize = 256;
 /// Bytes of the file that keeps them.

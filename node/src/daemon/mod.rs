@@ -7,21 +7,26 @@ pub mod invites;
 pub mod join;
 pub mod network;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::log::exchange::wants;
 use keepwell_protocol::ticket::Ticket;
 use keepwell_store::locks::BlobLocks;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
-use crate::engine::{Engine, EngineRng};
+use crate::engine::{Engine, EngineRng, closure};
 use crate::failure::{Code, Failure};
+use crate::limits::MAX_REASONS;
 use crate::net::{Net, NetConfig};
-use crate::service::Node;
+use crate::service::network::Seen;
+use crate::service::status::status;
+use crate::service::types::{FetchLine, PeerLine, StatusLine};
+use crate::service::{self, Node};
 use addresses::Addresses;
 use driver::Driver;
 use fetch::{Fetch, Outcome};
@@ -35,7 +40,7 @@ pub struct Daemon {
     invites: Arc<Mutex<Invites>>,
     addresses: Arc<Mutex<Addresses>>,
     busy: BlobLocks,
-    inward: JoinHandle<()>,
+    inward: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a daemon is started with.
@@ -74,7 +79,7 @@ impl Daemon {
         }
         let addresses = Arc::new(Mutex::new(addresses));
         let inward = tokio::spawn(Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses)).run(events));
-        Ok(Daemon { driver, net, invites, addresses, busy: BlobLocks::default(), inward })
+        Ok(Daemon { driver, net, invites, addresses, busy: BlobLocks::default(), inward: Mutex::new(Some(inward)) })
     }
 
     /// The engine, for whoever asks something of the node.
@@ -85,6 +90,61 @@ impl Daemon {
     /// The network.
     pub fn net(&self) -> &Net {
         &self.net
+    }
+
+    /// What is known of the other members beyond the catalog.
+    pub fn seen(&self) -> BTreeMap<NodeId, Seen> {
+        let peers = self.driver.peers();
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen: BTreeMap<NodeId, Seen> = BTreeMap::new();
+        for (node, known) in addresses.known() {
+            seen.entry(*node).or_default().addresses.clone_from(known);
+        }
+        for node in peers.connected {
+            seen.entry(node).or_default().connected = true;
+        }
+        seen
+    }
+
+    /// How the node and its network do.
+    pub fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
+        let mut line = status(&self.driver, max_size_bytes, true)?;
+        let snapshot = self.driver.store().snapshot()?;
+        let (mine, names) = (snapshot.vector()?, service::network::names(&snapshot)?);
+        let (peers, seen) = (self.driver.peers(), self.seen());
+        for (node, name) in names.iter().filter(|(node, _)| **node != self.driver.home().node) {
+            let connected = seen.get(node).is_some_and(|seen| seen.connected);
+            line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms: None, last_seen_ms: None });
+            if peers.acks.get(node).is_none_or(|ack| !wants(&ack.persisted, &mine).is_empty()) {
+                line.unacknowledged.push(name.clone());
+            }
+        }
+        line.converged = line.unacknowledged.is_empty();
+        Ok(line)
+    }
+
+    /// Fetches what is missing of the closure of one blob. A failure names everybody who was asked.
+    pub async fn fetch_one(&self, root: BlobId) -> Result<FetchLine, Failure> {
+        let outcome = self.fetch(&[root], |_| ()).await?;
+        let snapshot = self.driver.store().snapshot()?;
+        let names = service::network::names(&snapshot)?;
+        if !outcome.failed.is_empty() && !closure::missing(&snapshot, &[root], 1)?.is_empty() {
+            return Err(no_provider(&root, &outcome, &names));
+        }
+        let mut size_bytes = 0;
+        closure::visit(&snapshot, &[root], |id| {
+            size_bytes += snapshot.blob(&id)?.map_or(0, |record| record.size_bytes);
+            Ok(true)
+        })?;
+        let from: BTreeSet<String> =
+            outcome.arrived.iter().map(|arrived| service::network::name_of(&names, &arrived.from)).collect();
+        Ok(FetchLine {
+            sha1: root.to_string(),
+            size_bytes,
+            received_bytes: outcome.arrived.iter().map(|arrived| arrived.received_bytes).sum(),
+            from: from.into_iter().collect(),
+            existed: outcome.arrived.is_empty(),
+        })
     }
 
     /// Invites a machine, or several.
@@ -110,13 +170,40 @@ impl Daemon {
     }
 
     /// Leaves the network and ends the engine, in this order; why the engine had ended before, if it had.
-    pub async fn stop(self) -> Result<(), Failure> {
-        let Daemon { driver, net, inward, .. } = self;
-        net.shutdown().await;
-        // The events end with the network.
-        inward.await.ok();
-        driver.stop()
+    pub async fn stop(&self) -> Result<(), Failure> {
+        self.net.clone().shutdown().await;
+        let inward = self.inward.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(inward) = inward {
+            // The events end with the network.
+            inward.await.ok();
+        }
+        self.driver.stop()
     }
+}
+
+/// Nobody gave a blob: who was asked, and what each of them said.
+fn no_provider(root: &BlobId, outcome: &Outcome, names: &BTreeMap<NodeId, String>) -> Failure {
+    let missing: Vec<BlobId> = outcome.failed.keys().copied().collect();
+    let mut tried: Vec<String> = Vec::new();
+    for reasons in outcome.failed.values() {
+        for reason in reasons {
+            let by_name = names.iter().fold(reason.clone(), |text, (node, name)| text.replace(&node.to_string(), name));
+            if !tried.contains(&by_name) && tried.len() < MAX_REASONS {
+                tried.push(by_name);
+            }
+        }
+    }
+    if tried.is_empty() {
+        tried.push("no connected member is known to hold it".into());
+    }
+    let collided = tried.iter().any(|reason| reason.contains("the first is kept"));
+    let code = if collided { Code::Collision } else { Code::NoProvider };
+    let message = format!("{} of the blobs that {root} needs could not be fetched: {}", missing.len(), tried.join("; "));
+    let hint = "see `keepwell where` for who holds it, and `keepwell status` for who is connected";
+    Failure::new(code, message)
+        .hint(hint)
+        .about("missing", missing.iter().map(ToString::to_string).collect::<Vec<_>>())
+        .about("tried", tried)
 }
 
 /// Whom to talk to at the start: the members; of a node that does not know yet that it is one, whoever it has dealt with.
