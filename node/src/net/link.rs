@@ -138,10 +138,13 @@ pub(super) async fn run(mut seat: Seat, publish: impl FnOnce(Arc<Link>)) -> Endi
     let mut trouble = Ending::new(EndingKind::Fault, "it opened no control channel");
     let wire = tokio::select! {
         wire = establish(&mut seat.incoming, &seat.control, (seat.local, seat.node), seat.peer, &seat.network, &mut trouble) => wire,
-        stop = &mut seat.stop => {
-            let is_telling = trouble.kind == EndingKind::Fault && matches!(stop, Ok(Stop::Now(_)));
-            return if is_telling && seat.local < seat.node { trouble } else { stopped(stop) };
-        }
+        stop = &mut seat.stop => return match stop {
+            Ok(Stop::Now(cause)) if trouble.kind == EndingKind::Fault => Ending::new(
+                EndingKind::Fault,
+                format!("{}; it may not know this node as a member ({cause})", trouble.reason),
+            ),
+            stop => stopped(stop),
+        },
     };
     let Some(wire) = wire else { return trouble };
     let (sender, outbox) = mpsc::channel(MAX_QUEUED_MESSAGES);
@@ -213,7 +216,7 @@ async fn open(control: &Control, peer: PeerId, network: &NetworkId) -> Result<Wi
     let mut wire = bulk::open_stream(control.clone(), peer, PROTOCOL).await.map_err(|error| {
         let kind = if matches!(error, OpenError::Unsupported(_)) { EndingKind::Fault } else { EndingKind::Broken };
         let reason = match error {
-            OpenError::Unsupported(_) => format!("{error}: it is of another version, or does not know this node as a member"),
+            OpenError::Unsupported(_) => format!("{error}: it is of another version, or it may not know this node as a member"),
             _ => error.to_string(),
         };
         Trouble::Passing(Ending::new(kind, reason))
@@ -268,16 +271,24 @@ async fn say_bye(writer: &mut (impl tokio::io::AsyncWrite + Unpin), reason: &str
 async fn carry(mut seat: Seat, wire: Wire, link: &Link, mut outbox: mpsc::Receiver<Vec<u8>>) -> Ending {
     let (mut reader, mut writer) = tokio::io::split(wire);
     let is_writing = AtomicBool::new(false);
+    // Both directions get their turn, neither before the other.
+    let traffic = async {
+        tokio::select! {
+            error = receive(&mut reader, seat.node, &seat.events) => of_frame(&error),
+            error = transmit(&mut writer, &mut outbox, link, &is_writing) => (Ending::new(EndingKind::Broken, error.to_string()), false),
+        }
+    };
+    // What this node decided comes before what follows from it.
     let (ending, is_told) = tokio::select! {
-        error = receive(&mut reader, seat.node, &seat.events) => of_frame(&error),
-        error = transmit(&mut writer, &mut outbox, link, &is_writing) => (Ending::new(EndingKind::Broken, error.to_string()), false),
-        () = link.overflow.cancelled() => (Ending::new(EndingKind::Broken, "it does not keep up: the queue is full"), false),
+        biased;
         stop = &mut seat.stop => {
             let is_told = matches!(stop, Ok(Stop::Tell(_)));
             (stopped(stop), is_told)
         }
+        () = link.overflow.cancelled() => (Ending::new(EndingKind::Broken, "it does not keep up: the queue is full"), false),
         // None is no end: the sender lives as long as `seat.stop`.
         Some(_) = seat.incoming.recv() => (Stop::Again.into(), false),
+        broken = traffic => broken,
     };
     if is_told && !is_writing.load(Ordering::Relaxed) {
         say_bye(&mut writer, &ending.reason).await;
