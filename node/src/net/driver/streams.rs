@@ -16,6 +16,7 @@ use super::super::book::Target;
 use super::super::bulk::{self, Wire};
 use super::super::door::Class;
 use super::super::event::NetEvent;
+use super::super::join::Busy;
 use super::super::limits::{GUESTS_PER_RENEWAL, LINK_STABLE};
 use super::super::link::{self, Ending, EndingKind, Seat, Stop};
 use super::super::{Way, identity, join};
@@ -189,10 +190,14 @@ impl Driver<'_> {
     fn hear(&mut self, node: NodeId, wire: Wire) {
         let of_node = self.connections.values_mut().filter(|connection| connection.node == node);
         of_node.for_each(|connection| connection.has_asked = true);
-        if let Err(reason) = self.kept.desk.admit(node, Instant::now()) {
-            self.refuse(&node.to_string(), reason);
-            self.kept.tasks.spawn(join::turn_away(wire, reason));
-            return;
+        match self.kept.desk.admit(node, Instant::now()) {
+            Ok(()) => {}
+            Err(Busy::WithItself) => return drop(self.kept.tasks.spawn(join::put_off(wire))),
+            Err(Busy::WithTooMany) => {
+                let reason = "too many requests to join within a minute";
+                self.refuse(&node.to_string(), reason);
+                return drop(self.kept.tasks.spawn(join::turn_away(wire, reason)));
+            }
         }
         let (events, inside) = (self.kept.events.clone(), self.inside.clone());
         self.kept.tasks.spawn(async move {
@@ -202,13 +207,14 @@ impl Driver<'_> {
     }
 
     fn on_heard(&mut self, node: NodeId, fault: Option<String>) {
-        self.kept.desk.done(&node);
+        let since = self.kept.desk.done(&node);
         if let Some(fault) = fault {
             self.refuse(&node.to_string(), &fault);
         }
         // A member's connection without a link was kept for this alone.
         let is_linked = self.links.contains_key(&node);
-        self.close_connections(&node, |connection| connection.class == Class::Guest || !is_linked);
+        let is_old = |connection: &Connection| since.is_none_or(|since| connection.opened <= since);
+        self.close_connections(&node, |connection| is_old(connection) && (connection.class == Class::Guest || !is_linked));
     }
 
     /// Asks the host of a connection that was made for it.
