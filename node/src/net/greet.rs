@@ -5,6 +5,7 @@
 use keepwell_protocol::id::{NetworkId, NodeId};
 use libp2p::PeerId;
 use libp2p_stream::Control;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -85,7 +86,8 @@ async fn accept(incoming: &mut mpsc::Receiver<Wire>, network: &NetworkId) -> Res
     };
     let theirs = in_time(frame::read(&mut wire, Kind::Hello)).await?;
     if let Err(trouble) = same_network(&theirs, network) {
-        say_bye(&mut wire, "this node is of another network").await;
+        let (mut reader, mut writer) = tokio::io::split(wire);
+        say_bye(&mut writer, "this node is of another network", reader.read_u8()).await;
         return Err(trouble);
     }
     in_time(frame::write(&mut wire, Kind::Hello, network.as_bytes())).await?;

@@ -8,10 +8,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures::FutureExt as _;
 use keepwell_protocol::id::{NetworkId, NodeId};
 use libp2p::{PeerId, StreamProtocol};
 use libp2p_stream::Control;
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -187,11 +188,14 @@ fn stopped(stop: Result<Stop, oneshot::error::RecvError>) -> Ending {
     stop.map_or_else(|_| Ending::new(EndingKind::Broken, "the network of this node was restarted"), Ending::from)
 }
 
-/// Says why this side closes, and closes.
-pub(super) async fn say_bye(writer: &mut (impl tokio::io::AsyncWrite + Unpin), reason: &str) {
+/// Says why this side closes, and waits until the peer has heard it, which it shows by closing as well: a connection that is
+/// closed at once may take the words with it.
+pub(super) async fn say_bye<T>(writer: &mut (impl AsyncWrite + Unpin), reason: &str, closed: impl Future<Output = T>) {
     let telling = async {
         frame::write_bye(writer, reason).await?;
-        writer.shutdown().await
+        writer.shutdown().await?;
+        closed.await;
+        Ok::<(), std::io::Error>(())
     };
     // The peer may be gone, or not listen; it is cut off anyway.
     timeout(BYE_TIMEOUT, telling).await.ok();
@@ -213,7 +217,8 @@ enum End {
 async fn carry(mut seat: Seat, wire: Wire, link: &Link, mut outbox: mpsc::Receiver<Vec<u8>>) -> Ending {
     let (mut reader, mut writer) = tokio::io::split(wire);
     let is_writing = AtomicBool::new(false);
-    let mut receiving = pin!(receive(&mut reader, seat.node, &seat.events));
+    // Fused: a violation has ended it, and is told of nevertheless.
+    let mut receiving = pin!(receive(&mut reader, seat.node, &seat.events).fuse());
     // Both directions get their turn, neither before the other.
     let traffic = async {
         tokio::select! {
@@ -241,13 +246,13 @@ async fn carry(mut seat: Seat, wire: Wire, link: &Link, mut outbox: mpsc::Receiv
         End::Told(reason) => (Ending::new(EndingKind::Wanted, reason), true),
         End::Received(error) => of_frame(&error),
         // The peer's last words may be on their way still.
-        End::Lost(cause) => match timeout(BYE_TIMEOUT, receiving).await {
+        End::Lost(cause) => match timeout(BYE_TIMEOUT, &mut receiving).await {
             Ok(error @ FrameError::Bye(_)) => of_frame(&error),
             _ => (Ending::new(EndingKind::Broken, cause), false),
         },
     };
     if is_told && !is_writing.load(Ordering::Relaxed) {
-        say_bye(&mut writer, &ending.reason).await;
+        say_bye(&mut writer, &ending.reason, receiving).await;
     }
     ending
 }

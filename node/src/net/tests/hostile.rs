@@ -177,8 +177,13 @@ async fn a_member_that_opens_too_many_bulk_streams_is_told() {
     victim.connected(id(small)).await;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for _ in 0..MAX_BULK_FROM_PEER {
-        let mut wire = open_stream(control.clone(), peer, bulk::PROTOCOL).await.unwrap();
-        frame::read(&mut wire, Kind::Ready).await.unwrap();
+        // Put off until the victim has told its node of the link.
+        let wire = loop {
+            let mut wire = open_stream(control.clone(), peer, bulk::PROTOCOL).await.unwrap();
+            if frame::read(&mut wire, Kind::Ready).await.is_ok() {
+                break wire;
+            }
+        };
         ours.push(wire);
         theirs.push(super::bulk::accepted(&mut victim).await);
     }
