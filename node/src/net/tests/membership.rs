@@ -91,3 +91,12 @@ async fn a_member_that_is_removed_is_cut_off() {
     ada.dial(&bob);
     ada.connected(bob.id).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_looks_around_in_its_local_network_works_like_any_other() {
+    let around = |seed| super::NetConfig { mdns: true, ..super::config(seed, &[1, 2]) };
+    let (mut ada, mut bob) = (Node::start(around(1)).await, Node::start(around(2)).await);
+    ada.dial(&bob);
+    ada.connected(bob.id).await;
+    bob.connected(ada.id).await;
+}
