@@ -1,9 +1,11 @@
 //! Streams for many bytes: opened and accepted with a greeting, so that a stream which got lost is noticed and opened again.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use keepwell_protocol::id::NodeId;
 use libp2p::{PeerId, Stream, StreamProtocol};
@@ -14,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
 use super::event::NetError;
-use super::frame::{self, FrameError, Kind};
+use super::frame::{self, Kind};
 use super::jitter;
 use super::limits::{BULK_IDLE_TIMEOUT, BULK_OPEN_TIMEOUT, STREAM_RETRY, STREAM_TIMEOUT};
 
@@ -24,13 +26,19 @@ pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/keepwell/blob/
 /// A stream of the transport with tokio's traits.
 pub(super) type Wire = Compat<Stream>;
 
+/// Bytes both ways.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
 /// A two-way stream of bytes to or from a connected member.
 ///
 /// It fails when it stands still for [`BULK_IDLE_TIMEOUT`] while being read or written. Dropping it closes it. It counts
 /// towards the limit of its peer as long as it lives.
-#[derive(Debug)]
 pub struct BulkStream {
-    wire: Wire,
+    wire: Box<dyn Duplex>,
+    /// How long it may stand still.
+    idle: Duration,
     /// When something last moved.
     moved: Instant,
     /// Runs while nothing moves.
@@ -39,8 +47,8 @@ pub struct BulkStream {
 }
 
 impl BulkStream {
-    pub(super) fn new(wire: Wire, slot: OwnedSemaphorePermit) -> Self {
-        Self { wire, moved: Instant::now(), alarm: None, _slot: slot }
+    fn new(wire: impl Duplex + 'static, idle: Duration, slot: OwnedSemaphorePermit) -> Self {
+        Self { wire: Box::new(wire), idle, moved: Instant::now(), alarm: None, _slot: slot }
     }
 
     /// Passes on what the wire said, unless it has said nothing for too long.
@@ -51,16 +59,22 @@ impl BulkStream {
         }
         // The alarm is set once and put off when it rings, which costs nothing while bytes flow.
         loop {
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(self.moved + BULK_IDLE_TIMEOUT)));
+            let due = self.moved + self.idle;
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
             if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let due = self.moved + BULK_IDLE_TIMEOUT;
             if due <= Instant::now() {
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the bulk stream stands still")));
             }
             alarm.as_mut().reset(due);
         }
+    }
+}
+
+impl fmt::Debug for BulkStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BulkStream").finish_non_exhaustive()
     }
 }
 
@@ -95,7 +109,7 @@ pub(super) async fn open(control: Control, node: NodeId, peer: PeerId, slots: Ar
         let slot = slots.acquire_owned().await.map_err(|_| NetError::NotConnected(node))?;
         loop {
             match open_once(control.clone(), node, peer).await {
-                Ok(wire) => return Ok(BulkStream::new(wire, slot)),
+                Ok(wire) => return Ok(BulkStream::new(wire, BULK_IDLE_TIMEOUT, slot)),
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => last = error,
             }
@@ -126,18 +140,17 @@ async fn open_once(control: Control, node: NodeId, peer: PeerId) -> Result<Wire,
 /// Greets the opener of a bulk stream, or tells it to come later.
 pub(super) async fn accept(mut wire: Wire, slots: Option<Arc<Semaphore>>) -> Option<BulkStream> {
     let slot = slots.ok_or("not connected yet").and_then(|slots| slots.try_acquire_owned().map_err(|_| "too many bulk streams"));
-    let greeting: Result<OwnedSemaphorePermit, FrameError> = match slot {
-        Ok(slot) => timeout(STREAM_TIMEOUT, frame::write(&mut wire, Kind::Ready, &[]))
-            .await
-            .ok()?
-            .map(|()| slot)
-            .map_err(FrameError::from),
-        Err(reason) => {
-            timeout(STREAM_TIMEOUT, frame::write_bye(&mut wire, reason)).await.ok()?.ok()?;
-            None?
+    match slot {
+        Ok(slot) => {
+            timeout(STREAM_TIMEOUT, frame::write(&mut wire, Kind::Ready, &[])).await.ok()?.ok()?;
+            Some(BulkStream::new(wire, BULK_IDLE_TIMEOUT, slot))
         }
-    };
-    Some(BulkStream::new(wire, greeting.ok()?))
+        Err(reason) => {
+            // Unheard, the opener sees the stream end and tries again as well.
+            timeout(STREAM_TIMEOUT, frame::write_bye(&mut wire, reason)).await.ok();
+            None
+        }
+    }
 }
 
 /// Why the transport gave no stream.
@@ -161,5 +174,36 @@ pub(super) async fn open_stream(mut control: Control, peer: PeerId, protocol: St
         Ok(Err(OpenStreamError::UnsupportedProtocol(protocol))) => Err(OpenError::Unsupported(protocol)),
         Ok(Err(error)) => Err(OpenError::Broken(error.to_string())),
         Err(_) => Err(OpenError::TimedOut),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn pair(idle: Duration) -> (BulkStream, tokio::io::DuplexStream) {
+        let (wire, other) = tokio::io::duplex(4);
+        let slot = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        (BulkStream::new(wire, idle, slot), other)
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_stands_still_fails_whether_read_or_written() {
+        let (mut stream, _other) = pair(Duration::from_millis(20));
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mut stream, _other) = pair(Duration::from_millis(20));
+        assert_eq!(stream.write_all(b"too much for four").await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_moves_does_not_fail() {
+        let (mut stream, mut other) = pair(BULK_IDLE_TIMEOUT);
+        for n in 0..100 {
+            other.write_u8(n).await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), n);
+        }
+        assert!(format!("{stream:?}").contains("BulkStream"));
     }
 }

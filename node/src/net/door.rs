@@ -332,6 +332,14 @@ mod tests {
     }
 
     #[test]
+    fn the_outer_protocol_is_made_anew_only_while_no_stranger_is_here() {
+        let mut door = door(&[]);
+        assert!(door.renew_outer(dummy::Behaviour));
+        assert!(enter(&mut door, 1, PeerId::random()));
+        assert!(!door.renew_outer(dummy::Behaviour));
+    }
+
+    #[test]
     fn only_members_and_hosts_are_dialled() {
         let (ada, eve) = (PeerId::random(), PeerId::random());
         let mut door = door(&[ada]);

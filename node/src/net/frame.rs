@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Join,
     /// The sender closes, and why.
     Bye,
+    /// The sender cannot serve this stream now, but will soon.
+    Later,
 }
 
 /// Why no frame could be read.
@@ -53,10 +55,13 @@ pub(super) enum FrameError {
     /// The other side closed, and said why.
     #[error("the peer closed: {0}")]
     Bye(String),
+    /// The other side cannot serve this stream now.
+    #[error("the peer is busy")]
+    Later,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Hello, Kind::Ready, Kind::Message, Kind::Join, Kind::Bye];
+    const ALL: [Kind; 6] = [Kind::Hello, Kind::Ready, Kind::Message, Kind::Join, Kind::Bye, Kind::Later];
 
     fn code(self) -> u8 {
         match self {
@@ -65,6 +70,7 @@ impl Kind {
             Kind::Message => 3,
             Kind::Join => 4,
             Kind::Bye => 5,
+            Kind::Later => 6,
         }
     }
 
@@ -72,7 +78,7 @@ impl Kind {
     pub(super) fn max_bytes(self) -> usize {
         match self {
             Kind::Hello => NetworkId::LEN,
-            Kind::Ready => 0,
+            Kind::Ready | Kind::Later => 0,
             Kind::Message => MAX_MESSAGE_BYTES,
             Kind::Join => MAX_JOIN_BYTES,
             Kind::Bye => MAX_REASON_BYTES,
@@ -83,7 +89,7 @@ impl Kind {
 impl FrameError {
     /// Whether the peer broke the protocol, rather than the stream.
     pub(super) fn is_violation(&self) -> bool {
-        !matches!(self, FrameError::Broken(_) | FrameError::Bye(_))
+        !matches!(self, FrameError::Broken(_) | FrameError::Bye(_) | FrameError::Later)
     }
 }
 
@@ -115,7 +121,7 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), wanted: Kind) ->
     stream.read_exact(&mut head).await?;
     let [code, len @ ..] = head;
     let kind = Kind::ALL.into_iter().find(|kind| kind.code() == code).ok_or(FrameError::UnknownKind(code))?;
-    if kind != wanted && kind != Kind::Bye {
+    if kind != wanted && !matches!(kind, Kind::Bye | Kind::Later) {
         return Err(FrameError::Unexpected(kind));
     }
     let (len, max) = (usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX), kind.max_bytes());
@@ -127,7 +133,11 @@ pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin), wanted: Kind) ->
     if body.len() < len {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
-    if kind == Kind::Bye { Err(FrameError::Bye(String::from_utf8_lossy(&body).into_owned())) } else { Ok(body) }
+    match kind {
+        Kind::Bye => Err(FrameError::Bye(String::from_utf8_lossy(&body).into_owned())),
+        Kind::Later => Err(FrameError::Later),
+        _ => Ok(body),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! The host says `Ready` first, so that a stream which got lost can be opened again without sending a request twice.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use keepwell_protocol::id::NodeId;
@@ -26,39 +26,49 @@ pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/keepwell/join/
 /// The span in which join requests are counted.
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Why a node is not heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Busy {
+    /// It is being heard, or its last answer is on its way: it may ask again in a moment.
+    WithItself,
+    /// There were too many requests lately.
+    WithTooMany,
+}
+
 /// Who is being heard, and who was lately.
 #[derive(Debug, Default)]
 pub(super) struct Desk {
-    serving: BTreeSet<NodeId>,
+    /// Since when.
+    serving: BTreeMap<NodeId, Instant>,
     recent: VecDeque<(Instant, NodeId)>,
 }
 
 impl Desk {
     /// Begins to hear a node, or says why not.
-    pub(super) fn admit(&mut self, node: NodeId, now: Instant) -> Result<(), &'static str> {
+    pub(super) fn admit(&mut self, node: NodeId, now: Instant) -> Result<(), Busy> {
         while self.recent.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= MINUTE) {
             self.recent.pop_front();
         }
         let of_node = self.recent.iter().filter(|(_, of)| *of == node).count();
-        if self.serving.contains(&node) {
-            Err("it asks to join a second time at once")
+        if self.serving.contains_key(&node) {
+            Err(Busy::WithItself)
         } else if self.recent.len() >= MAX_JOINS_PER_MINUTE || of_node >= MAX_JOINS_PER_NODE_PER_MINUTE {
-            Err("too many requests to join within a minute")
+            Err(Busy::WithTooMany)
         } else {
             self.recent.push_back((now, node));
-            self.serving.insert(node);
+            self.serving.insert(node, now);
             Ok(())
         }
     }
 
-    /// The node has been heard.
-    pub(super) fn done(&mut self, node: &NodeId) {
-        self.serving.remove(node);
+    /// The node has been heard; says since when it was.
+    pub(super) fn done(&mut self, node: &NodeId) -> Option<Instant> {
+        self.serving.remove(node)
     }
 
     /// Whether a node is being heard.
     pub(super) fn is_serving(&self, node: &NodeId) -> bool {
-        self.serving.contains(node)
+        self.serving.contains_key(node)
     }
 
     /// Nobody is being heard any more: the network was restarted.
@@ -108,7 +118,9 @@ async fn knock(control: Control, host: NodeId, peer: PeerId) -> Result<Wire, Net
     };
     match timeout(STREAM_TIMEOUT, frame::read(&mut wire, Kind::Ready)).await {
         Ok(Ok(_)) => Ok(wire),
-        Ok(Err(frame::FrameError::Broken(error))) => Err(NetError::Unreachable { node: host, reason: error.to_string() }),
+        Ok(Err(error @ (frame::FrameError::Broken(_) | frame::FrameError::Later))) => {
+            Err(NetError::Unreachable { node: host, reason: error.to_string() })
+        }
         Ok(Err(error)) => Err(NetError::Refused { node: host, reason: error.to_string() }),
         Err(_) => Err(NetError::TimedOut { node: host, doing: "being heard" }),
     }
@@ -150,6 +162,11 @@ async fn deliver(mut wire: Wire, answer: &[u8]) {
     };
     // An end of the stream is what is waited for; anything else changes nothing.
     timeout(STREAM_TIMEOUT, delivering).await.ok();
+}
+
+/// Tells an asker to come again in a moment.
+pub(super) async fn put_off(mut wire: Wire) {
+    timeout(STREAM_TIMEOUT, frame::write(&mut wire, Kind::Later, &[])).await.ok();
 }
 
 /// Tells an asker why it is not heard.

@@ -158,3 +158,55 @@ const _: () = assert!(
         && GOSSIP_MESH <= GOSSIP_MESH_HIGH,
     "libp2p checks this only for topics with parameters of their own"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What must be shorter than what, or nobody would hear the reason.
+    #[test]
+    fn short_waits_are_shorter_than_those_around_them() {
+        let pairs = [
+            (TICK, GUEST_GRACE),
+            (STREAM_RETRY, STREAM_TIMEOUT),
+            (UNSUPPORTED_PATIENCE, GUEST_GRACE),
+            (GUEST_GRACE, GUEST_TIMEOUT),
+            (STREAM_TIMEOUT, LINK_TIMEOUT),
+            (STREAM_TIMEOUT, BULK_OPEN_TIMEOUT),
+            (STREAM_TIMEOUT, JOIN_TIMEOUT),
+            (CONNECT_TIMEOUT, JOIN_TIMEOUT),
+            (JOIN_TIMEOUT + STREAM_TIMEOUT, GUEST_TIMEOUT),
+            (BYE_TIMEOUT, SHUTDOWN_TIMEOUT),
+            (LINK_SETTLED, LINK_TIMEOUT),
+            (DIAL_BACKOFF_MIN, LINK_STABLE),
+            (BULK_IDLE_TIMEOUT, IDLE_TIMEOUT),
+            (DIAL_BACKOFF_MAX, RESTART_WINDOW),
+        ];
+        for (short, long) in pairs {
+            assert!(short < long, "{short:?} < {long:?}");
+        }
+    }
+
+    #[test]
+    fn a_peer_whose_machine_lost_power_is_missed_within_two_minutes() {
+        assert!((PING_INTERVAL + PING_TIMEOUT) * (MAX_FAILED_PINGS + 1) <= Duration::from_secs(120));
+    }
+
+    /// Strangers hold at most so much: what they send is not read, so each stream holds a window at most.
+    #[test]
+    fn strangers_hold_little_memory() {
+        let window_bytes = 256 << 10;
+        let held_bytes =
+            MAX_GUESTS * (MAX_STREAMS_PER_CONNECTION.max(MAX_NEGOTIATING_STREAMS) * window_bytes + 2 * MAX_JOIN_BYTES);
+        assert!(held_bytes < MAX_PROCESS_BYTES / 8, "{held_bytes}");
+        let kept_a_guest_bytes = 1_024;
+        assert!(GUESTS_PER_RENEWAL * kept_a_guest_bytes <= 1 << 20);
+    }
+
+    #[test]
+    fn a_write_holds_many_small_messages_and_a_gossip_message_any_entry() {
+        assert_eq!(WRITE_BUFFER_BYTES % 1_024, 0);
+        assert_eq!(MAX_GOSSIP_BYTES, MAX_GOSSIP_ENTRY_BYTES + GOSSIP_OVERHEAD_BYTES);
+        assert_eq!(MAX_BULK_FROM_PEER, 2 * MAX_BULK_PER_PEER);
+    }
+}

@@ -4,24 +4,25 @@
 //! sends `Hello` with its network, the other answers with its own, the opener says `Ready`: from then on each knows that the
 //! channel works both ways. After that there are messages, until one side says `Bye` or the stream breaks.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use futures::FutureExt as _;
 use keepwell_protocol::id::{NetworkId, NodeId};
 use libp2p::{PeerId, StreamProtocol};
 use libp2p_stream::Control;
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::bulk::{self, OpenError, Wire};
+use super::bulk::Wire;
 use super::event::NetEvent;
 use super::frame::{self, FrameError, Kind};
-use super::jitter;
+use super::greet::establish;
 use super::limits::{
-    BYE_TIMEOUT, LINK_TIMEOUT, MAX_BULK_FROM_PEER, MAX_BULK_PER_PEER, MAX_QUEUED_BYTES, MAX_QUEUED_MESSAGES, STREAM_RETRY,
-    STREAM_TIMEOUT, UNSUPPORTED_PATIENCE, WRITE_BUFFER_BYTES,
+    BYE_TIMEOUT, MAX_BULK_FROM_PEER, MAX_BULK_PER_PEER, MAX_QUEUED_BYTES, MAX_QUEUED_MESSAGES, WRITE_BUFFER_BYTES,
 };
 
 /// The protocol of control channels.
@@ -69,7 +70,9 @@ impl Link {
 /// Why a link is to end.
 #[derive(Debug)]
 pub(super) enum Stop {
-    /// The connection is gone, or must go at once.
+    /// The connection is gone. What the peer said last may still be in the stream.
+    Gone(String),
+    /// The connection must go at once.
     Now(String),
     /// The peer connected anew: this link is dead.
     Again,
@@ -98,7 +101,7 @@ pub(super) enum EndingKind {
 }
 
 impl Ending {
-    fn new(kind: EndingKind, reason: impl Into<String>) -> Self {
+    pub(super) fn new(kind: EndingKind, reason: impl Into<String>) -> Self {
         Self { kind, reason: reason.into() }
     }
 
@@ -111,7 +114,7 @@ impl Ending {
 impl From<Stop> for Ending {
     fn from(stop: Stop) -> Self {
         match stop {
-            Stop::Now(reason) => Self::new(EndingKind::Broken, reason),
+            Stop::Gone(reason) | Stop::Now(reason) => Self::new(EndingKind::Broken, reason),
             Stop::Tell(reason) => Self::new(EndingKind::Wanted, reason),
             Stop::Again => Self::new(EndingKind::Again, "the peer connected again"),
         }
@@ -135,152 +138,121 @@ pub(super) struct Seat {
 
 /// Keeps a link from the first stream to its end. `publish` makes it known to senders before the node hears of it.
 pub(super) async fn run(mut seat: Seat, publish: impl FnOnce(Arc<Link>)) -> Ending {
-    let mut trouble = Ending::new(EndingKind::Fault, "it opened no control channel");
-    let wire = tokio::select! {
-        wire = establish(&mut seat.incoming, &seat.control, (seat.local, seat.node), seat.peer, &seat.network, &mut trouble) => wire,
-        stop = &mut seat.stop => {
-            let is_telling = trouble.kind == EndingKind::Fault && matches!(stop, Ok(Stop::Now(_)));
-            return if is_telling && seat.local < seat.node { trouble } else { stopped(stop) };
-        }
+    let wire = match greet(&mut seat).await {
+        Ok(wire) => wire,
+        Err(ending) => return ending,
     };
-    let Some(wire) = wire else { return trouble };
     let (sender, outbox) = mpsc::channel(MAX_QUEUED_MESSAGES);
     let link = Arc::new(Link::new(sender));
     publish(link.clone());
     let connected = NetEvent::Connected { peer: seat.node, address: seat.address.clone() };
-    link.is_announced.store(true, Ordering::Release);
     // Nobody hears it any more: the network is going down.
     if seat.events.send(connected).await.is_err() {
         return Ending::new(EndingKind::Broken, "this node is shutting down");
     }
+    link.is_announced.store(true, Ordering::Release);
     carry(seat, wire, &link, outbox).await
+}
+
+/// Greets the peer. When the connection is gone meanwhile, what the peer said last may still tell why.
+async fn greet(seat: &mut Seat) -> Result<Wire, Ending> {
+    let mut trouble = Ending::new(EndingKind::Fault, "it opened no control channel");
+    let cause = {
+        let who = (seat.local, seat.node);
+        let mut greeting = pin!(establish(&mut seat.incoming, &seat.control, who, seat.peer, &seat.network, &mut trouble));
+        let stop = tokio::select! {
+            wire = &mut greeting => Err(wire),
+            stop = &mut seat.stop => Ok(stop),
+        };
+        match stop {
+            Err(Some(wire)) => return Ok(wire),
+            Err(None) => None,
+            Ok(Ok(Stop::Gone(cause))) => {
+                timeout(BYE_TIMEOUT, greeting).await.ok();
+                Some(cause)
+            }
+            Ok(stop) => return Err(stopped(stop)),
+        }
+    };
+    Err(match cause {
+        Some(cause) if trouble.kind == EndingKind::Fault => {
+            trouble.reason.push_str(&format!(" (it may not know this node as a member: {cause})"));
+            trouble
+        }
+        Some(cause) => Ending::new(EndingKind::Broken, cause),
+        None => trouble,
+    })
 }
 
 fn stopped(stop: Result<Stop, oneshot::error::RecvError>) -> Ending {
     stop.map_or_else(|_| Ending::new(EndingKind::Broken, "the network of this node was restarted"), Ending::from)
 }
 
-/// A stream that both have greeted on; none when it took too long, or cannot be. `trouble` says why.
-async fn establish(
-    incoming: &mut mpsc::Receiver<Wire>,
-    control: &Control,
-    (local, node): (NodeId, NodeId),
-    peer: PeerId,
-    network: &NetworkId,
-    trouble: &mut Ending,
-) -> Option<Wire> {
-    let trying = async {
-        let begun = Instant::now();
-        loop {
-            let tried = if local < node { open(control, peer, network).await } else { accept(incoming, network).await };
-            match tried {
-                Ok(wire) => return Some(wire),
-                Err(Trouble::Passing(ending)) => {
-                    let is_lasting = ending.kind == EndingKind::Fault && begun.elapsed() >= UNSUPPORTED_PATIENCE;
-                    *trouble = ending;
-                    if is_lasting {
-                        return None;
-                    }
-                }
-                Err(Trouble::Final(ending)) => {
-                    *trouble = ending;
-                    return None;
-                }
-            }
-            sleep(STREAM_RETRY.mul_f64(jitter())).await;
-        }
-    };
-    timeout(LINK_TIMEOUT, trying).await.unwrap_or(None)
-}
-
-enum Trouble {
-    /// Worth another try.
-    Passing(Ending),
-    /// Not.
-    Final(Ending),
-}
-
-impl From<FrameError> for Trouble {
-    fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::Broken(_) => Trouble::Passing(Ending::new(EndingKind::Broken, error.to_string())),
-            _ => Trouble::Final(Ending::new(EndingKind::Fault, error.to_string())),
-        }
-    }
-}
-
-async fn open(control: &Control, peer: PeerId, network: &NetworkId) -> Result<Wire, Trouble> {
-    let mut wire = bulk::open_stream(control.clone(), peer, PROTOCOL).await.map_err(|error| {
-        let kind = if matches!(error, OpenError::Unsupported(_)) { EndingKind::Fault } else { EndingKind::Broken };
-        let reason = match error {
-            OpenError::Unsupported(_) => format!("{error}: it is of another version, or does not know this node as a member"),
-            _ => error.to_string(),
-        };
-        Trouble::Passing(Ending::new(kind, reason))
-    })?;
-    in_time(frame::write(&mut wire, Kind::Hello, network.as_bytes())).await?;
-    let theirs = in_time(frame::read(&mut wire, Kind::Hello)).await?;
-    same_network(&theirs, network)?;
-    in_time(frame::write(&mut wire, Kind::Ready, &[])).await?;
-    Ok(wire)
-}
-
-async fn accept(incoming: &mut mpsc::Receiver<Wire>, network: &NetworkId) -> Result<Wire, Trouble> {
-    let Some(mut wire) = incoming.recv().await else {
-        return Err(Trouble::Final(Ending::new(EndingKind::Broken, "the network of this node was restarted")));
-    };
-    let theirs = in_time(frame::read(&mut wire, Kind::Hello)).await?;
-    if let Err(trouble) = same_network(&theirs, network) {
-        say_bye(&mut wire, "this node is of another network").await;
-        return Err(trouble);
-    }
-    in_time(frame::write(&mut wire, Kind::Hello, network.as_bytes())).await?;
-    in_time(frame::read(&mut wire, Kind::Ready)).await?;
-    Ok(wire)
-}
-
-fn same_network(theirs: &[u8], ours: &NetworkId) -> Result<(), Trouble> {
-    if theirs == ours.as_bytes() {
-        return Ok(());
-    }
-    let named = <[u8; NetworkId::LEN]>::try_from(theirs).map(|id| NetworkId(id).to_string());
-    let reason = format!("it is of another network, {}", named.as_deref().unwrap_or("unnamed"));
-    Err(Trouble::Final(Ending::new(EndingKind::Fault, reason)))
-}
-
-async fn in_time<T, E: Into<FrameError>>(step: impl Future<Output = Result<T, E>>) -> Result<T, Trouble> {
-    match timeout(STREAM_TIMEOUT, step).await {
-        Ok(done) => done.map_err(|error| Trouble::from(error.into())),
-        Err(_) => Err(Trouble::Passing(Ending::new(EndingKind::Fault, "it did not greet in time"))),
-    }
-}
-
-async fn say_bye(writer: &mut (impl tokio::io::AsyncWrite + Unpin), reason: &str) {
+/// Says why this side closes, and waits until the peer has heard it, which it shows by closing as well: a connection that is
+/// closed at once may take the words with it.
+pub(super) async fn say_bye<T>(writer: &mut (impl AsyncWrite + Unpin), reason: &str, closed: impl Future<Output = T>) {
     let telling = async {
         frame::write_bye(writer, reason).await?;
-        writer.shutdown().await
+        writer.shutdown().await?;
+        closed.await;
+        Ok::<(), std::io::Error>(())
     };
     // The peer may be gone, or not listen; it is cut off anyway.
     timeout(BYE_TIMEOUT, telling).await.ok();
+}
+
+/// What ended the traffic.
+enum End {
+    /// This node did.
+    Decided(Ending),
+    /// This node did, and says so.
+    Told(String),
+    /// The peer did, or the stream broke.
+    Received(FrameError),
+    /// The stream broke while sending, or its connection did.
+    Lost(String),
 }
 
 /// Carries messages both ways until something ends it.
 async fn carry(mut seat: Seat, wire: Wire, link: &Link, mut outbox: mpsc::Receiver<Vec<u8>>) -> Ending {
     let (mut reader, mut writer) = tokio::io::split(wire);
     let is_writing = AtomicBool::new(false);
-    let (ending, is_told) = tokio::select! {
-        error = receive(&mut reader, seat.node, &seat.events) => of_frame(&error),
-        error = transmit(&mut writer, &mut outbox, link, &is_writing) => (Ending::new(EndingKind::Broken, error.to_string()), false),
-        () = link.overflow.cancelled() => (Ending::new(EndingKind::Broken, "it does not keep up: the queue is full"), false),
-        stop = &mut seat.stop => {
-            let is_told = matches!(stop, Ok(Stop::Tell(_)));
-            (stopped(stop), is_told)
+    // Fused: a violation has ended it, and is told of nevertheless.
+    let mut receiving = pin!(receive(&mut reader, seat.node, &seat.events).fuse());
+    // Both directions get their turn, neither before the other.
+    let traffic = async {
+        tokio::select! {
+            error = &mut receiving => End::Received(error),
+            error = transmit(&mut writer, &mut outbox, link, &is_writing) => End::Lost(error.to_string()),
+        }
+    };
+    // What this node decided comes before what follows from it.
+    let end = tokio::select! {
+        biased;
+        stop = &mut seat.stop => match stop {
+            Ok(Stop::Gone(cause)) => End::Lost(cause),
+            Ok(Stop::Tell(reason)) => End::Told(reason),
+            stop => End::Decided(stopped(stop)),
+        },
+        () = link.overflow.cancelled() => {
+            End::Decided(Ending::new(EndingKind::Broken, "it does not keep up: the queue is full"))
         }
         // None is no end: the sender lives as long as `seat.stop`.
-        Some(_) = seat.incoming.recv() => (Stop::Again.into(), false),
+        Some(_) = seat.incoming.recv() => End::Decided(Stop::Again.into()),
+        end = traffic => end,
+    };
+    let (ending, is_told) = match end {
+        End::Decided(ending) => (ending, false),
+        End::Told(reason) => (Ending::new(EndingKind::Wanted, reason), true),
+        End::Received(error) => of_frame(&error),
+        // The peer's last words may be on their way still.
+        End::Lost(cause) => match timeout(BYE_TIMEOUT, &mut receiving).await {
+            Ok(error @ FrameError::Bye(_)) => of_frame(&error),
+            _ => (Ending::new(EndingKind::Broken, cause), false),
+        },
     };
     if is_told && !is_writing.load(Ordering::Relaxed) {
-        say_bye(&mut writer, &ending.reason).await;
+        say_bye(&mut writer, &ending.reason, receiving).await;
     }
     ending
 }
@@ -361,12 +333,5 @@ mod tests {
         assert!(!link.overflow.is_cancelled());
         link.send(vec![1]);
         assert!(link.overflow.is_cancelled());
-    }
-
-    #[test]
-    fn another_network_is_named_in_the_reason() {
-        let Err(Trouble::Final(ending)) = same_network(&[7; 32], &NetworkId([8; 32])) else { panic!("same") };
-        assert!(ending.reason.contains(&NetworkId([7; 32]).to_string()) && ending.kind == EndingKind::Fault);
-        assert!(same_network(&[8; 32], &NetworkId([8; 32])).is_ok() && same_network(&[], &NetworkId([8; 32])).is_err());
     }
 }

@@ -13,6 +13,7 @@ mod door;
 mod driver;
 mod event;
 mod frame;
+mod greet;
 mod identity;
 mod join;
 pub mod limits;

@@ -1,6 +1,7 @@
 //! Keeps the network alive: when its task, or a connection's, panics, everything is started again; when that helps nobody, it ends.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -95,10 +96,22 @@ fn make(kept: &Kept) -> Result<Made, NetError> {
     let (panicked, hears_panic) = mpsc::channel(1);
     let mut swarm = behaviour::swarm(&kept.key, &kept.topic, kept.member_peers(), kept.mdns, panicked)?;
     for address in &kept.listen {
-        let listening = swarm.listen_on(address.clone());
-        listening.map_err(|error| NetError::Listen { address: address.to_string(), reason: deepest(&error) })?;
+        let failed = |reason: String| NetError::Listen { address: address.to_string(), reason };
+        is_free(address).map_err(|error| failed(error.to_string()))?;
+        swarm.listen_on(address.clone()).map_err(|error| failed(deepest(&error)))?;
     }
     Ok((swarm, hears_panic))
+}
+
+/// Fails if somebody listens there already. libp2p shares its ports: two nodes would each get some of the connections.
+fn is_free(address: &Multiaddr) -> std::io::Result<()> {
+    let parts: Vec<Protocol<'_>> = address.iter().collect();
+    let socket = match parts.as_slice() {
+        [Protocol::Ip4(ip), Protocol::Tcp(port)] => SocketAddr::from((*ip, *port)),
+        [Protocol::Ip6(ip), Protocol::Tcp(port)] => SocketAddr::from((*ip, *port)),
+        _ => return Ok(()),
+    };
+    std::net::TcpListener::bind(socket).map(drop)
 }
 
 /// What the innermost cause says: the outer ones of libp2p say little.

@@ -114,7 +114,7 @@ impl Driver<'_> {
         let Some(closed) = self.connections.remove(&id) else { return };
         let is_last = !self.connections.values().any(|other| other.node == closed.node && other.class == Class::Member);
         if closed.class == Class::Member && is_last {
-            self.stop_link(&closed.node, Stop::Now(cause.to_owned()));
+            self.stop_link(&closed.node, Stop::Gone(cause.to_owned()));
         }
     }
 

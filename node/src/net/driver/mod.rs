@@ -47,7 +47,7 @@ enum Inside {
     /// A link has ended, and the node knows.
     LinkEnded { node: NodeId, ending: Ending },
     /// Somebody's request to join has been answered, or not; what it did wrong, if it did.
-    Heard { peer: PeerId, node: NodeId, fault: Option<String> },
+    Heard { node: NodeId, fault: Option<String> },
     /// This node's own request has been answered, or not.
     Asked { connection: ConnectionId, peer: PeerId },
     /// The addresses of a target that is to be dialled.
@@ -156,12 +156,19 @@ impl<'a> Driver<'a> {
             self.stop_link(&node, Stop::Tell("the node is shutting down".to_owned()));
         }
         let goodbye = async {
-            loop {
+            while !self.kept.links.is_empty() {
                 tokio::select! {
                     // Bytes flow in the connections' tasks, which the swarm must hear.
                     _ = self.swarm.select_next_some() => {}
-                    ended = self.kept.links.join_next() => if ended.is_none() { break },
+                    _ = self.kept.links.join_next() => {}
                 }
+            }
+            // Closing is what carries the last words out.
+            for peer in self.swarm.connected_peers().copied().collect::<Vec<_>>() {
+                self.swarm.disconnect_peer_id(peer).ok();
+            }
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
             }
         };
         // Whoever does not hear it sees the connection break.

@@ -16,6 +16,7 @@ use super::super::book::Target;
 use super::super::bulk::{self, Wire};
 use super::super::door::Class;
 use super::super::event::NetEvent;
+use super::super::join::Busy;
 use super::super::limits::{GUESTS_PER_RENEWAL, LINK_STABLE};
 use super::super::link::{self, Ending, EndingKind, Seat, Stop};
 use super::super::{Way, identity, join};
@@ -31,7 +32,7 @@ impl Driver<'_> {
                 }
             }
             Inside::LinkEnded { node, ending } => self.on_link_ended(node, ending),
-            Inside::Heard { peer, node, fault } => self.on_heard(peer, node, fault),
+            Inside::Heard { node, fault } => self.on_heard(node, fault),
             Inside::Asked { connection, peer } => {
                 if self.joins.remove(&connection).is_some() {
                     self.swarm.behaviour_mut().door.forget_host(&peer);
@@ -86,7 +87,7 @@ impl Driver<'_> {
         let Some(node) = identity::node_id(&peer) else { return };
         let is_member = self.kept.members.contains(&node);
         match protocol {
-            Protocol::Join => self.hear(node, peer, wire),
+            Protocol::Join => self.hear(node, wire),
             // A member no more, whose connection is closing.
             _ if !is_member => {}
             Protocol::Control => {
@@ -186,27 +187,34 @@ impl Driver<'_> {
     }
 
     /// Hears somebody who asks to join.
-    fn hear(&mut self, node: NodeId, peer: PeerId, wire: Wire) {
+    fn hear(&mut self, node: NodeId, wire: Wire) {
         let of_node = self.connections.values_mut().filter(|connection| connection.node == node);
         of_node.for_each(|connection| connection.has_asked = true);
-        if let Err(reason) = self.kept.desk.admit(node, Instant::now()) {
-            self.refuse(&node.to_string(), reason);
-            self.kept.tasks.spawn(join::turn_away(wire, reason));
-            return;
+        match self.kept.desk.admit(node, Instant::now()) {
+            Ok(()) => {}
+            Err(Busy::WithItself) => return drop(self.kept.tasks.spawn(join::put_off(wire))),
+            Err(Busy::WithTooMany) => {
+                let reason = "too many requests to join within a minute";
+                self.refuse(&node.to_string(), reason);
+                return drop(self.kept.tasks.spawn(join::turn_away(wire, reason)));
+            }
         }
         let (events, inside) = (self.kept.events.clone(), self.inside.clone());
         self.kept.tasks.spawn(async move {
             let fault = join::serve(wire, node, events).await.err();
-            inside.send(Inside::Heard { peer, node, fault }).ok();
+            inside.send(Inside::Heard { node, fault }).ok();
         });
     }
 
-    fn on_heard(&mut self, peer: PeerId, node: NodeId, fault: Option<String>) {
-        self.kept.desk.done(&node);
+    fn on_heard(&mut self, node: NodeId, fault: Option<String>) {
+        let since = self.kept.desk.done(&node);
         if let Some(fault) = fault {
             self.refuse(&node.to_string(), &fault);
         }
-        self.close_connections(&node, |connection| connection.peer == peer && connection.class == Class::Guest);
+        // A member's connection without a link was kept for this alone.
+        let is_linked = self.links.contains_key(&node);
+        let is_old = |connection: &Connection| since.is_none_or(|since| connection.opened <= since);
+        self.close_connections(&node, |connection| is_old(connection) && (connection.class == Class::Guest || !is_linked));
     }
 
     /// Asks the host of a connection that was made for it.

@@ -1,15 +1,17 @@
 //! Many bytes.
 
+use std::time::Instant;
+
 use futures::FutureExt as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::limits::MAX_BULK_PER_PEER;
-use super::super::{BulkStream, NetEvent};
+use super::super::limits::{BULK_OPEN_TIMEOUT, MAX_BULK_PER_PEER};
+use super::super::{BulkStream, NetError, NetEvent};
 use super::{Node, pair};
 
 const MIB: usize = 1 << 20;
 
-async fn accepted(node: &mut Node) -> BulkStream {
+pub(super) async fn accepted(node: &mut Node) -> BulkStream {
     let wanted = |event| match event {
         NetEvent::Bulk { stream, .. } => Some(stream),
         _ => None,
@@ -79,6 +81,8 @@ async fn no_more_than_max_bulk_per_peer_are_open_at_once() {
         mine.push(ada.net.open_bulk(bob.id).await.unwrap());
         theirs.push(accepted(&mut bob).await);
     }
+    let (begun, past) = (Instant::now(), ada.net.open_bulk(bob.id).await);
+    assert!(matches!(past, Err(NetError::Busy(_))) && begun.elapsed() >= BULK_OPEN_TIMEOUT);
     let mut one_more = Box::pin(ada.net.open_bulk(bob.id));
     assert!((&mut one_more).now_or_never().is_none());
     mine.pop();
