@@ -62,6 +62,8 @@ impl TempHome {
         command
             .current_dir(self.scratch())
             .env("KEEPWELL_HOME", self.path())
+            // Plays run at once on one machine: nobody may insist on a port, or be reached from outside.
+            .env("KEEPWELL_LISTEN", "/ip4/127.0.0.1/tcp/0")
             .env("HOME", self.root.path())
             .env_remove("XDG_DATA_HOME")
             .env("XDG_RUNTIME_DIR", self.root.path());

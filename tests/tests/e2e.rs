@@ -6,6 +6,7 @@ mod config;
 mod failures;
 mod fsck;
 mod homes;
+mod network;
 mod putting;
 mod refs;
 mod trees;

@@ -7,6 +7,7 @@ use super::context::Context;
 use super::output::{Stop, stdout_failed};
 use crate::service::cat::{ByteRange, cat};
 use crate::service::read::ReadError;
+use crate::service::remote::{bring, roots};
 
 /// Print the bytes of a blob as they are, also with --json
 #[derive(Debug, Args)]
@@ -21,6 +22,10 @@ pub(super) struct CatArgs {
 
 pub(super) fn run(args: CatArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;
+    let roots = roots(&*backend, &args.target)?;
+    if !backend.missing(&roots)?.is_empty() {
+        bring(&*backend, &roots)?;
+    }
     match cat(&*backend, &args.target, args.range, &mut |piece| context.out.raw(piece)) {
         Ok(()) => Ok(0),
         Err(ReadError::Failed(failure)) => Err(failure.into()),

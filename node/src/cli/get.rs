@@ -9,6 +9,7 @@ use super::context::Context;
 use super::output::Stop;
 use crate::files::Overwrite;
 use crate::service::get::get;
+use crate::service::remote::{roots, with_blobs};
 
 /// Write a blob to a file, or a directory or the fields of a ref to a tree of files
 ///
@@ -30,7 +31,9 @@ pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;
     let overwrite = if args.force { Overwrite::Yes } else { Overwrite::No };
     let bar = context.out.bar(0);
-    let line = get(&*backend, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes));
+    let roots = || roots(&*backend, &args.target);
+    let line =
+        with_blobs(&*backend, roots, || get(&*backend, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes)));
     bar.finish_and_clear();
     let line = line?;
     context.out.line(&line, || line.path.clone())?;

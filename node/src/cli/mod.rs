@@ -5,10 +5,14 @@
 mod cat;
 mod config;
 mod context;
+mod fetch;
 mod fsck;
 mod get;
+mod holders;
 mod init;
+mod invite;
 mod join;
+mod node;
 mod output;
 mod put;
 mod refs;
@@ -61,9 +65,14 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::InitArgs),
+    Invite(invite::InviteArgs),
     Join(join::JoinArgs),
     Put(put::PutArgs),
     Get(get::GetArgs),
+    Fetch(fetch::FetchArgs),
+    Where(holders::WhereArgs),
+    #[command(subcommand)]
+    Node(node::NodeCommand),
     Cat(cat::CatArgs),
     Stat(stat::StatArgs),
     Status(status::StatusArgs),
@@ -91,6 +100,10 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
     match command {
         Command::Init(args) => init::run(args, context),
         Command::Join(args) => join::run(args, context),
+        Command::Invite(args) => invite::run(args, context),
+        Command::Fetch(args) => fetch::run(args, context),
+        Command::Where(args) => holders::run(args, context),
+        Command::Node(command) => node::run(command, context),
         Command::Put(args) => put::run(args, context),
         Command::Get(args) => get::run(args, context),
         Command::Cat(args) => cat::run(args, context),

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::put::RemotePutter;
 use super::{Client, Header, encoded};
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
+use crate::limits::{MAX_FETCH_ROOTS, MAX_LIST_REFS, MAX_STAT_BLOBS};
 use crate::service::backend::{Backend, OpenBlob, Puts};
 use crate::service::put::{Progress, PutOptions};
 use crate::service::refs::{Query, SetRef};
 use crate::service::stat::Asked;
-use crate::service::types::{BlobState, RefLine, StatLine, StatusLine};
+use crate::service::types::{BlobState, FetchLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
 
 #[derive(Serialize)]
 struct StatRequest {
@@ -25,6 +25,23 @@ struct StatRequest {
 #[derive(Deserialize)]
 struct StatList {
     blobs: Vec<StatLine>,
+}
+
+#[derive(Deserialize)]
+struct NodeList {
+    nodes: Vec<NodeLine>,
+}
+
+#[derive(Serialize)]
+struct InviteRequest {
+    admin: bool,
+    uses: u32,
+    lasts_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct FetchList {
+    blobs: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -128,8 +145,38 @@ impl Backend for Client {
         }
     }
 
+    fn holders(&self, blob: &BlobId) -> Result<WhereLine, Failure> {
+        self.ask(Method::GET, &format!("/blobs/{blob}/where"), &[])
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeLine>, Failure> {
+        Ok(self.ask::<NodeList>(Method::GET, "/nodes", &[])?.nodes)
+    }
+
+    fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure> {
+        self.ask_with(Method::POST, "/invites", &[], &InviteRequest { admin, uses, lasts_ms })
+    }
+
+    fn fetch(&self, blobs: &[BlobId]) -> Result<Option<Vec<Result<FetchLine, Failure>>>, Failure> {
+        let mut outcomes = Vec::with_capacity(blobs.len());
+        for part in blobs.chunks(MAX_FETCH_ROOTS) {
+            let request = StatRequest { sha1: part.iter().map(ToString::to_string).collect() };
+            let list: FetchList = self.ask_with(Method::POST, "/fetch", &[], &request)?;
+            outcomes.extend(list.blobs.into_iter().map(fetched));
+        }
+        Ok(Some(outcomes))
+    }
+
     fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
         self.ask(Method::GET, "/status", &[])
+    }
+}
+
+/// What became of one fetch: a line, or a failure in its place.
+fn fetched(item: serde_json::Value) -> Result<FetchLine, Failure> {
+    match Failure::from_json(&item) {
+        Some(failure) => Err(failure),
+        None => serde_json::from_value(item).map_err(|error| super::not_understood(&error.to_string())),
     }
 }
 

@@ -13,7 +13,7 @@ use super::put::{Outcome, Progress, PutOptions};
 use super::read::ReadError;
 use super::refs::{Query, SetRef};
 use super::stat::Asked;
-use super::types::{RefLine, StatLine, StatusLine};
+use super::types::{FetchLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
 use crate::failure::Failure;
 
 /// Takes the bytes of a blob, piece by piece.
@@ -53,6 +53,18 @@ pub trait Backend {
 
     /// Gives the refs that are asked for to `each`, in order of name. Where the list was cut, if it was.
     fn list_refs(&self, query: &Query, each: &mut dyn FnMut(RefLine) -> Result<(), Failure>) -> Result<Option<String>, Failure>;
+
+    /// Who holds a blob, as their logs say.
+    fn holders(&self, blob: &BlobId) -> Result<WhereLine, Failure>;
+
+    /// The members of the network.
+    fn nodes(&self) -> Result<Vec<NodeLine>, Failure>;
+
+    /// Invites machines. Needs the daemon: it is whom they come to.
+    fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure>;
+
+    /// Fetches what is missing here of the closures of `blobs`, one outcome each. None without a daemon, which has the connections.
+    fn fetch(&self, blobs: &[BlobId]) -> Result<Option<Vec<Result<FetchLine, Failure>>>, Failure>;
 
     /// How the node does. A daemon goes by its own settings, not by this limit.
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure>;

@@ -1,5 +1,6 @@
 //! A home that this process works on by itself, as a backend of commands: services, called directly.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::ops::Range;
 use std::path::Path;
@@ -16,9 +17,9 @@ use super::put::{Outcome, Progress, PutOptions, Putter};
 use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
-use super::status;
-use super::types::{RefLine, StatLine, StatusLine};
-use crate::failure::Failure;
+use super::types::{FetchLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::{network, status};
+use crate::failure::{Code, Failure};
 use crate::local::Local;
 
 impl Backend for Local {
@@ -74,6 +75,24 @@ impl Backend for Local {
         refs::list(self, query, each)
     }
 
+    fn holders(&self, blob: &BlobId) -> Result<WhereLine, Failure> {
+        let node = self.engine().home().node;
+        network::holders(self, &node, blob)
+    }
+
+    fn nodes(&self) -> Result<Vec<NodeLine>, Failure> {
+        let node = self.engine().home().node;
+        network::nodes(self, &node, &BTreeMap::new())
+    }
+
+    fn invite(&self, _admin: bool, _uses: u32, _lasts_ms: u64) -> Result<InviteLine, Failure> {
+        Err(needs_daemon("inviting", "whoever is invited comes to it"))
+    }
+
+    fn fetch(&self, _blobs: &[BlobId]) -> Result<Option<Vec<Result<FetchLine, Failure>>>, Failure> {
+        Ok(None)
+    }
+
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
         status::status(self, max_size_bytes, false)
     }
@@ -109,4 +128,9 @@ impl Puts for Putter<'_> {
     fn finish(self: Box<Self>) -> Result<Vec<Outcome>, Failure> {
         Putter::finish(*self)
     }
+}
+
+/// What cannot be done without a daemon, and why not.
+pub fn needs_daemon(what: &str, why: &str) -> Failure {
+    Failure::new(Code::Unreachable, format!("{what} needs the daemon: {why}")).hint("start it with `keepwell up`")
 }

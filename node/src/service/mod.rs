@@ -4,7 +4,7 @@
 
 pub mod backend;
 pub mod cat;
-mod embedded;
+pub mod embedded;
 pub mod fsck;
 pub mod get;
 mod glob;
@@ -12,6 +12,7 @@ pub mod network;
 pub mod put;
 pub mod read;
 pub mod refs;
+pub mod remote;
 pub mod resolve;
 pub mod stat;
 pub mod status;

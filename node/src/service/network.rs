@@ -81,7 +81,7 @@ fn line(id: &NodeId, name: &str, itself: &NodeId, seen: Option<&Seen>) -> NodeLi
     NodeLine {
         name: name.to_owned(),
         node: id.to_string(),
-        state,
+        state: state.to_owned(),
         addresses: seen.map(|seen| seen.addresses.clone()).unwrap_or_default(),
         last_seen_ms: seen.and_then(|seen| seen.last_seen_ms),
     }

@@ -274,7 +274,7 @@ pub struct ConfigLine {
 }
 
 /// Who holds a blob, as far as the catalog knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WhereLine {
     /// Its SHA-1.
     pub sha1: String,
@@ -285,7 +285,7 @@ pub struct WhereLine {
 }
 
 /// One holder of a blob.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HolderLine {
     /// What the node is called.
     pub name: String,
@@ -298,14 +298,14 @@ pub struct HolderLine {
 }
 
 /// A member of the network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeLine {
     /// What it is called.
     pub name: String,
     /// Its id.
     pub node: String,
     /// `self`, `connected` or `absent`.
-    pub state: &'static str,
+    pub state: String,
     /// Where it was reached.
     pub addresses: Vec<String>,
     /// When it was last heard, in Unix milliseconds.
@@ -313,7 +313,7 @@ pub struct NodeLine {
 }
 
 /// An invitation.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InviteLine {
     /// What the new machine is to be given.
     pub ticket: String,
@@ -324,7 +324,7 @@ pub struct InviteLine {
 }
 
 /// A blob that was fetched, or was here.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchLine {
     /// Its SHA-1.
     pub sha1: String,

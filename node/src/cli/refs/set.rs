@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::Args;
-use keepwell_protocol::json::Json;
+use keepwell_protocol::json::{self, Json};
 use keepwell_protocol::limits::MAX_OBJ_META_BYTES;
 use keepwell_protocol::name::RefName;
 use keepwell_protocol::units::{DurationMs, parse_expires};
@@ -16,6 +16,7 @@ use super::super::output::Stop;
 use super::set_note;
 use crate::failure::Failure;
 use crate::service::refs::SetRef;
+use crate::service::remote::with_blobs;
 
 /// Give a ref a value; all blobs that it needs must be stored here
 #[derive(Debug, Args)]
@@ -57,7 +58,7 @@ pub(super) fn run(args: SetArgs, context: &mut Context) -> Result<u8, Stop> {
     let meta = args.meta.as_deref().map(json_argument).transpose()?;
     let backend = context.backend()?;
     let expires = args.expires.as_deref().map(|text| parse_expires(text, now_ms())).transpose()?;
-    let line = backend.set_ref(SetRef {
+    let set = SetRef {
         meta,
         expires_ms: expires.map(|time| time.unix_ms()),
         ttl_access_ms: args.ttl_access.map(|ttl| ttl.0),
@@ -65,7 +66,13 @@ pub(super) fn run(args: SetArgs, context: &mut Context) -> Result<u8, Stop> {
         if_rev: args.if_rev.map(rev),
         allow_missing: args.allow_missing,
         ..SetRef::new(args.name, obj)
-    })?;
+    };
+    // Own copy first: what it names and is not here is fetched, and then it is set.
+    let named = || {
+        let links = json::direct_links(&json::parse_object(&set.obj)?)?;
+        Ok(links.into_iter().map(|(_, uri)| uri.sha1).collect())
+    };
+    let line = with_blobs(&*backend, named, || backend.set_ref(set.clone()))?;
     context.out.line(&line, || set_note(&line))?;
     Ok(0)
 }

@@ -1,0 +1,27 @@
+//! `keepwell node`
+
+use clap::Subcommand;
+
+use super::context::Context;
+use super::output::Stop;
+use crate::service::types::NodeLine;
+
+/// Look at the members of the network
+#[derive(Debug, Subcommand)]
+pub(super) enum NodeCommand {
+    /// List all members
+    Ls,
+}
+
+pub(super) fn run(command: NodeCommand, context: &mut Context) -> Result<u8, Stop> {
+    let NodeCommand::Ls = command;
+    for line in context.backend()?.nodes()? {
+        context.out.line(&line, || text(&line))?;
+    }
+    Ok(0)
+}
+
+fn text(line: &NodeLine) -> String {
+    let addresses = if line.addresses.is_empty() { "-".to_owned() } else { line.addresses.join(",") };
+    format!("{} {} {} {addresses}", line.name, line.state, line.node)
+}

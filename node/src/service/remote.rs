@@ -1,0 +1,52 @@
+//! What commands fetch before they go on: the blobs that a target stands for, with all that those need.
+
+use keepwell_protocol::id::BlobId;
+use keepwell_protocol::json;
+use keepwell_protocol::uri::Target;
+
+use super::backend::Backend;
+use super::resolve::look_up;
+use crate::failure::{Code, Failure};
+
+/// The blobs that `target` stands for: itself, the directory, or whatever the ref's object names.
+pub fn roots(backend: &dyn Backend, target: &Target) -> Result<Vec<BlobId>, Failure> {
+    match target {
+        Target::Blob(uri) => Ok(vec![uri.sha1]),
+        Target::Dir(uri) => Ok(vec![uri.blob.sha1]),
+        Target::Ref(uri) => {
+            let (_, obj) = look_up(backend, uri)?;
+            let mut roots: Vec<BlobId> = Vec::new();
+            for (_, link) in json::direct_links(&obj)? {
+                if !roots.contains(&link.sha1) {
+                    roots.push(link.sha1);
+                }
+            }
+            Ok(roots)
+        }
+    }
+}
+
+/// Brings here what is missing of `blobs` and all they need, if there is a daemon to do it. The first that nobody has is a failure.
+pub fn bring(backend: &dyn Backend, blobs: &[BlobId]) -> Result<(), Failure> {
+    for outcome in backend.fetch(blobs)?.into_iter().flatten() {
+        outcome?;
+    }
+    Ok(())
+}
+
+/// Does what needs blobs here; if some are missing, they are brought and it is done again.
+pub fn with_blobs<T>(
+    backend: &dyn Backend,
+    blobs: impl FnOnce() -> Result<Vec<BlobId>, Failure>,
+    mut work: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    match work() {
+        Err(failure) if failure.code == Code::NoProvider => {
+            let blobs = blobs()?;
+            let Some(outcomes) = backend.fetch(&blobs)? else { return Err(failure) };
+            outcomes.into_iter().try_for_each(|outcome| outcome.map(drop))?;
+            work()
+        }
+        outcome => outcome,
+    }
+}

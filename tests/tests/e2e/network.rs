@@ -1,0 +1,133 @@
+//! Two machines: one invites, the other joins, and what is named on one is fetched on the other.
+
+use std::time::{Duration, Instant};
+
+use keepwell_tests::{Outcome, Running, TempHome};
+
+use super::{noise, sha1_of};
+
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn up(home: &TempHome) -> Running {
+    let mut daemon = home.start(["up", "--json"]);
+    assert_eq!(daemon.next_json()["event"], "ready");
+    daemon
+}
+
+/// A first machine that is up, and a second that has joined and is up.
+fn two_machines() -> (TempHome, Running, TempHome, Running) {
+    let (ada, ben) = (TempHome::initialised("ada"), TempHome::new());
+    let first = up(&ada);
+    let ticket = ada.run(["invite"]).ok().text().to_owned();
+    let joined = ben.run(["join", &ticket, "--name", "ben", "--json"]).ok().json();
+    assert_eq!((&joined["name"], &joined["via"]), (&"ben".into(), &"ada".into()));
+    let second = up(&ben);
+    (ada, first, ben, second)
+}
+
+/// Asks again until the answer is as it should be. Each asking is a process: there is no event to wait for from outside.
+fn until(home: &TempHome, args: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Outcome {
+    let began = Instant::now();
+    loop {
+        let outcome = home.run(args);
+        if is_so(&outcome) {
+            return outcome;
+        }
+        assert!(began.elapsed() < PATIENCE, "{args:?} did not come to be so: {outcome:?}");
+    }
+}
+
+fn until_found(home: &TempHome, args: &[&str]) -> Outcome {
+    until(home, args, |outcome| outcome.code == Some(0))
+}
+
+#[test]
+fn what_is_named_on_one_machine_is_fetched_on_the_other() {
+    let (ada, first, ben, second) = two_machines();
+    let bytes = noise(1, 3_000_000);
+    ada.file("recording.dat", &bytes);
+    let sha1 = sha1_of(&ada.run(["put", "recording.dat", "--json", "--ref", "lab/day1"]).ok());
+    until_found(&ben, &["ref", "get", "lab/day1"]);
+    let stat = ben.run(["stat", &format!("sha1://{sha1}"), "--json"]).ok().json();
+    assert_eq!(stat["state"], "recorded");
+
+    let fetched = ben.run(["fetch", "lab/day1", "--json"]).ok().json();
+    assert_eq!((&fetched["sha1"], &fetched["received_bytes"]), (&sha1.as_str().into(), &bytes.len().into()));
+    assert_eq!(fetched["from"], serde_json::json!(["ada"]));
+    assert_eq!(ben.run(["cat", &format!("sha1://{sha1}")]).ok().stdout, bytes);
+    assert_eq!(ben.run(["fetch", "lab/day1", "--json"]).ok().json()["existed"], true);
+    let holders =
+        until(&ada, &["where", "lab/day1", "--json"], |outcome| outcome.json()["holders"].as_array().unwrap().len() == 2);
+    let names: Vec<_> = holders.json()["holders"].as_array().unwrap().iter().map(|holder| holder["name"].clone()).collect();
+    assert!(names.contains(&"ada".into()) && names.contains(&"ben".into()));
+
+    let status = until(&ada, &["status", "--json"], |outcome| outcome.json()["converged"] == true).json();
+    assert_eq!((&status["peers"][0]["name"], &status["peers"][0]["connected"]), (&"ben".into(), &true.into()));
+    let nodes = ben.run(["node", "ls", "--json"]).ok().json_lines();
+    assert_eq!(nodes.iter().map(|line| line["state"].as_str().unwrap()).collect::<Vec<_>>(), ["connected", "self"]);
+    for daemon in [first, second] {
+        daemon.terminate().ok();
+    }
+}
+
+#[test]
+fn a_tree_is_fetched_when_it_is_wanted_and_a_ref_set_brings_what_it_names() {
+    let (ada, _first, ben, _second) = two_machines();
+    for number in 0..50 {
+        ada.file(format!("tree/{}/{number}", number % 5), &noise(number, 20_000));
+    }
+    let uri = ada.run(["put", "-r", "tree", "--ref", "lab/tree"]).ok().text().to_owned();
+    until_found(&ben, &["ref", "get", "lab/tree"]);
+    ben.run(["ref", "set", "lab/mine", &format!("data={uri}")]).ok();
+    ben.run(["get", &uri, "--to", "restored"]).ok();
+    for number in 0..50 {
+        let file = ben.scratch().join(format!("restored/{}/{number}", number % 5));
+        assert_eq!(std::fs::read(file).unwrap(), noise(number, 20_000));
+    }
+    let line = until_found(&ada, &["ref", "get", "lab/mine", "--json"]).json();
+    assert_eq!((&line["set_by"], &line["state"]), (&"ben".into(), &"backed".into()));
+}
+
+#[test]
+fn a_daemon_that_was_killed_goes_on_with_all_that_it_had_said() {
+    let (ada, first, ben, second) = two_machines();
+    ada.file("a", b"before the kill");
+    ada.run(["put", "a", "--ref", "lab/a"]).ok();
+    first.kill();
+    let _first = up(&ada);
+    until_found(&ben, &["fetch", "lab/a"]);
+    second.kill();
+    let _second = up(&ben);
+    assert_eq!(ben.run(["cat", "keepwell://lab/a/a"]).ok().stdout, b"before the kill");
+    ada.run(["ref", "set", "lab/b", "--obj", "{}"]).ok();
+    until_found(&ben, &["ref", "get", "lab/b"]);
+}
+
+#[test]
+fn a_ticket_that_is_used_forged_or_cut_is_refused() {
+    let ada = TempHome::initialised("ada");
+    let first = up(&ada);
+    let ticket = ada.run(["invite"]).ok().text().to_owned();
+    let (ben, eve) = (TempHome::new(), TempHome::new());
+    ben.run(["join", &ticket, "--name", "ben"]).ok();
+    assert_eq!(eve.run(["join", &ticket, "--name", "eve", "--json"]).exits(6).error_code(), "DENIED");
+    eve.run(["join", &ticket[..ticket.len() - 3], "--name", "eve"]).exits(2);
+    let lapsed = ada.run(["invite", "--expires", "1ms"]).ok().text().to_owned();
+    assert_eq!(TempHome::new().run(["join", &lapsed, "--name", "eve", "--json"]).exits(6).error_code(), "DENIED");
+    let unused = ada.run(["invite"]).ok().text().to_owned();
+    first.terminate().ok();
+    assert_eq!(TempHome::new().run(["join", &unused, "--name", "eve", "--json"]).exits(5).error_code(), "UNREACHABLE");
+}
+
+#[test]
+fn what_needs_the_daemon_says_so() {
+    let ada = TempHome::initialised("ada");
+    let absent = "sha1://0123456789012345678901234567890123456789";
+    assert_eq!(ada.run(["invite", "--json"]).exits(5).error_code(), "UNREACHABLE");
+    assert_eq!(ada.run(["fetch", absent, "--json"]).exits(5).error_code(), "UNREACHABLE");
+    let _daemon = up(&ada);
+    assert_eq!(ada.run(["fetch", absent, "--json"]).exits(8).error_code(), "NO_PROVIDER");
+    assert_eq!(ada.run(["get", absent, "--json"]).exits(8).error_code(), "NO_PROVIDER");
+    ada.run(["invite", "--uses", "0"]).exits(2);
+}
