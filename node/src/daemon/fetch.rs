@@ -92,7 +92,7 @@ impl<'a> Fetch<'a> {
     ) -> Result<Outcome, Failure> {
         let mut wanted = self.look(roots)?;
         while let Some(holder) = next_holder(&wanted) {
-            self.from_holder(holder, &mut wanted, progress.clone()).await?;
+            self.ask_holder(holder, &mut wanted, progress.clone()).await?;
         }
         for (id, _) in wanted {
             self.outcome.failed.entry(id).or_default();
@@ -118,7 +118,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Takes from one holder whatever it is the next one for.
-    async fn from_holder(
+    async fn ask_holder(
         &mut self,
         holder: NodeId,
         wanted: &mut BTreeMap<BlobId, Wanted>,
