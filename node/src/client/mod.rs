@@ -161,3 +161,6 @@ fn not_understood(what: &str) -> Failure {
     Failure::new(Code::Internal, format!("the daemon's answer is not understood: {what}"))
         .hint("run the daemon and this command in the same version")
 }
+
+#[cfg(test)]
+mod tests;
