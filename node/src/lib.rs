@@ -10,6 +10,7 @@ pub mod files;
 pub mod home;
 pub mod limits;
 pub mod local;
+pub mod net;
 pub mod service;
 pub mod sim;
 pub mod transfer;

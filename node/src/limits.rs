@@ -30,6 +30,28 @@ pub const TICK_MS: u64 = 1_000;
 pub const STATUS_EVERY_MS: u64 = 3_000;
 /// How long an answer to a pull is waited for before another is asked for.
 pub const PULL_TIMEOUT_MS: u64 = 10_000;
+/// Small blobs that are asked for and recorded together.
+pub const FETCH_BATCH_BLOBS: usize = 1_000;
+/// Bytes of them.
+pub const FETCH_BATCH_BYTES: u64 = 16 << 20;
+/// Reasons that one failure to fetch tells.
+pub const MAX_REASONS: usize = 16;
+/// How long an invitation lasts unless told otherwise (milliseconds).
+pub const INVITE_LASTS_MS: u64 = 15 * 60 * 1_000;
+/// Machines that one invitation may be for.
+pub const MAX_INVITE_USES: u32 = 100;
+/// Blobs whose closures one request fetches.
+pub const MAX_FETCH_ROOTS: usize = 1_024;
+/// Invitations that may be open at once.
+pub const MAX_INVITES: usize = 256;
+/// Bytes of the file that keeps them.
+pub const MAX_INVITES_BYTES: u64 = 1 << 20;
+/// Addresses that are remembered of one member.
+pub const MAX_ADDRESSES_OF_A_NODE: usize = 8;
+/// Bytes of the file that remembers them.
+pub const MAX_ADDRESSES_BYTES: u64 = 1 << 20;
+/// How long `join` waits until the new node has heard that it is a member.
+pub const JOIN_SYNC_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a bulk stream may be idle before the serving side closes it.
 pub const BULK_IDLE: Duration = Duration::from_secs(120);
 /// How long one answer on a bulk stream may take to begin, and to end.

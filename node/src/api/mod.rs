@@ -7,6 +7,7 @@ mod answer;
 mod blobs;
 mod gate;
 mod ingests;
+mod network;
 mod query;
 mod range;
 mod refs;
@@ -28,6 +29,7 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 
+use crate::daemon::Daemon;
 use crate::failure::{Code, Failure};
 use crate::limits::MAX_REQUESTS;
 use crate::service::Node;
@@ -41,6 +43,8 @@ pub struct Api {
     node: Arc<dyn Node>,
     home: PathBuf,
     max_size_bytes: Option<u64>,
+    /// The way to other nodes; none where there is no network.
+    daemon: Option<Arc<Daemon>>,
     tickets: Mutex<Tickets>,
     gate: Arc<Semaphore>,
 }
@@ -53,9 +57,9 @@ impl std::fmt::Debug for Api {
 
 impl Api {
     /// The interface of `node`, whose home is this folder and may hold so much.
-    pub fn new(node: Arc<dyn Node>, home: PathBuf, max_size_bytes: Option<u64>) -> Arc<Api> {
+    pub fn new(node: Arc<dyn Node>, home: PathBuf, max_size_bytes: Option<u64>, daemon: Option<Arc<Daemon>>) -> Arc<Api> {
         let gate = Arc::new(Semaphore::new(MAX_REQUESTS));
-        Arc::new(Api { node, home, max_size_bytes, tickets: Mutex::default(), gate })
+        Arc::new(Api { node, home, max_size_bytes, daemon, tickets: Mutex::default(), gate })
     }
 
     fn tickets(&self) -> MutexGuard<'_, Tickets> {
@@ -77,6 +81,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/refs/batch", post(refs::batch))
         .route("/refs/{*name}", one_ref)
         .route("/status", get(read_status))
+        .route("/blobs/{sha1}/where", get(network::holders))
+        .route("/fetch", post(network::fetch))
+        .route("/invites", post(network::invite))
+        .route("/nodes", get(network::nodes))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), gate::enter));
     Router::new()
         .nest("/api/v1", v1)
@@ -88,7 +96,11 @@ pub fn router(api: Arc<Api>) -> Router {
 }
 
 async fn read_status(State(api): State<Arc<Api>>, permit: Permit) -> Answer {
-    let line = blocking(permit, move || status(&*api.node, api.max_size_bytes, true)).await?;
+    let line = blocking(permit, move || match &api.daemon {
+        Some(daemon) => daemon.status(api.max_size_bytes),
+        None => status(&*api.node, api.max_size_bytes, true),
+    })
+    .await?;
     json(StatusCode::OK, &line)
 }
 

@@ -49,7 +49,7 @@ pub(super) fn run(args: InitArgs, context: &mut Context) -> Result<u8, Stop> {
 }
 
 /// The first part of the machine's name.
-fn machine_name() -> Result<NodeName, Failure> {
+pub(super) fn machine_name() -> Result<NodeName, Failure> {
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();
     let short = host.split('.').next().unwrap_or_default();

@@ -8,6 +8,7 @@ mod context;
 mod fsck;
 mod get;
 mod init;
+mod join;
 mod output;
 mod put;
 mod refs;
@@ -60,6 +61,7 @@ struct Global {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::InitArgs),
+    Join(join::JoinArgs),
     Put(put::PutArgs),
     Get(get::GetArgs),
     Cat(cat::CatArgs),
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
 fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
     match command {
         Command::Init(args) => init::run(args, context),
+        Command::Join(args) => join::run(args, context),
         Command::Put(args) => put::run(args, context),
         Command::Get(args) => get::run(args, context),
         Command::Cat(args) => cat::run(args, context),

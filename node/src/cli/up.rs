@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// It is ready when it says so: `ready NAME LISTEN API` on standard error, or a JSON event as the first line of standard output.
 #[derive(Debug, Args)]
 pub(super) struct UpArgs {
-    /// Where to listen for other nodes; not built yet
+    /// Where to listen for other nodes, such as /ip4/0.0.0.0/tcp/4077; port 0 is any [default: what the settings say]
     #[arg(long, value_name = "MULTIADDR")]
     listen: Vec<String>,
     /// Where to listen for programs besides the socket of the home; not built yet
@@ -21,21 +21,20 @@ pub(super) struct UpArgs {
 }
 
 pub(super) fn run(args: UpArgs, context: &mut Context) -> Result<u8, Stop> {
-    if !args.listen.is_empty() {
-        return Err(not_built("--listen").into());
-    }
     if args.api.is_some() {
         return Err(not_built("--api").into());
     }
     let location = context.location()?;
-    let max_size = context.config(&location)?.max_size.value;
+    let config = context.config(&location)?;
+    let max_size = config.max_size.value;
+    let listen = if args.listen.is_empty() { config.listen.value } else { args.listen };
     let socket = context.socket(&location).ok_or_else(|| {
         Failure::usage(format!("the path of the home is too long for a socket: {}", location.path.display()))
             .hint("set XDG_RUNTIME_DIR to a short path, or move the home")
     })?;
     let wait = context.lock_wait_of_daemon(&location)?;
     let mut said = Ok(());
-    up(&location.path, wait, max_size, &socket, |line| {
+    up(&location.path, wait, max_size, &socket, listen, |line| {
         said = tell(line, context);
         Ok(())
     })?;

@@ -14,10 +14,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::log::exchange::Ack;
+use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use tokio::sync::watch;
 
 use crate::engine::{Effect, Engine, EngineRng, Event, Input, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId};
 use crate::failure::{Code, Failure};
@@ -34,6 +36,8 @@ pub trait World: Send {
     fn refuse(&mut self, peer: NodeId, reason: &str);
     /// Something that people should hear of.
     fn tell(&mut self, event: &Event);
+    /// A step is durable: the catalog may have changed.
+    fn stepped(&mut self, store: &Store) -> Result<(), StoreError>;
 }
 
 /// A world of one: nobody is there to be talked to.
@@ -45,6 +49,9 @@ impl World for Alone {
     fn send(&mut self, _to: NodeId, _message: Vec<u8>) {}
     fn refuse(&mut self, _peer: NodeId, _reason: &str) {}
     fn tell(&mut self, _event: &Event) {}
+    fn stepped(&mut self, _store: &Store) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// What the engine knows of the other members, as of the last step.
@@ -68,6 +75,7 @@ struct Shared {
     jobs: Sender<Job>,
     rng: Mutex<EngineRng>,
     peers: Arc<Mutex<Peers>>,
+    steps: watch::Receiver<u64>,
     thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
 }
 
@@ -91,12 +99,20 @@ impl Driver {
         let (store, home) = (Arc::clone(engine.store()), engine.home().clone());
         let ours = EngineRng::from_rng(&mut rng);
         let peers = Arc::new(Mutex::new(Peers::default()));
-        let running =
-            Running { engine, rng, world: Box::new(world), waiting: BTreeMap::new(), next: 1, peers: Arc::clone(&peers) };
+        let (stepped, steps) = watch::channel(0);
+        let running = Running {
+            engine,
+            rng,
+            world: Box::new(world),
+            waiting: BTreeMap::new(),
+            next: 1,
+            peers: Arc::clone(&peers),
+            stepped,
+        };
         let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
         let thread =
             spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
-        let shared = Shared { store, home, jobs, rng: Mutex::new(ours), peers, thread: Mutex::new(Some(thread)) };
+        let shared = Shared { store, home, jobs, rng: Mutex::new(ours), peers, steps, thread: Mutex::new(Some(thread)) };
         Ok(Driver { shared: Arc::new(shared) })
     }
 
@@ -122,6 +138,11 @@ impl Driver {
     /// What is known of the other members.
     pub fn peers(&self) -> Peers {
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes whenever a step has become durable: then the catalog may have changed.
+    pub fn steps(&self) -> watch::Receiver<u64> {
+        self.shared.steps.clone()
     }
 
     /// Ends the engine after the step that is running; why it had ended before, if it had.
@@ -188,6 +209,7 @@ struct Running {
     waiting: BTreeMap<RequestId, SyncSender<Reply>>,
     next: u64,
     peers: Arc<Mutex<Peers>>,
+    stepped: watch::Sender<u64>,
 }
 
 impl Running {
@@ -240,7 +262,10 @@ impl Running {
         let effects = self.engine.step(now_ms(), &mut self.rng, inputs)?;
         let known = Peers { connected: self.engine.connected_peers().copied().collect(), acks: self.engine.acks().clone() };
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
-        effects.into_iter().try_for_each(|effect| self.perform(effect))
+        self.world.stepped(self.engine.store())?;
+        effects.into_iter().try_for_each(|effect| self.perform(effect))?;
+        self.stepped.send_modify(|steps| *steps += 1);
+        Ok(())
     }
 
     fn perform(&mut self, effect: Effect) -> Result<(), Failure> {

@@ -1,4 +1,221 @@
 //! The daemon: one process that keeps a home open and serves it to everybody on the machine and in the network.
 
+pub mod addresses;
 pub mod driver;
+pub mod fetch;
+pub mod invites;
+pub mod join;
+pub mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use keepwell_protocol::catalog::member::{NodeBody, Role};
+use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::log::exchange::wants;
+use keepwell_protocol::ticket::Ticket;
+use keepwell_store::locks::BlobLocks;
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use crate::engine::{Engine, EngineRng, closure};
+use crate::failure::{Code, Failure};
+use crate::limits::MAX_REASONS;
+use crate::net::{Net, NetConfig};
+use crate::service::network::Seen;
+use crate::service::status::status;
+use crate::service::types::{FetchLine, PeerLine, StatusLine};
+use crate::service::{self, Node};
+use addresses::Addresses;
+use driver::Driver;
+use fetch::{Fetch, Outcome};
+use invites::Invites;
+use network::{Inward, NetStreams, Outward};
+
+/// A node on the network: its engine, its connections, its invitations.
+pub struct Daemon {
+    driver: Driver,
+    net: Net,
+    invites: Arc<Mutex<Invites>>,
+    addresses: Arc<Mutex<Addresses>>,
+    busy: BlobLocks,
+    inward: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a daemon is started with.
+pub struct DaemonConfig<'a> {
+    /// The secret seed of the node's key.
+    pub seed: Zeroizing<[u8; 32]>,
+    /// The home's folder.
+    pub home: &'a Path,
+    /// Multiaddresses to listen on.
+    pub listen: Vec<String>,
+    /// A node that is trusted before the catalog says so: the inviter of a node that is joining.
+    pub inviter: Option<NodeId>,
+}
+
+impl Daemon {
+    /// Starts `engine` and puts it on the network.
+    pub async fn start(engine: Engine, rng: EngineRng, config: DaemonConfig<'_>) -> Result<Daemon, Failure> {
+        let down = |error: crate::net::NetError| Failure::new(Code::Unreachable, format!("the network does not start: {error}"));
+        let invites = Invites::open(config.home).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let addresses = Addresses::open(config.home);
+        let members = trusted(&engine, &addresses, config.inviter)?;
+        let (net, events) = Net::start(NetConfig {
+            key: *config.seed,
+            network: engine.home().network,
+            listen: config.listen,
+            mdns: false,
+            members: members.clone(),
+        })
+        .await
+        .map_err(down)?;
+        let driver = Driver::start(engine, rng, Outward::new(net.clone(), members))?;
+        let invites = Arc::new(Mutex::new(invites));
+        for (node, known) in addresses.known() {
+            // An address that cannot be parsed any more is of no use; others may be.
+            net.dial(known, Some(*node)).ok();
+        }
+        let addresses = Arc::new(Mutex::new(addresses));
+        let inward = tokio::spawn(Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses)).run(events));
+        Ok(Daemon { driver, net, invites, addresses, busy: BlobLocks::default(), inward: Mutex::new(Some(inward)) })
+    }
+
+    /// The engine, for whoever asks something of the node.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// The network.
+    pub fn net(&self) -> &Net {
+        &self.net
+    }
+
+    /// What is known of the other members beyond the catalog.
+    pub fn seen(&self) -> BTreeMap<NodeId, Seen> {
+        let peers = self.driver.peers();
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen: BTreeMap<NodeId, Seen> = BTreeMap::new();
+        for (node, known) in addresses.known() {
+            seen.entry(*node).or_default().addresses.clone_from(known);
+        }
+        for node in peers.connected {
+            seen.entry(node).or_default().connected = true;
+        }
+        seen
+    }
+
+    /// How the node and its network do.
+    pub fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
+        let mut line = status(&self.driver, max_size_bytes, true)?;
+        let snapshot = self.driver.store().snapshot()?;
+        let (mine, names) = (snapshot.vector()?, service::network::names(&snapshot)?);
+        let (peers, seen) = (self.driver.peers(), self.seen());
+        for (node, name) in names.iter().filter(|(node, _)| **node != self.driver.home().node) {
+            let connected = seen.get(node).is_some_and(|seen| seen.connected);
+            line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms: None, last_seen_ms: None });
+            if peers.acks.get(node).is_none_or(|ack| !wants(&ack.persisted, &mine).is_empty()) {
+                line.unacknowledged.push(name.clone());
+            }
+        }
+        line.converged = line.unacknowledged.is_empty();
+        Ok(line)
+    }
+
+    /// Fetches what is missing of the closure of one blob. A failure names everybody who was asked.
+    pub async fn fetch_one(&self, root: BlobId) -> Result<FetchLine, Failure> {
+        let outcome = self.fetch(&[root], |_| ()).await?;
+        let snapshot = self.driver.store().snapshot()?;
+        let names = service::network::names(&snapshot)?;
+        if !outcome.failed.is_empty() && !closure::missing(&snapshot, &[root], 1)?.is_empty() {
+            return Err(no_provider(&root, &outcome, &names));
+        }
+        let mut size_bytes = 0;
+        closure::visit(&snapshot, &[root], |id| {
+            size_bytes += snapshot.blob(&id)?.map_or(0, |record| record.size_bytes);
+            Ok(true)
+        })?;
+        let from: BTreeSet<String> =
+            outcome.arrived.iter().map(|arrived| service::network::name_of(&names, &arrived.from)).collect();
+        Ok(FetchLine {
+            sha1: root.to_string(),
+            size_bytes,
+            received_bytes: outcome.arrived.iter().map(|arrived| arrived.received_bytes).sum(),
+            from: from.into_iter().collect(),
+            existed: outcome.arrived.is_empty(),
+        })
+    }
+
+    /// Invites a machine, or several.
+    pub fn invite(&self, role: Role, uses: u32, lasts_ms: u64) -> Result<Ticket, Failure> {
+        network::invite(&self.driver, &self.net, &self.invites, role, uses, lasts_ms)
+    }
+
+    /// Asks the inviter of `ticket` to take this node in as `body` says, and connects to it. May be repeated.
+    pub async fn join(&self, ticket: &Ticket, body: NodeBody) -> Result<(), Failure> {
+        network::ask_to_join(&self.net, ticket, body).await?;
+        // Remembered before anything can go wrong: a start before the first exchange must find its way too.
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.learn(ticket.inviter, ticket.addresses.clone());
+        let dialled = self.net.dial(&ticket.addresses, Some(ticket.inviter));
+        dialled.map_err(|error| Failure::new(Code::Usage, format!("the ticket's addresses are of no use: {error}")))
+    }
+
+    /// Fetches what is missing here of the closure of `roots`.
+    pub async fn fetch(&self, roots: &[BlobId], progress: impl Fn(u64) + Clone + Send + 'static) -> Result<Outcome, Failure> {
+        let streams = NetStreams::new(self.net.clone(), self.driver.clone());
+        let node: Arc<dyn Node + Send + Sync> = Arc::new(self.driver.clone());
+        Fetch::new(node, &streams, self.busy.clone()).closure(roots, progress).await
+    }
+
+    /// Leaves the network and ends the engine, in this order; why the engine had ended before, if it had.
+    pub async fn stop(&self) -> Result<(), Failure> {
+        self.net.clone().shutdown().await;
+        let inward = self.inward.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(inward) = inward {
+            // The events end with the network.
+            inward.await.ok();
+        }
+        self.driver.stop()
+    }
+}
+
+/// Nobody gave a blob: who was asked, and what each of them said.
+fn no_provider(root: &BlobId, outcome: &Outcome, names: &BTreeMap<NodeId, String>) -> Failure {
+    let missing: Vec<BlobId> = outcome.failed.keys().copied().collect();
+    let mut tried: Vec<String> = Vec::new();
+    for reasons in outcome.failed.values() {
+        for reason in reasons {
+            let by_name = names.iter().fold(reason.clone(), |text, (node, name)| text.replace(&node.to_string(), name));
+            if !tried.contains(&by_name) && tried.len() < MAX_REASONS {
+                tried.push(by_name);
+            }
+        }
+    }
+    if tried.is_empty() {
+        tried.push("no connected member is known to hold it".into());
+    }
+    let collided = tried.iter().any(|reason| reason.contains("the first is kept"));
+    let code = if collided { Code::Collision } else { Code::NoProvider };
+    let message = format!("{} of the blobs that {root} needs could not be fetched: {}", missing.len(), tried.join("; "));
+    let hint = "see `keepwell where` for who holds it, and `keepwell status` for who is connected";
+    Failure::new(code, message)
+        .hint(hint)
+        .about("missing", missing.iter().map(ToString::to_string).collect::<Vec<_>>())
+        .about("tried", tried)
+}
+
+/// Whom to talk to at the start: the members; of a node that does not know yet that it is one, whoever it has dealt with.
+fn trusted(engine: &Engine, addresses: &Addresses, inviter: Option<NodeId>) -> Result<BTreeSet<NodeId>, Failure> {
+    let mut members = network::members(&engine.store().snapshot()?)?;
+    if !members.contains(&engine.home().node) {
+        members.extend(addresses.known().map(|(node, _)| *node));
+        members.extend(inviter);
+    }
+    Ok(members)
+}
+
+#[cfg(test)]
+mod tests;
 pub mod up;

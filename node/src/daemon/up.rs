@@ -6,15 +6,15 @@ use std::sync::Arc;
 use keepwell_protocol::units::{DurationMs, SizeBytes};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
+use zeroize::Zeroizing;
 
-use super::driver::{Alone, Driver};
+use super::{Daemon, DaemonConfig};
 use crate::api::{self, Api, socket};
 use crate::engine::Engine;
 use crate::failure::{Code, Failure};
 use crate::home::{self, OpenHome};
 use crate::limits::STOP_GRACE;
 use crate::local;
-use crate::service::status::status;
 
 /// What `up` says when it can be talked to.
 #[derive(Debug, Clone, Serialize)]
@@ -41,29 +41,32 @@ pub fn up(
     wait: DurationMs,
     max_size: Option<SizeBytes>,
     socket: &Path,
+    listen: Vec<String>,
     ready: impl FnOnce(&ReadyLine) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
     let mut rng = local::rng()?;
+    let seed = Zeroizing::new(key.to_bytes());
     let engine = Engine::open(store, key, place, &mut rng)?;
-    let driver = Driver::start(engine, rng, Alone)?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
+    let config = DaemonConfig { seed, home: &path, listen, inviter: None };
+    let daemon = Arc::new(runtime.block_on(Daemon::start(engine, rng, config))?);
     let max_size_bytes = max_size.map(|size| size.0);
-    let known = status(&driver, max_size_bytes, true)?;
+    let known = daemon.status(max_size_bytes)?;
     let line = ReadyLine {
         event: "ready",
         name: known.name,
         node: known.node,
         network: known.network,
         pid: std::process::id(),
-        listen: Vec::new(),
+        listen: daemon.net().listen_addresses(),
         api: vec![format!("unix://{}", socket.display())],
     };
-    let api = Api::new(Arc::new(driver.clone()), path, max_size_bytes);
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
+    let api = Api::new(Arc::new(daemon.driver().clone()), path, max_size_bytes, Some(Arc::clone(&daemon)));
     let served = runtime.block_on(serve(api, socket, || ready(&line)));
+    let stopped = runtime.block_on(daemon.stop());
     // What still runs has had its time; a thread that waits for a client's bytes ends when its task goes.
     runtime.shutdown_timeout(STOP_GRACE);
-    let stopped = driver.stop();
     drop(lock);
     served.and(stopped)
 }

@@ -76,7 +76,11 @@ fn put_one(txn: &mut Transaction<'_>, now_ms: u64, put: PutBlob, batch: &mut Bat
     };
     let (fact, recorded) = match put.blob {
         Stored::New(placed) => (placed.fact(), txn.record(placed, now_ms)?),
-        Stored::Known(fact) => (fact, recorded(txn, &fact)?),
+        Stored::Known(fact) => match recorded(txn, &fact)? {
+            Some(recorded) => (fact, recorded),
+            // It has gone since its putter found it here.
+            None => return Ok(PutOutcome::Missing { sha1, children: vec![sha1] }),
+        },
     };
     match recorded {
         Recorded::Collision(kept) => return Ok(PutOutcome::Collision { kept }),
@@ -87,13 +91,12 @@ fn put_one(txn: &mut Transaction<'_>, now_ms: u64, put: PutBlob, batch: &mut Bat
     Ok(PutOutcome::Held { fact, existed: recorded == Recorded::Existed })
 }
 
-/// A blob that its putter found here may have gone since.
-fn recorded(txn: &Transaction<'_>, fact: &BlobFact) -> Result<Recorded, StoreError> {
-    match txn.blob(&fact.sha1)? {
-        Some(record) if record.fact(fact.sha1) == *fact => Ok(Recorded::Existed),
-        Some(record) => Ok(Recorded::Collision(record.fact(fact.sha1))),
-        None => Err(StoreError::Inconsistent(format!("blob {} went away while it was put again", fact.sha1))),
-    }
+/// How a blob that its putter found here is recorded now, if it still is.
+fn recorded(txn: &Transaction<'_>, fact: &BlobFact) -> Result<Option<Recorded>, StoreError> {
+    Ok(txn.blob(&fact.sha1)?.map(|record| match record.fact(fact.sha1) {
+        same if same == *fact => Recorded::Existed,
+        other => Recorded::Collision(other),
+    }))
 }
 
 /// The facts of `children`, or those that are not held here.

@@ -1,9 +1,12 @@
 //! Writing refs. Own copy first: a value is authored only when everything it names is held here, durably.
 
+use std::collections::BTreeMap;
+
+use keepwell_protocol::catalog::change::Order;
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::reference::{RefBody, RefLink};
-use keepwell_protocol::catalog::row::{Row, Value};
-use keepwell_protocol::id::BlobId;
+use keepwell_protocol::catalog::row::Value;
+use keepwell_protocol::id::{BlobId, ValueId};
 use keepwell_protocol::name::RefName;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
@@ -19,8 +22,23 @@ const MISSING_NAMED: usize = 100;
 /// What an op will write, once all ops of its request have been found acceptable.
 struct Planned {
     name: RefName,
-    previous: Option<Value>,
+    previous: Option<Shown>,
     body: Option<RefBody>,
+}
+
+/// The value that an op finds. Ops of one request see each other in order.
+enum Shown {
+    /// One that was there before the request.
+    Stored(Value),
+    /// That of an earlier op of the request, by its number: it has no id yet, so nobody can have asked for its rev.
+    Planned(usize, RefBody),
+}
+
+/// What has been planned of a request, and which op wrote each ref last.
+#[derive(Default)]
+struct Plan {
+    ops: Vec<Planned>,
+    last: BTreeMap<RefName, usize>,
 }
 
 impl Engine {
@@ -45,55 +63,103 @@ impl Engine {
         };
         let authored = self.author(step.txn, Batch { writes: planned.iter().map(write).collect(), ..Batch::default() })?;
         self.push(step, authored.entries);
-        let outcomes = planned.into_iter().zip(authored.ids);
-        Ok(outcomes.map(|(p, id)| RefOutcome { name: p.name, rev: p.body.map(|_| id), previous: p.previous }).collect())
+        let outcome = |(planned, rev): (Planned, &ValueId)| RefOutcome {
+            name: planned.name,
+            rev: planned.body.map(|_| *rev),
+            previous: planned.previous.map(|shown| self.value_of(shown, &authored.ids)),
+        };
+        Ok(planned.into_iter().zip(&authored.ids).map(outcome).collect())
+    }
+
+    fn value_of(&self, shown: Shown, ids: &[ValueId]) -> Value {
+        match shown {
+            Shown::Stored(value) => value,
+            Shown::Planned(at, body) => {
+                let order = Order { epoch: 0, counter: 0, boot: ids[at].boot };
+                Value { id: ids[at], order, author: self.home.node, body: body.encode() }
+            }
+        }
     }
 }
 
 fn plan_all(txn: &Transaction<'_>, now_ms: u64, ops: Vec<RefOp>) -> Result<Result<Vec<Planned>, RefRefusal>, StoreError> {
-    let mut planned = Vec::with_capacity(ops.len());
+    let mut plan = Plan::default();
     for op in ops {
-        match plan(txn, now_ms, op)? {
-            Ok(plan) => planned.push(plan),
+        match plan_op(txn, now_ms, op, &plan)? {
+            Ok(planned) => plan.push(planned),
             Err(refused) => return Ok(Err(refused)),
         }
     }
-    Ok(Ok(planned))
+    Ok(Ok(plan.ops))
 }
 
-fn plan(txn: &Transaction<'_>, now_ms: u64, op: RefOp) -> Result<Result<Planned, RefRefusal>, StoreError> {
+impl Plan {
+    fn push(&mut self, planned: Planned) {
+        self.last.insert(planned.name.clone(), self.ops.len());
+        self.ops.push(planned);
+    }
+
+    /// What the ref will show once the ops planned so far have been made.
+    fn shown(&self, txn: &Transaction<'_>, name: &RefName) -> Result<Option<Shown>, StoreError> {
+        match self.last.get(name) {
+            Some(at) => Ok(self.ops[*at].body.clone().map(|body| Shown::Planned(*at, body))),
+            None => Ok(txn.item(&Item::reference(name.as_str()))?.winner().cloned().map(Shown::Stored)),
+        }
+    }
+}
+
+impl Shown {
+    fn rev(&self) -> String {
+        match self {
+            Shown::Stored(value) => value.id.to_string(),
+            Shown::Planned(..) => "written by this request".into(),
+        }
+    }
+
+    fn body(&self) -> Result<RefBody, StoreError> {
+        match self {
+            Shown::Stored(value) => RefBody::of(value).map_err(|source| StoreError::Unreadable { table: "items", source }),
+            Shown::Planned(_, body) => Ok(body.clone()),
+        }
+    }
+}
+
+fn plan_op(txn: &Transaction<'_>, now_ms: u64, op: RefOp, plan: &Plan) -> Result<Result<Planned, RefRefusal>, StoreError> {
     match op {
-        RefOp::Set(set) => plan_set(txn, now_ms, set),
+        RefOp::Set(set) => {
+            let shown = plan.shown(txn, &set.name)?;
+            plan_set(txn, now_ms, set, shown)
+        }
         RefOp::Delete { name, if_rev } => {
-            let row = row_of(txn, &name)?;
-            Ok(expect_rev(&name, &row, if_rev.as_deref()).and_then(|()| existing(name, &row)).map(|(name, value)| Planned {
-                name,
-                previous: Some(value),
-                body: None,
-            }))
+            let shown = plan.shown(txn, &name)?;
+            let found = expect_rev(&name, shown.as_ref(), if_rev.as_deref()).and_then(|()| existing(&name, shown));
+            Ok(found.map(|shown| Planned { name, previous: Some(shown), body: None }))
         }
         RefOp::Touch { name } => {
-            let row = row_of(txn, &name)?;
-            let (name, value) = match existing(name, &row) {
-                Ok(found) => found,
+            let shown = match existing(&name, plan.shown(txn, &name)?) {
+                Ok(shown) => shown,
                 Err(refused) => return Ok(Err(refused)),
             };
-            let body = RefBody::of(&value).map_err(|source| StoreError::Unreadable { table: "items", source })?;
+            let body = shown.body()?;
             let expires_ms = body.ttl_access_ms.map(|ttl| now_ms.saturating_add(ttl)).or(body.expires_ms);
             let touched = RefBody { expires_ms, ..body };
             let roots: Vec<BlobId> = touched.links.iter().map(|link| link.sha1).collect();
             Ok(if touched.unbacked { Ok(()) } else { own_copy(txn, &name, &roots)? }.map(|()| Planned {
                 name,
-                previous: Some(value),
+                previous: Some(shown),
                 body: Some(touched),
             }))
         }
     }
 }
 
-fn plan_set(txn: &Transaction<'_>, now_ms: u64, set: RefSet) -> Result<Result<Planned, RefRefusal>, StoreError> {
-    let row = row_of(txn, &set.name)?;
-    if let Err(refused) = expect_rev(&set.name, &row, set.if_rev.as_deref()) {
+fn plan_set(
+    txn: &Transaction<'_>,
+    now_ms: u64,
+    set: RefSet,
+    shown: Option<Shown>,
+) -> Result<Result<Planned, RefRefusal>, StoreError> {
+    if let Err(refused) = expect_rev(&set.name, shown.as_ref(), set.if_rev.as_deref()) {
         return Ok(Err(refused));
     }
     let unbacked = match own_copy(txn, &set.name, &set.links)? {
@@ -112,7 +178,7 @@ fn plan_set(txn: &Transaction<'_>, now_ms: u64, set: RefSet) -> Result<Result<Pl
         set_at_ms: now_ms,
         unbacked,
     };
-    Ok(Ok(Planned { name: set.name, previous: row.winner().cloned(), body: Some(body) }))
+    Ok(Ok(Planned { name: set.name, previous: shown, body: Some(body) }))
 }
 
 /// Own copy first (SAFETY.md S10): everything in the closure of `roots` is held here.
@@ -130,19 +196,12 @@ fn link_to(txn: &Transaction<'_>, id: &BlobId) -> Result<RefLink, StoreError> {
     Ok(holder.map_or(RefLink { sha1: *id, proof: None }, |holding| holding.fact.into()))
 }
 
-fn row_of(txn: &Transaction<'_>, name: &RefName) -> Result<Row, StoreError> {
-    txn.item(&Item::reference(name.as_str()))
+fn existing(name: &RefName, shown: Option<Shown>) -> Result<Shown, RefRefusal> {
+    shown.ok_or_else(|| RefRefusal::NotFound(name.clone()))
 }
 
-fn existing(name: RefName, row: &Row) -> Result<(RefName, Value), RefRefusal> {
-    match row.winner() {
-        Some(value) => Ok((name, value.clone())),
-        None => Err(RefRefusal::NotFound(name)),
-    }
-}
-
-fn expect_rev(name: &RefName, row: &Row, expected: Option<&str>) -> Result<(), RefRefusal> {
-    let found = row.winner().map(|value| value.id.to_string());
+fn expect_rev(name: &RefName, shown: Option<&Shown>, expected: Option<&str>) -> Result<(), RefRefusal> {
+    let found = shown.map(Shown::rev);
     match expected {
         Some(expected) if found.as_deref().unwrap_or_default() != expected => Err(RefRefusal::RevMismatch {
             name: name.clone(),

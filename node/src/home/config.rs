@@ -72,6 +72,9 @@ impl fmt::Display for Origin {
     }
 }
 
+/// Where a daemon listens unless told otherwise.
+const DEFAULT_LISTEN: &str = "/ip4/0.0.0.0/tcp/4077";
+
 /// A setting and its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting<T> {
@@ -88,6 +91,8 @@ pub struct Config {
     pub lock_wait: Setting<DurationMs>,
     /// How much the home may hold (`max_size`, `KEEPWELL_MAX_SIZE`); none is what the disk has.
     pub max_size: Setting<Option<SizeBytes>>,
+    /// The multiaddresses to listen on for other nodes (`listen`, `KEEPWELL_LISTEN`, there parted by commas).
+    pub listen: Setting<Vec<String>>,
 }
 
 /// `config.toml` as it is written. A key that is not here is an error: it is mistyped, or meant for another version.
@@ -96,6 +101,7 @@ pub struct Config {
 struct Written {
     lock_wait: Option<Spanned<String>>,
     max_size: Option<Spanned<String>>,
+    listen: Option<Spanned<Vec<String>>>,
 }
 
 /// How a variable of the environment is looked up.
@@ -119,13 +125,18 @@ impl Config {
         Ok(Config {
             lock_wait: lock_wait.unwrap_or(Setting { value: DurationMs(LOCK_WAIT_MS), origin: Origin::Default }),
             max_size: max_size.unwrap_or(Setting { value: None, origin: Origin::Default }),
+            listen: listen(text, written.listen, env),
         })
     }
 
     /// Every setting as (key, value as it is written, origin).
     pub fn rows(&self) -> Vec<(&'static str, String, Origin)> {
         let max_size = self.max_size.value.map_or_else(|| "none".to_owned(), |size| size.to_string());
-        vec![("lock_wait", self.lock_wait.value.to_string(), self.lock_wait.origin), ("max_size", max_size, self.max_size.origin)]
+        vec![
+            ("lock_wait", self.lock_wait.value.to_string(), self.lock_wait.origin),
+            ("max_size", max_size, self.max_size.origin),
+            ("listen", self.listen.value.join(","), self.listen.origin),
+        ]
     }
 }
 
@@ -137,7 +148,24 @@ pub fn first_text(max_size: Option<SizeBytes>) -> String {
         Some(size) => text.push_str(&format!("max_size = \"{size}\"\n")),
         None => text.push_str("# max_size = \"2TiB\"\n"),
     }
+    text.push_str(&format!("# listen = [\"{DEFAULT_LISTEN}\"]\n"));
     text
+}
+
+/// The addresses that the environment names, else the file, else every interface at the usual port.
+fn listen(text: &str, written: Option<Spanned<Vec<String>>>, env: Env<'_>) -> Setting<Vec<String>> {
+    const VARIABLE: &str = "KEEPWELL_LISTEN";
+    match (env(VARIABLE), written) {
+        (Some(value), _) => {
+            let addresses = value.split(',').map(str::trim).filter(|address| !address.is_empty());
+            Setting { value: addresses.map(str::to_owned).collect(), origin: Origin::Env(VARIABLE) }
+        }
+        (None, Some(written)) => {
+            let origin = Origin::File(line_at(text, written.span().start));
+            Setting { value: written.into_inner(), origin }
+        }
+        (None, None) => Setting { value: vec![DEFAULT_LISTEN.to_owned()], origin: Origin::Default },
+    }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

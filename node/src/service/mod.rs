@@ -8,6 +8,7 @@ mod embedded;
 pub mod fsck;
 pub mod get;
 mod glob;
+pub mod network;
 pub mod put;
 pub mod read;
 pub mod refs;

@@ -272,3 +272,85 @@ pub struct ConfigLine {
     /// Who set it.
     pub origin: String,
 }
+
+/// Who holds a blob, as far as the catalog knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WhereLine {
+    /// Its SHA-1.
+    pub sha1: String,
+    /// Its size; none if nobody is known to hold it.
+    pub size_bytes: Option<u64>,
+    /// Who holds it.
+    pub holders: Vec<HolderLine>,
+}
+
+/// One holder of a blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HolderLine {
+    /// What the node is called.
+    pub name: String,
+    /// Its id.
+    pub node: String,
+    /// Whether it is this node.
+    pub here: bool,
+    /// When the bytes were last read and found whole; known of this node alone.
+    pub verified_ms: Option<u64>,
+}
+
+/// A member of the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeLine {
+    /// What it is called.
+    pub name: String,
+    /// Its id.
+    pub node: String,
+    /// `self`, `connected` or `absent`.
+    pub state: &'static str,
+    /// Where it was reached.
+    pub addresses: Vec<String>,
+    /// When it was last heard, in Unix milliseconds.
+    pub last_seen_ms: Option<u64>,
+}
+
+/// An invitation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InviteLine {
+    /// What the new machine is to be given.
+    pub ticket: String,
+    /// When it lapses, in Unix milliseconds.
+    pub expires_ms: u64,
+    /// How many machines may join by it.
+    pub uses: u32,
+}
+
+/// A blob that was fetched, or was here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FetchLine {
+    /// Its SHA-1.
+    pub sha1: String,
+    /// The bytes of everything that it needs, itself included.
+    pub size_bytes: u64,
+    /// Bytes of it that came over the network.
+    pub received_bytes: u64,
+    /// The nodes that they came from.
+    pub from: Vec<String>,
+    /// Whether all of it was here before.
+    pub existed: bool,
+}
+
+/// A home that has joined a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct JoinLine {
+    /// Its folder.
+    pub home: String,
+    /// What its node is called.
+    pub name: String,
+    /// The node's id.
+    pub node: String,
+    /// The network's id.
+    pub network: String,
+    /// What the network is called.
+    pub network_name: String,
+    /// The member that took it in.
+    pub via: String,
+}

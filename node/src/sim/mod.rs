@@ -3,4 +3,5 @@
 //! Absent from here: real time, real files, threads, randomness from the operating system. The same seed gives the same run, to the
 //! byte; a failing check prints it.
 
+pub mod one_node;
 pub mod world;

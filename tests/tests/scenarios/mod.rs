@@ -1,5 +1,8 @@
 //! Plays on simulated nodes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails as the test does")]
+
+mod crash;
 mod epochs;
 mod forks;
 mod hostile;

@@ -74,6 +74,17 @@ fn normal_dependencies(metadata: &Value, of: &str) -> BTreeMap<String, String> {
     ways
 }
 
+/// Dependencies that bring the making of permits into what is shipped. Tests alone may mint.
+fn minting_dependencies(metadata: &Value) -> Vec<String> {
+    let packages = items(metadata, "packages");
+    let minting = packages.flat_map(|package| {
+        let normal = items(package, "dependencies").filter(|dependency| dependency["kind"].is_null());
+        let minting = normal.filter(|dependency| items(dependency, "features").any(|feature| feature == "mint"));
+        minting.map(|dependency| format!("{} > {}", text(package, "name"), text(dependency, "name")))
+    });
+    minting.collect()
+}
+
 fn is_of_family(name: &str, family: &str) -> bool {
     name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }
@@ -123,6 +134,19 @@ fn no_border_crate_depends_on_what_is_absent_from_it() {
 #[test]
 fn arrows_between_the_crates_point_one_way() {
     assert_clean("dependencies against the arrows", wrong_arrows(&metadata()));
+}
+
+#[test]
+fn nothing_that_is_shipped_can_mint_a_permit() {
+    assert_clean("dependencies with the feature `mint`", minting_dependencies(&metadata()));
+}
+
+#[test]
+fn a_minting_dependency_is_caught_unless_it_is_for_tests() {
+    let dependency = |kind: Value| serde_json::json!({"name": "keepwell-protocol", "kind": kind, "features": ["mint"]});
+    let package = |kind: Value| serde_json::json!({"packages": [{"name": "a", "dependencies": [dependency(kind)]}]});
+    assert_eq!(minting_dependencies(&package(Value::Null)), ["a > keepwell-protocol"]);
+    assert_eq!(minting_dependencies(&package("dev".into())), Vec::<String>::new());
 }
 
 #[test]

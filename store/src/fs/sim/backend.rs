@@ -19,8 +19,8 @@ impl SimBackend {
         Self { handle, name: name.to_owned() }
     }
 
-    fn call<T>(&self, act: impl FnOnce(&mut Contents) -> io::Result<T>) -> io::Result<T> {
-        self.handle.call(|world| act(contents(world, &self.name)?))
+    fn call<T>(&self, kind: &'static str, act: impl FnOnce(&mut Contents) -> io::Result<T>) -> io::Result<T> {
+        self.handle.call(kind, |world| act(contents(world, &self.name)?))
     }
 }
 
@@ -30,18 +30,18 @@ fn contents<'a>(world: &'a mut World, name: &str) -> io::Result<&'a mut Contents
 
 impl StorageBackend for SimBackend {
     fn len(&self) -> io::Result<u64> {
-        self.call(|contents| Ok(contents.visible().len() as u64))
+        self.call("index length", |contents| Ok(contents.visible().len() as u64))
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.call(|contents| {
+        self.call("index read", |contents| {
             let count = read_visible(contents, out, offset)?;
             if count == out.len() { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
         })
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.handle.call(|world| {
+        self.handle.call("index resize", |world| {
             let grows = len.saturating_sub(contents(world, &self.name)?.visible().len() as u64);
             if world.room_for(grows) < grows {
                 return Err(disk_full());
@@ -52,13 +52,15 @@ impl StorageBackend for SimBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.call(|contents| {
-            contents.sync();
+        self.handle.call("index sync", |world| {
+            if !world.lies.database_syncs {
+                contents(world, &self.name)?.sync();
+            }
             Ok(())
         })
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.handle.call(|world| write_within_capacity(world, |world| contents(world, &self.name), data, offset))
+        self.handle.call("index write", |world| write_within_capacity(world, |world| contents(world, &self.name), data, offset))
     }
 }

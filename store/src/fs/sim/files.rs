@@ -28,17 +28,17 @@ impl SimFs {
 
 impl BlobFs for SimFs {
     fn create_new(&self, path: &HomePath) -> io::Result<Box<dyn BlobFile>> {
-        let node = self.handle.call(|world| world.tree.create_file(path))?;
+        let node = self.handle.call("create", |world| world.tree.create_file(path))?;
         Ok(self.opened(node, true))
     }
 
     fn open(&self, path: &HomePath) -> io::Result<Box<dyn BlobFile>> {
-        let node = self.handle.call(|world| world.tree.find_file(path))?;
+        let node = self.handle.call("open", |world| world.tree.find_file(path))?;
         Ok(self.opened(node, false))
     }
 
     fn open_to_write(&self, path: &HomePath) -> io::Result<Box<dyn BlobFile>> {
-        let node = self.handle.call(|world| {
+        let node = self.handle.call("open to write", |world| {
             let node = world.tree.find_file(path)?;
             if world.tree.file(node)?.read_only { Err(Errno::ACCESS.into()) } else { Ok(node) }
         })?;
@@ -46,31 +46,33 @@ impl BlobFs for SimFs {
     }
 
     fn rename(&self, from: &HomePath, to: &HomePath) -> io::Result<()> {
-        self.handle.call(|world| world.tree.rename(from, to))
+        self.handle.call("rename", |world| world.tree.rename(from, to))
     }
 
     fn unlink(&self, path: &HomePath) -> io::Result<()> {
-        self.handle.call(|world| world.tree.unlink(path))
+        self.handle.call("unlink", |world| world.tree.unlink(path))
     }
 
     fn sync_folder(&self, path: &HomePath) -> io::Result<()> {
-        self.handle.call(|world| world.tree.sync_folder(path))
+        self.handle.call("folder sync", |world| {
+            if world.lies.folder_syncs { world.tree.metadata(path).map(drop) } else { world.tree.sync_folder(path) }
+        })
     }
 
     fn create_folder(&self, path: &HomePath) -> io::Result<()> {
-        self.handle.call(|world| world.tree.create_folder(path))
+        self.handle.call("create folder", |world| world.tree.create_folder(path))
     }
 
     fn metadata(&self, path: &HomePath) -> io::Result<Metadata> {
-        self.handle.call(|world| world.tree.metadata(path))
+        self.handle.call("metadata", |world| world.tree.metadata(path))
     }
 
     fn list(&self, path: &HomePath) -> io::Result<Vec<Entry>> {
-        self.handle.call(|world| world.tree.list(path))
+        self.handle.call("list", |world| world.tree.list(path))
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        self.handle.call(|world| Ok(world.free_bytes()))
+        self.handle.call("free", |world| Ok(world.free_bytes()))
     }
 
     fn durable_folders(&self) -> &DurableFolders {
@@ -86,8 +88,8 @@ struct SimFile {
 }
 
 impl SimFile {
-    fn change<T>(&self, act: impl FnOnce(&mut SimFileNode) -> T) -> io::Result<T> {
-        self.handle.call(|world| world.tree.file_mut(self.node).map(act))
+    fn change<T>(&self, kind: &'static str, act: impl FnOnce(&mut SimFileNode) -> T) -> io::Result<T> {
+        self.handle.call(kind, |world| world.tree.file_mut(self.node).map(act))
     }
 
     fn contents(world: &mut World, node: NodeId) -> io::Result<&mut super::Contents> {
@@ -97,11 +99,11 @@ impl SimFile {
 
 impl BlobFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
-        self.handle.call(|world| read_visible(&world.tree.file(self.node)?.contents, buffer, offset_bytes))
+        self.handle.call("file read", |world| read_visible(&world.tree.file(self.node)?.contents, buffer, offset_bytes))
     }
 
     fn write_all_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()> {
-        self.handle.call(|world| {
+        self.handle.call("file write", |world| {
             if !self.writable {
                 return Err(Errno::BADF.into());
             }
@@ -110,19 +112,26 @@ impl BlobFile for SimFile {
     }
 
     fn size_bytes(&self) -> io::Result<u64> {
-        self.change(|file| file.contents.visible().len() as u64)
+        self.change("file length", |file| file.contents.visible().len() as u64)
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.change(SimFileNode::sync)
+        self.handle.call("file sync", |world| {
+            let lies = world.lies.file_syncs;
+            let file = world.tree.file_mut(self.node)?;
+            if !lies {
+                file.sync();
+            }
+            Ok(())
+        })
     }
 
     fn set_read_only(&self) -> io::Result<()> {
-        self.change(|file| file.read_only = true)
+        self.change("file mode", |file| file.read_only = true)
     }
 
     fn clone_from_file(&self, source: &File) -> io::Result<bool> {
-        self.handle.call(|world| {
+        self.handle.call("file clone", |world| {
             if !world.can_clone {
                 return Ok(false);
             }

@@ -12,7 +12,7 @@ mod files;
 mod random;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,9 @@ use super::HomePath;
 
 pub use self::backend::SimBackend;
 pub use self::files::SimFs;
+
+/// The latest calls that are remembered, for whoever must understand a failure.
+const RECENT_CALLS: usize = 20;
 
 /// A simulated disk with its machine. Clones are the same disk.
 #[derive(Debug, Clone)]
@@ -39,9 +42,13 @@ struct State {
     random: Random,
     /// Calls since the disk was made.
     calls: u64,
+    recent: VecDeque<(u64, &'static str)>,
     crash_at: Option<u64>,
     fail_at: Option<u64>,
+    full_at: Option<u64>,
     crashed: bool,
+    /// Planned faults that have struck.
+    faults: u64,
     /// Counts restarts; a handle works in the life it was opened in.
     life: u64,
 }
@@ -53,14 +60,42 @@ struct World {
     databases: BTreeMap<String, Contents>,
     capacity_bytes: Option<u64>,
     can_clone: bool,
+    lies: Lies,
+}
+
+/// Which syncs are answered and not made: a disk that breaks its word, to show that the tests notice.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lies {
+    /// Those of files.
+    pub file_syncs: bool,
+    /// Those of folders.
+    pub folder_syncs: bool,
+    /// Those of databases.
+    pub database_syncs: bool,
 }
 
 impl SimDisk {
     /// An empty disk. Equal seeds and equal calls give equal disks.
     pub fn new(seed: u64) -> Self {
-        let world = World { tree: Tree::new(), databases: BTreeMap::new(), capacity_bytes: None, can_clone: false };
-        let random = Random::new(seed);
-        let state = State { world, random, calls: 0, crash_at: None, fail_at: None, crashed: false, life: 0 };
+        let world = World {
+            tree: Tree::new(),
+            databases: BTreeMap::new(),
+            capacity_bytes: None,
+            can_clone: false,
+            lies: Lies::default(),
+        };
+        let state = State {
+            world,
+            random: Random::new(seed),
+            calls: 0,
+            recent: VecDeque::new(),
+            crash_at: None,
+            fail_at: None,
+            full_at: None,
+            crashed: false,
+            faults: 0,
+            life: 0,
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -75,6 +110,11 @@ impl SimDisk {
         SimBackend::new(self.handle(), name)
     }
 
+    /// Removes the database of this name, durably.
+    pub fn remove_database(&self, name: &str) {
+        self.lock().world.databases.remove(name);
+    }
+
     /// A copy of the disk as it is, dead or alive, that goes its own way with its own seed.
     #[must_use]
     pub fn fork(&self, seed: u64) -> Self {
@@ -85,6 +125,16 @@ impl SimDisk {
     /// Calls since the disk was made, failed ones included.
     pub fn calls(&self) -> u64 {
         self.lock().calls
+    }
+
+    /// The latest calls, oldest first: number and kind.
+    pub fn recent_calls(&self) -> Vec<(u64, &'static str)> {
+        self.lock().recent.iter().copied().collect()
+    }
+
+    /// Planned faults that have struck: crashes, failed calls, and a disk that began to be full.
+    pub fn faults(&self) -> u64 {
+        self.lock().faults
     }
 
     /// Lets the machine crash at its call of this number (1 is the disk's first). That call may take effect, and fails; so does
@@ -106,6 +156,16 @@ impl SimDisk {
     /// Fails the call of this number with an input/output error, once and without effect.
     pub fn fail_at(&self, call: u64) {
         self.lock().fail_at = Some(call);
+    }
+
+    /// Lets the disk be full from the call of this number on: what it holds by then is its capacity.
+    pub fn full_at(&self, call: u64) {
+        self.lock().full_at = Some(call);
+    }
+
+    /// Answers syncs without making them.
+    pub fn set_lies(&self, lies: Lies) {
+        self.lock().world.lies = lies;
     }
 
     /// Limits what files and databases may hold together (bytes); `None` for no limit.
@@ -156,10 +216,19 @@ impl SimDisk {
 }
 
 impl State {
+    fn begin_call(&mut self, kind: &'static str) {
+        self.calls += 1;
+        if self.recent.len() == RECENT_CALLS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((self.calls, kind));
+    }
+
     fn begin_life(&mut self) {
         self.crashed = false;
         self.crash_at = None;
         self.fail_at = None;
+        self.full_at = None;
         self.life += 1;
     }
 }
@@ -171,9 +240,12 @@ impl World {
     }
 
     fn free_bytes(&self) -> u64 {
-        let Some(capacity) = self.capacity_bytes else { return u64::MAX };
+        self.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()))
+    }
+
+    fn used_bytes(&self) -> u64 {
         let databases: u64 = self.databases.values().map(|database| database.visible().len() as u64).sum();
-        capacity.saturating_sub(databases + self.tree.used_bytes())
+        databases + self.tree.used_bytes()
     }
 }
 
@@ -185,13 +257,18 @@ struct Handle {
 }
 
 impl Handle {
-    fn call<T>(&self, act: impl FnOnce(&mut World) -> io::Result<T>) -> io::Result<T> {
+    fn call<T>(&self, kind: &'static str, act: impl FnOnce(&mut World) -> io::Result<T>) -> io::Result<T> {
         let state = &mut *self.disk.lock();
         if state.crashed || self.life != state.life {
             return Err(machine_is_down());
         }
-        state.calls += 1;
+        state.begin_call(kind);
+        if state.full_at == Some(state.calls) {
+            state.faults += 1;
+            state.world.capacity_bytes = Some(state.world.used_bytes());
+        }
         if state.fail_at == Some(state.calls) {
+            state.faults += 1;
             return Err(Errno::IO.into());
         }
         if state.crash_at != Some(state.calls) {
@@ -199,6 +276,7 @@ impl Handle {
         }
         // The call may have reached the disk before the power went; nobody hears of it.
         state.crashed = true;
+        state.faults += 1;
         if state.random.coin() {
             act(&mut state.world).ok();
         }

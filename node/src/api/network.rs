@@ -1,0 +1,94 @@
+//! What needs other nodes: who they are, who holds what, inviting, fetching.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use keepwell_protocol::catalog::member::Role;
+use keepwell_protocol::id::BlobId;
+use keepwell_store::error::StoreError;
+use serde::Deserialize;
+
+use super::Api;
+use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
+use super::gate::Permit;
+use crate::daemon::Daemon;
+use crate::failure::{Code, Failure};
+use crate::limits::{INVITE_LASTS_MS, MAX_FETCH_ROOTS, MAX_INVITE_USES};
+use crate::service::network;
+use crate::service::types::InviteLine;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InviteRequest {
+    #[serde(default)]
+    admin: bool,
+    uses: Option<u32>,
+    lasts_ms: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FetchRequest {
+    sha1: Vec<String>,
+}
+
+pub(super) async fn holders(State(api): State<Arc<Api>>, permit: Permit, Path(sha1): Path<String>) -> Answer {
+    let id: BlobId = sha1.parse().map_err(|error: keepwell_protocol::id::ParseIdError| Failure::usage(error.to_string()))?;
+    let line = blocking(permit, move || {
+        let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
+        network::holders(&*api.node, &home.node, &id)
+    })
+    .await?;
+    json(StatusCode::OK, &line)
+}
+
+pub(super) async fn nodes(State(api): State<Arc<Api>>, permit: Permit) -> Answer {
+    let lines = blocking(permit, move || {
+        let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
+        let seen = api.daemon.as_ref().map_or_else(BTreeMap::new, |daemon| daemon.seen());
+        network::nodes(&*api.node, &home.node, &seen)
+    })
+    .await?;
+    json_list("nodes", &lines, None)
+}
+
+pub(super) async fn invite(State(api): State<Arc<Api>>, permit: Permit, body: Body) -> Answer {
+    let request: InviteRequest = read_json(body).await?;
+    let uses = request.uses.unwrap_or(1);
+    if uses == 0 || uses > MAX_INVITE_USES {
+        return Err(Failure::usage(format!("an invitation is for 1 to {MAX_INVITE_USES} machines, not {uses}")).into());
+    }
+    let line = blocking(permit, move || {
+        let role = if request.admin { Role::Admin } else { Role::Member };
+        let ticket = daemon(&api)?.invite(role, uses, request.lasts_ms.unwrap_or(INVITE_LASTS_MS))?;
+        Ok(InviteLine { expires_ms: ticket.expires_ms, ticket: ticket.to_string(), uses })
+    })
+    .await?;
+    json(StatusCode::CREATED, &line)
+}
+
+pub(super) async fn fetch(State(api): State<Arc<Api>>, _permit: Permit, body: Body) -> Answer {
+    let request: FetchRequest = read_json(body).await?;
+    if request.sha1.len() > MAX_FETCH_ROOTS {
+        return Err(ApiError::too_large("blobs to fetch", MAX_FETCH_ROOTS));
+    }
+    let parsed: Result<Vec<BlobId>, _> = request.sha1.iter().map(|sha1| sha1.parse::<BlobId>()).collect();
+    let roots = parsed.map_err(|error| Failure::usage(error.to_string()))?;
+    let mut items = Vec::with_capacity(roots.len());
+    for root in roots {
+        items.push(match daemon(&api)?.fetch_one(root).await {
+            Ok(line) => serde_json::to_value(line).map_err(|error| Failure::new(Code::Internal, error.to_string()))?,
+            Err(failure) => failure.to_json(),
+        });
+    }
+    json_list("blobs", &items, None)
+}
+
+/// The way to other nodes.
+fn daemon(api: &Api) -> Result<&Arc<Daemon>, Failure> {
+    let missing = || Failure::new(Code::Unreachable, "this daemon is not on the network");
+    api.daemon.as_ref().ok_or_else(missing)
+}

@@ -1,0 +1,88 @@
+//! What the catalog says of members and of who holds what. Known, not proven: whoever needs a proof asks the holder.
+
+use std::collections::BTreeMap;
+
+use keepwell_protocol::catalog::item::Kind;
+use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::wire;
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Snapshot;
+
+use super::Node;
+use super::types::{HolderLine, NodeLine, WhereLine};
+use crate::failure::Failure;
+
+/// What a daemon knows of a member beyond the catalog.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Whether it can be talked to right now.
+    pub connected: bool,
+    /// When it was last heard, in Unix milliseconds.
+    pub last_seen_ms: Option<u64>,
+    /// How long it takes to answer, in milliseconds.
+    pub rtt_ms: Option<f64>,
+    /// Where it was reached.
+    pub addresses: Vec<String>,
+}
+
+/// Who holds `blob`, as their logs say.
+pub fn holders(node: &dyn Node, itself: &NodeId, blob: &BlobId) -> Result<WhereLine, Failure> {
+    let snapshot = node.store().snapshot()?;
+    let names = names(&snapshot)?;
+    let record = snapshot.blob(blob)?;
+    let holdings = snapshot.holders(blob)?;
+    let size_bytes = record.map(|record| record.size_bytes).or_else(|| holdings.first().map(|holding| holding.fact.size_bytes));
+    let holders = holdings.into_iter().map(|holding| {
+        let here = holding.node == *itself;
+        HolderLine {
+            name: name_of(&names, &holding.node),
+            node: holding.node.to_string(),
+            here,
+            verified_ms: record.filter(|_| here).and_then(|record| record.verified_ms),
+        }
+    });
+    Ok(WhereLine { sha1: blob.to_string(), size_bytes, holders: holders.collect() })
+}
+
+/// The members, by name. `seen` is what a running daemon knows of the others.
+pub fn nodes(node: &dyn Node, itself: &NodeId, seen: &BTreeMap<NodeId, Seen>) -> Result<Vec<NodeLine>, Failure> {
+    let names = names(&node.store().snapshot()?)?;
+    let mut lines: Vec<NodeLine> = names.iter().map(|(id, name)| line(id, name, itself, seen.get(id))).collect();
+    lines.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
+    Ok(lines)
+}
+
+/// The names of all members.
+pub fn names(snapshot: &Snapshot) -> Result<BTreeMap<NodeId, String>, StoreError> {
+    let mut names = BTreeMap::new();
+    snapshot.visit_items::<StoreError>(Kind::NODE, "", |key, row| {
+        let body = row.winner().and_then(|value| wire::decode_own::<NodeBody>(&value.body).ok());
+        if let (Ok(id), Some(body)) = (key.parse::<NodeId>(), body) {
+            names.insert(id, body.name);
+        }
+        Ok(true)
+    })?;
+    Ok(names)
+}
+
+/// The name of a member; its id when the catalog has no name for it.
+pub fn name_of(names: &BTreeMap<NodeId, String>, node: &NodeId) -> String {
+    names.get(node).cloned().unwrap_or_else(|| node.to_string())
+}
+
+fn line(id: &NodeId, name: &str, itself: &NodeId, seen: Option<&Seen>) -> NodeLine {
+    let connected = seen.is_some_and(|seen| seen.connected);
+    let state = match (id == itself, connected) {
+        (true, _) => "self",
+        (false, true) => "connected",
+        (false, false) => "absent",
+    };
+    NodeLine {
+        name: name.to_owned(),
+        node: id.to_string(),
+        state,
+        addresses: seen.map(|seen| seen.addresses.clone()).unwrap_or_default(),
+        last_seen_ms: seen.and_then(|seen| seen.last_seen_ms),
+    }
+}
