@@ -88,7 +88,7 @@ pub const SEND_PIECE_BYTES: usize = 256 << 10;
 /// Bytes of a path that a socket can have: what the operating system has room for, less the end.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
 /// How long a daemon that is asked to stop waits for the requests under way.
-pub const STOP_GRACE: Duration = Duration::from_secs(5);
+pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is one commit");
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");

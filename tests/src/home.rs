@@ -1,10 +1,11 @@
 //! A home in a temporary folder, with room beside it for the files that a test puts and gets.
 
 use std::ffi::OsStr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::{Outcome, Running, keepwell_binary};
+use crate::{HttpAnswer, Outcome, Running, keepwell_binary};
 
 /// One keepwell home and a scratch folder beside it, both removed at the end of the test.
 ///
@@ -78,6 +79,24 @@ impl TempHome {
     /// Runs `keepwell ARGS…` to its end with these bytes on its standard input.
     pub fn run_with_input<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>, input: &[u8]) -> Outcome {
         Outcome::of(self.command().args(args), input)
+    }
+
+    /// Starts the daemon of this home and waits until it can be talked to.
+    #[track_caller]
+    pub fn up(&self) -> Running {
+        let mut daemon = self.start(["up", "--json"]);
+        assert_eq!(daemon.next_json()["event"], "ready");
+        daemon
+    }
+
+    /// A connection to the daemon of this home.
+    pub fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.path().join("api.sock")).expect("a daemon answers")
+    }
+
+    /// Asks the daemon of this home by hand: `METHOD /path`, headers, body.
+    pub fn http(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> HttpAnswer {
+        HttpAnswer::to(&mut self.connect(), line, headers, body)
     }
 
     /// Starts `keepwell ARGS…` and leaves it running.

@@ -15,10 +15,12 @@
 
 mod binary;
 mod home;
+mod http;
 mod outcome;
 mod running;
 
 pub use binary::{keepwell_binary, repository};
 pub use home::TempHome;
+pub use http::HttpAnswer;
 pub use outcome::Outcome;
 pub use running::Running;

@@ -3,9 +3,11 @@
 
 mod collisions;
 mod config;
+mod daemon;
 mod failures;
 mod fsck;
 mod homes;
+mod http;
 mod network;
 mod putting;
 mod refs;

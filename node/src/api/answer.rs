@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -70,6 +71,10 @@ pub(super) fn json_list(plural: &str, items: &impl Serialize, next: Option<Strin
 
 /// A request in JSON, of at most [`MAX_JSON_BODY_BYTES`].
 pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
+    // What is announced to be too much need not be sent.
+    if body.size_hint().lower() > MAX_JSON_BODY_BYTES as u64 {
+        return Err(ApiError::too_large("bytes of JSON", MAX_JSON_BODY_BYTES));
+    }
     let collected = Limited::new(body, MAX_JSON_BODY_BYTES).collect().await;
     let bytes = collected.map_err(|error| match error.is::<LengthLimitError>() {
         true => ApiError::too_large("bytes of JSON", MAX_JSON_BODY_BYTES),

@@ -13,6 +13,8 @@ mod range;
 mod refs;
 pub mod socket;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod tickets;
 mod upload;

@@ -6,7 +6,7 @@ mod backend;
 mod put;
 mod read;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,8 @@ pub struct Client {
     /// One thread, which works on the connection while a request is waited for.
     runtime: Runtime,
     sender: RefCell<SendRequest<Body>>,
+    /// Whether an answer was broken off: the connection is of no more use, whether or not it knows yet.
+    is_broken: Cell<bool>,
 }
 
 impl fmt::Debug for Client {
@@ -66,7 +68,7 @@ impl Client {
         };
         let files = is_ours.then(|| Arc::new(RealFs::new(home)) as SharedFs);
         let sender = RefCell::new(runtime.block_on(begin(stream))?);
-        Ok(Some(Client { socket: socket.to_owned(), files, runtime, sender }))
+        Ok(Some(Client { socket: socket.to_owned(), files, runtime, sender, is_broken: Cell::new(false) }))
     }
 
     /// Sends a request and waits for the head of its answer. One that tells of a failure is one.
@@ -76,10 +78,10 @@ impl Client {
 
     /// The same while something feeds the request's body.
     fn send_while(&self, request: Request<Body>, feed: impl Future<Output = ()>) -> Result<Response<Incoming>, Failure> {
+        let mut sender = self.sender.borrow_mut();
         self.runtime.block_on(async {
-            let mut sender = self.sender.borrow_mut();
             // What was not read to its end has closed the connection.
-            if sender.ready().await.is_err() {
+            if self.is_broken.take() || sender.ready().await.is_err() {
                 let stream = UnixStream::connect(&self.socket).await.map_err(|error| gone(&error))?;
                 *sender = begin(stream).await?;
             }
@@ -161,3 +163,6 @@ fn not_understood(what: &str) -> Failure {
     Failure::new(Code::Internal, format!("the daemon's answer is not understood: {what}"))
         .hint("run the daemon and this command in the same version")
 }
+
+#[cfg(test)]
+mod tests;

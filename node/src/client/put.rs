@@ -252,3 +252,44 @@ async fn next_frame(mut queue: Receiver<Piece>) -> Option<(io::Result<Frame<Byte
     let piece = queue.recv().await?;
     Some((piece.map(Frame::data), queue))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::Served;
+
+    #[test]
+    fn what_is_small_is_sent_before_it_has_commit_inline_bytes() {
+        let served = Served::start();
+        let mut silent = |_| ();
+        let mut putter = RemotePutter::new(&served.client, PutOptions::default(), &mut silent);
+        let full = COMMIT_INLINE_BYTES / INLINE_MAX_BYTES;
+        for number in 0..full - 1 {
+            let taken = Ok(Written::Inline(vec![0; INLINE_MAX_BYTES]));
+            assert!(putter.take(number, taken, Vec::new()).unwrap().is_empty());
+        }
+        assert!(putter.take(full - 1, Ok(Written::Inline(Vec::new())), Vec::new()).unwrap().is_empty());
+        let outcomes = putter.take(full, Ok(Written::Inline(vec![1])), Vec::new()).unwrap();
+        assert_eq!(outcomes.len(), full + 1);
+    }
+
+    #[test]
+    fn files_large_and_small_go_in_few_requests_and_leave_nothing_behind() {
+        let served = Served::start();
+        let mut silent = |_| ();
+        let mut putter = Box::new(RemotePutter::new(&served.client, PutOptions::default(), &mut silent));
+        let sizes = [0, INLINE_MAX_BYTES, INLINE_MAX_BYTES + 1, 3 << 20, INLINE_MAX_BYTES + 1];
+        for (number, size) in sizes.into_iter().enumerate() {
+            let path = served.folder.path().join(number.to_string());
+            std::fs::write(&path, vec![9; size]).unwrap();
+            assert!(putter.put_path(number, &path).unwrap().is_empty());
+        }
+        assert!(putter.put_path(sizes.len(), served.folder.path()).unwrap().is_empty());
+        let outcomes = putter.finish().unwrap();
+        let held: Vec<_> = outcomes[..sizes.len()].iter().map(|outcome| outcome.as_ref().unwrap()).collect();
+        assert_eq!(held.iter().map(|held| held.fact.size_bytes).collect::<Vec<_>>(), sizes.map(|size| size as u64));
+        assert_eq!(held.iter().map(|held| held.existed).collect::<Vec<_>>(), [false, false, false, false, true]);
+        assert_eq!(outcomes[sizes.len()].as_ref().unwrap_err().1.code, crate::failure::Code::Usage);
+        assert_eq!(served.ingests(), 0);
+    }
+}

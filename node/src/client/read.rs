@@ -7,11 +7,14 @@ use axum::http::{HeaderValue, Method, header};
 use http_body_util::BodyExt;
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::uri::BlobUri;
+use keepwell_store::limits::GROUP_BYTES;
 
 use super::{Client, empty, gone, not_understood, request};
 use crate::failure::Failure;
 use crate::service::backend::{OpenBlob, Sink};
 use crate::service::read::ReadError;
+
+const GROUP: u64 = GROUP_BYTES as u64;
 
 /// A blob that the daemon said it has.
 pub(super) struct RemoteBlob<'a> {
@@ -52,14 +55,16 @@ impl OpenBlob for RemoteBlob<'_> {
         self.size_bytes
     }
 
-    /// An answer that is broken off is asked for again from where it ended: the daemon then says why, if it knows.
+    /// After an answer that is broken off, the rest is asked for group by group: a group is verified before its answer begins, so
+    /// that the answer to the bad one says what is wrong with it.
     fn copy_range(&self, range: Range<u64>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
-        let mut at = range.start;
+        let (mut at, mut by_group) = (range.start, false);
         while at < range.end {
-            let before = at;
-            match self.copy_some(&mut at, range.end, sink)? {
-                Some(failure) if at == before => return Err(failure.into()),
-                _ => {}
+            let end = if by_group { range.end.min((at / GROUP + 1) * GROUP) } else { range.end };
+            match self.copy_some(&mut at, end, sink)? {
+                Some(failure) if by_group => return Err(failure.into()),
+                Some(_) => by_group = true,
+                None => {}
             }
         }
         Ok(())
@@ -81,7 +86,10 @@ impl RemoteBlob<'_> {
                         *at += piece.len() as u64;
                     }
                     Ok(Err(_trailers)) => {}
-                    Err(error) => return Ok(Some(gone(&error))),
+                    Err(error) => {
+                        self.client.is_broken.set(true);
+                        return Ok(Some(gone(&error)));
+                    }
                 }
             }
             Ok((*at < end).then(|| gone(&io::Error::from(io::ErrorKind::UnexpectedEof))))

@@ -203,3 +203,48 @@ fn an_ingest_id_has_one_name() {
         assert!(text.parse::<IngestId>().is_err(), "{text:?}");
     }
 }
+
+#[test]
+fn a_copy_for_another_process_is_whole_synced_and_taken_in_by_it() {
+    let (_disk, fs) = simulated(31);
+    let folder = tempfile::tempdir().unwrap();
+    for size in [0, INLINE_MAX_BYTES, INLINE_MAX_BYTES + 1, 3 * COPY_BYTES + 1] {
+        let path = folder.path().join(size.to_string());
+        fs::write(&path, bytes_of(size)).unwrap();
+        let (mut asked, mut told) = (0, 0);
+        let new_id = || {
+            asked += 1;
+            Ok::<_, IngestError>(ID)
+        };
+        let copied = copy_path(&fs, &path, new_id, &mut |bytes| told = bytes).unwrap();
+        assert_eq!(told, size as u64);
+        match copied {
+            Body::Inline(bytes) => assert_eq!((bytes, asked), (bytes_of(size), 0)),
+            Body::File(file) => {
+                let blob = adopt(&fs, ID, &mut |_| {}).unwrap();
+                assert_eq!((blob.fact(), asked), (hash_bytes(&bytes_of(size)).fact, 1));
+                assert_eq!(body_of(&fs, &blob), bytes_of(size));
+                drop((file, blob));
+            }
+        }
+        assert!(!is_left(&fs));
+    }
+    let failed = copy_path(&fs, folder.path(), || Ok::<_, IngestError>(ID), &mut |_| {});
+    assert!(matches!(failed, Err(IngestError::Directory { .. })));
+}
+
+#[test]
+fn a_copy_of_a_stream_that_fails_leaves_nothing() {
+    let (_disk, fs) = simulated(32);
+    struct Failing(usize);
+    impl Read for Failing {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.min(buffer.len());
+            self.0 -= count;
+            if count == 0 { Err(io::Error::other("gone")) } else { Ok(count) }
+        }
+    }
+    let copied = copy_stream(&fs, &mut Failing(INLINE_MAX_BYTES * 3), || Ok::<_, IngestError>(ID));
+    assert!(matches!(copied, Err(IngestError::Read(_))));
+    assert!(!is_left(&fs));
+}
