@@ -27,7 +27,7 @@ impl Served {
         let home = folder.path().join("home");
         let (network, name) = ("lab".parse().unwrap(), "ada".parse().unwrap());
         let local = Local::init(&home, DurationMs(0), None, network, name).unwrap();
-        let api = Api::new(Arc::new(local), home.clone(), None);
+        let api = Api::new(Arc::new(local), home.clone(), None, None);
         let path = socket::path_of(&home, Some(folder.path())).unwrap();
         let runtime = Runtime::new().unwrap();
         let listener = {
