@@ -84,7 +84,7 @@ impl TempHome {
     /// Starts the daemon of this home and waits until it can be talked to.
     #[track_caller]
     pub fn up(&self) -> Running {
-        let mut daemon = self.start(["up", "--json"]);
+        let mut daemon = self.start(["up", "--json", "--listen", "/ip4/127.0.0.1/tcp/0"]);
         assert_eq!(daemon.next_json()["event"], "ready");
         daemon
     }
