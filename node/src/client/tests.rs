@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::testing::Served;
 use crate::limits::{
-    LIST_REFS, MAX_BATCH_REFS, MAX_COMMIT_ITEMS, MAX_JSON_BODY_BYTES, MAX_LIST_REFS, MAX_NEW_INGESTS, MAX_STAT_BLOBS,
-    PIECES_AHEAD, SEND_PIECE_BYTES,
+    LIST_REFS, MAX_BATCH_REFS, MAX_COMMIT_ITEMS, MAX_FETCH_ROOTS, MAX_JSON_BODY_BYTES, MAX_LIST_REFS, MAX_NEW_INGESTS,
+    MAX_STAT_BLOBS, PIECES_AHEAD, SEND_PIECE_BYTES,
 };
 use crate::service::backend::Backend;
 use crate::service::put::{Held, PutOptions};
@@ -84,7 +84,12 @@ fn a_batch_is_written_whole_or_not_at_all() {
     assert_eq!(asked(&served, "/refs/batch", &ops).unwrap_err().code, Code::NotFound);
     let name: RefName = "g/a".parse().unwrap();
     assert!(served.client.object_of(&name).unwrap().is_none());
-    let ops = json!({ "ops": [{ "op": "set", "ref": "g/a", "obj": {}, "if_rev": "none" }, { "op": "delete", "ref": "g/a" }] });
+    // Ops of one request see each other: what the first sets, the second deletes, and the third no longer finds.
+    let set_and_delete =
+        [json!({ "op": "set", "ref": "g/a", "obj": {}, "if_rev": "none" }), json!({ "op": "delete", "ref": "g/a" })];
+    assert!(asked(&served, "/refs/batch", &json!({ "ops": set_and_delete })).is_ok());
+    let [set, delete] = set_and_delete;
+    let ops = json!({ "ops": [set, delete.clone(), delete] });
     assert_eq!(asked(&served, "/refs/batch", &ops).map_err(|failure| failure.code), Err(Code::NotFound));
     assert_eq!(asked(&served, "/refs/batch", &json!({ "ops": [{ "op": "set", "ref": "g/a" }] })).unwrap_err().code, Code::Usage);
 }
@@ -162,4 +167,12 @@ fn a_reader_that_stops_is_followed_by_the_next_request() {
     let stopped = blob.copy(&mut |_| Err(io::ErrorKind::BrokenPipe.into()));
     assert!(stopped.is_err());
     assert_eq!(served.client.status(None).unwrap().blobs, 1);
+}
+
+#[test]
+fn a_fetch_is_bounded_at_max_fetch_roots_and_needs_the_network() {
+    let served = Served::start();
+    let fetch = |count: usize| asked(&served, "/fetch", &json!({ "sha1": vec!["0".repeat(40); count] })).unwrap_err().code;
+    assert_eq!(fetch(MAX_FETCH_ROOTS + 1), Code::Usage);
+    assert_eq!(fetch(MAX_FETCH_ROOTS), Code::Unreachable);
 }

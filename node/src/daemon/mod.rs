@@ -184,6 +184,9 @@ impl Daemon {
 /// Nobody gave a blob: who was asked, and what each of them said.
 fn no_provider(root: &BlobId, outcome: &Outcome, names: &BTreeMap<NodeId, String>) -> Failure {
     let missing: Vec<BlobId> = outcome.failed.keys().copied().collect();
+    if names.len() <= 1 {
+        return Failure::no_provider(format!("nobody here has blob {root}"), &missing);
+    }
     let mut tried: Vec<String> = Vec::new();
     for reasons in outcome.failed.values() {
         for reason in reasons {

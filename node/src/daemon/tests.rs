@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::engine::{NewHome, PutBlob, RefOp, RefSet, Stored};
+use crate::limits::{JOIN_SYNC_TIMEOUT, PULL_TIMEOUT_MS};
 use crate::service::{Node, refs};
 
 /// Longer than any of these plays takes on a busy machine.
@@ -75,6 +76,7 @@ impl Machine {
         let daemon = self.up(engine, Some(ticket.inviter)).await;
         if let Err(refused) = daemon.join(ticket, body).await {
             daemon.stop().await?;
+            drop(daemon);
             return Err(refused);
         }
         until(&daemon, |snapshot| network::members(snapshot).unwrap().contains(&daemon.driver().home().node)).await;
@@ -172,9 +174,27 @@ async fn two_nodes_that_restart_find_each_other_and_what_they_wrote_alone() {
     let second = two.join(&first.invite(Role::Member, 1, 60_000).unwrap()).await.unwrap();
     until(&first, |snapshot| network::members(snapshot).unwrap().len() == 2).await;
     second.stop().await.unwrap();
+    // Its index is locked until nobody holds it any more.
+    drop(second);
     set(&first, "lab/alone", vec![]).await;
     let second = two.restart().await;
     until(&second, shows("lab/alone")).await;
     first.stop().await.unwrap();
     second.stop().await.unwrap();
+}
+
+#[test]
+fn a_failure_to_fetch_tells_max_reasons_and_who_was_asked_by_name() {
+    let (root, asked) = (BlobId([1; 20]), NodeId([2; 32]));
+    let names = BTreeMap::from([(asked, "ada".to_owned()), (NodeId([3; 32]), "ben".to_owned())]);
+    let reasons = (0..=MAX_REASONS).map(|number| format!("{asked}: reason {number}")).collect();
+    let failure = no_provider(&root, &Outcome { failed: BTreeMap::from([(root, reasons)]), ..Outcome::default() }, &names);
+    assert_eq!(failure.code, Code::NoProvider);
+    let tried = failure.details["tried"].as_array().unwrap();
+    assert_eq!((tried.len(), &tried[0]), (MAX_REASONS, &"ada: reason 0".into()));
+}
+
+#[test]
+fn a_new_member_waits_longer_for_the_catalog_than_one_pull_may_take() {
+    assert!(JOIN_SYNC_TIMEOUT > Duration::from_millis(PULL_TIMEOUT_MS));
 }

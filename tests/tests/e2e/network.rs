@@ -1,7 +1,8 @@
 //! Two machines: one invites, the other joins, and what is named on one is fetched on the other.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use keepwell_node::limits::{INVITE_LASTS_MS, MAX_INVITE_USES};
 use keepwell_tests::{Outcome, Running, TempHome};
 
 use super::{noise, sha1_of};
@@ -129,5 +130,11 @@ fn what_needs_the_daemon_says_so() {
     let _daemon = up(&ada);
     assert_eq!(ada.run(["fetch", absent, "--json"]).exits(8).error_code(), "NO_PROVIDER");
     assert_eq!(ada.run(["get", absent, "--json"]).exits(8).error_code(), "NO_PROVIDER");
-    ada.run(["invite", "--uses", "0"]).exits(2);
+    for (uses, code) in [(0, 2), (1, 0), (MAX_INVITE_USES, 0), (MAX_INVITE_USES + 1, 2)] {
+        ada.run(["invite", "--uses", &uses.to_string()]).exits(code);
+    }
+    let now_ms = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
+    let before = now_ms();
+    let expires_ms = ada.run(["invite", "--json"]).ok().json()["expires_ms"].as_u64().unwrap();
+    assert!((before + INVITE_LASTS_MS..=now_ms() + INVITE_LASTS_MS).contains(&expires_ms));
 }
