@@ -71,15 +71,21 @@ pub(super) fn json_list(plural: &str, items: &impl Serialize, next: Option<Strin
 
 /// A request in JSON, of at most [`MAX_JSON_BODY_BYTES`].
 pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    // What is announced to be too much need not be sent.
-    if body.size_hint().lower() > MAX_JSON_BODY_BYTES as u64 {
+    // What is announced to be far too much need not be sent.
+    if body.size_hint().lower() > 2 * MAX_JSON_BODY_BYTES as u64 {
         return Err(ApiError::too_large("bytes of JSON", MAX_JSON_BODY_BYTES));
     }
-    let collected = Limited::new(body, MAX_JSON_BODY_BYTES).collect().await;
-    let bytes = collected.map_err(|error| match error.is::<LengthLimitError>() {
-        true => ApiError::too_large("bytes of JSON", MAX_JSON_BODY_BYTES),
-        false => Failure::usage(format!("the body cannot be read: {error}")).into(),
-    })?;
+    let mut body = body;
+    let collected = Limited::new(&mut body, MAX_JSON_BODY_BYTES).collect().await;
+    let bytes = match collected {
+        Ok(bytes) => bytes,
+        Err(error) if error.is::<LengthLimitError>() => {
+            // Whoever is still writing hears the answer only once it has been read: as much again, and no more.
+            Limited::new(body, MAX_JSON_BODY_BYTES).collect().await.ok();
+            return Err(ApiError::too_large("bytes of JSON", MAX_JSON_BODY_BYTES));
+        }
+        Err(error) => return Err(Failure::usage(format!("the body cannot be read: {error}")).into()),
+    };
     // A reader and not a slice: only so are the numbers of an object kept as they are.
     let parsed = serde_json::from_reader(&*bytes.to_bytes());
     parsed.map_err(|error| Failure::usage(format!("the body is not what is expected here: {error}")).into())

@@ -23,6 +23,10 @@ use crate::net::{Net, NetEvent};
 use crate::service::Node;
 use crate::transfer::serve::serve;
 
+/// How often a joining node asks before it gives up. Asking twice is harmless: a ticket is spent on a node, not on a request; and a
+/// stream can be lost without a trace on its way in.
+const JOIN_ATTEMPTS: u32 = 3;
+
 /// The driver's way to the network.
 pub struct Outward {
     net: Net,
@@ -229,10 +233,18 @@ fn network_name(snapshot: &Snapshot) -> Result<keepwell_protocol::name::NetworkN
 /// Asks the inviter of `ticket` to take this node in.
 pub async fn ask_to_join(net: &Net, ticket: &Ticket, body: NodeBody) -> Result<(), Failure> {
     let request = JoinRequest { network: ticket.network, secret: ticket.secret, body };
-    let answer = net.join(&ticket.addresses, ticket.inviter, wire::encode(&request)).await.map_err(|error| {
-        Failure::new(Code::Unreachable, format!("the inviting node does not answer: {error}"))
-            .hint("see that `keepwell up` runs there and that its port can be reached from here")
-    })?;
+    let request = wire::encode(&request);
+    let mut attempt = 1;
+    let answer = loop {
+        match net.join(&ticket.addresses, ticket.inviter, request.clone()).await {
+            Ok(answer) => break answer,
+            Err(error) if attempt == JOIN_ATTEMPTS => {
+                return Err(Failure::new(Code::Unreachable, format!("the inviting node does not answer: {error}"))
+                    .hint("see that `keepwell up` runs there and that its port can be reached from here"));
+            }
+            Err(_) => attempt += 1,
+        }
+    };
     match wire::decode(&answer) {
         Ok(JoinReply::Welcome) => Ok(()),
         Ok(JoinReply::Refused(refusal)) => {

@@ -44,7 +44,16 @@ pub fn with_blobs<T>(
         Err(failure) if failure.code == Code::NoProvider => {
             let blobs = blobs()?;
             let Some(outcomes) = backend.fetch(&blobs)? else { return Err(failure) };
-            outcomes.into_iter().try_for_each(|outcome| outcome.map(drop))?;
+            for outcome in outcomes {
+                match outcome {
+                    Ok(_) => {}
+                    // Where nobody could be asked, what failed first says more.
+                    Err(nobody) if nobody.code == Code::NoProvider && nobody.details.get("tried").is_none() => {
+                        return Err(failure);
+                    }
+                    Err(other) => return Err(other),
+                }
+            }
             work()
         }
         outcome => outcome,
