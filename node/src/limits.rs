@@ -50,6 +50,8 @@ pub const MAX_INVITES_BYTES: u64 = 1 << 20;
 pub const MAX_ADDRESSES_OF_A_NODE: usize = 8;
 /// Bytes of the file that remembers them.
 pub const MAX_ADDRESSES_BYTES: u64 = 1 << 20;
+/// How long a daemon that starts waits until it can be reached.
+pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long `join` waits until the new node has heard that it is a member.
 pub const JOIN_SYNC_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a bulk stream may be idle before the serving side closes it.

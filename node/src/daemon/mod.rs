@@ -16,13 +16,15 @@ use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::log::exchange::wants;
 use keepwell_protocol::ticket::Ticket;
 use keepwell_store::locks::BlobLocks;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::engine::{Engine, EngineRng, closure};
 use crate::failure::{Code, Failure};
-use crate::limits::MAX_REASONS;
-use crate::net::{Net, NetConfig};
+use crate::limits::{LISTEN_TIMEOUT, MAX_REASONS};
+use crate::net::{Net, NetConfig, NetEvent};
 use crate::service::network::Seen;
 use crate::service::status::status;
 use crate::service::types::{FetchLine, PeerLine, StatusLine};
@@ -62,7 +64,8 @@ impl Daemon {
         let invites = Invites::open(config.home).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
         let addresses = Addresses::open(config.home);
         let members = trusted(&engine, &addresses, config.inviter)?;
-        let (net, events) = Net::start(NetConfig {
+        let listens = !config.listen.is_empty();
+        let (net, mut events) = Net::start(NetConfig {
             key: *config.seed,
             network: engine.home().network,
             listen: config.listen,
@@ -71,6 +74,8 @@ impl Daemon {
         })
         .await
         .map_err(down)?;
+        // A ticket must say where to come: nobody is told of this node before it can be reached.
+        let early = if listens { until_listening(&mut events).await? } else { Vec::new() };
         let driver = Driver::start(engine, rng, Outward::new(net.clone(), members))?;
         let invites = Arc::new(Mutex::new(invites));
         for (node, known) in addresses.known() {
@@ -78,7 +83,7 @@ impl Daemon {
             net.dial(known, Some(*node)).ok();
         }
         let addresses = Arc::new(Mutex::new(addresses));
-        let inward = tokio::spawn(Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses)).run(events));
+        let inward = tokio::spawn(Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses)).run(early, events));
         Ok(Daemon { driver, net, invites, addresses, busy: BlobLocks::default(), inward: Mutex::new(Some(inward)) })
     }
 
@@ -178,6 +183,25 @@ impl Daemon {
             inward.await.ok();
         }
         self.driver.stop()
+    }
+}
+
+/// Waits until the network can be reached; what happened on it meanwhile.
+async fn until_listening(events: &mut mpsc::Receiver<NetEvent>) -> Result<Vec<NetEvent>, Failure> {
+    let mut early = Vec::new();
+    let listening = async {
+        while let Some(event) = events.recv().await {
+            if matches!(event, NetEvent::Listening { .. }) {
+                return true;
+            }
+            early.push(event);
+        }
+        false
+    };
+    match timeout(LISTEN_TIMEOUT, listening).await {
+        Ok(true) => Ok(early),
+        _ => Err(Failure::new(Code::Unreachable, "the network does not begin to listen")
+            .hint("look at the addresses in `keepwell config show`")),
     }
 }
 

@@ -138,7 +138,8 @@ impl Inward {
     }
 
     /// Handles events until the network is down.
-    pub async fn run(self, mut events: mpsc::Receiver<NetEvent>) {
+    pub async fn run(self, early: Vec<NetEvent>, mut events: mpsc::Receiver<NetEvent>) {
+        early.into_iter().for_each(|event| self.handle(event));
         while let Some(event) = events.recv().await {
             self.handle(event);
         }
@@ -209,15 +210,19 @@ pub fn invite(
     uses: u32,
     lasts_ms: u64,
 ) -> Result<Ticket, Failure> {
-    let snapshot = driver.store().snapshot()?;
-    let network_name = network_name(&snapshot)?;
+    let addresses = net.listen_addresses();
+    if addresses.is_empty() {
+        return Err(Failure::usage("this daemon listens nowhere, so nobody can come to it")
+            .hint("name an address under `listen` in config.toml, or start it with `keepwell up --listen ADDRESS`"));
+    }
+    let network_name = network_name(&driver.store().snapshot()?)?;
     let expires_ms = driver.now_ms().saturating_add(lasts_ms);
     // An ingest's name is as random as a secret must be: drawn from a generator seeded by the operating system.
     let secret = driver.new_ingest().0;
     let added = invites.lock().unwrap_or_else(PoisonError::into_inner).add(driver.now_ms(), &secret, role, uses, expires_ms);
     added.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
     let home = driver.home();
-    Ok(Ticket { network: home.network, network_name, inviter: home.node, addresses: net.listen_addresses(), secret, expires_ms })
+    Ok(Ticket { network: home.network, network_name, inviter: home.node, addresses, secret, expires_ms })
 }
 
 fn network_name(snapshot: &Snapshot) -> Result<keepwell_protocol::name::NetworkName, Failure> {

@@ -196,6 +196,28 @@ fn a_failure_to_fetch_tells_max_reasons_and_who_was_asked_by_name() {
     assert_eq!((tried.len(), &tried[0]), (MAX_REASONS, &"ada: reason 0".into()));
 }
 
+#[tokio::test]
+async fn a_daemon_that_is_up_can_be_reached_and_one_that_listens_nowhere_invites_nobody() {
+    let one = Machine::new(1);
+    let first = one.found().await;
+    assert!(!first.invite(Role::Member, 1, 60_000).unwrap().addresses.is_empty());
+    first.stop().await.unwrap();
+    drop(first);
+    let engine = Engine::open(one.store(), SigningKey::from_bytes(&one.seed()), one.place(), &mut one.rng()).unwrap();
+    let config = DaemonConfig { seed: Zeroizing::new(one.seed()), home: one.home.path(), listen: vec![], inviter: None };
+    let deaf = Daemon::start(engine, one.rng(), config).await.unwrap();
+    assert_eq!(deaf.invite(Role::Member, 1, 60_000).unwrap_err().code, Code::Usage);
+    deaf.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_never_listens_is_given_up_after_listen_timeout() {
+    let (_silent, mut events) = mpsc::channel(1);
+    let began = tokio::time::Instant::now();
+    assert_eq!(until_listening(&mut events).await.unwrap_err().code, Code::Unreachable);
+    assert_eq!(began.elapsed().as_secs(), LISTEN_TIMEOUT.as_secs());
+}
+
 #[test]
 fn a_new_member_waits_longer_for_the_catalog_than_one_pull_may_take() {
     assert!(JOIN_SYNC_TIMEOUT > Duration::from_millis(PULL_TIMEOUT_MS));
