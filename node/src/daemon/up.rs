@@ -6,6 +6,7 @@ use std::sync::Arc;
 use keepwell_protocol::units::{DurationMs, SizeBytes};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::{Daemon, DaemonConfig};
@@ -63,7 +64,7 @@ pub fn up(
         api: vec![format!("unix://{}", socket.display())],
     };
     let api = Api::new(Arc::new(daemon.driver().clone()), path, max_size_bytes, Some(Arc::clone(&daemon)));
-    let served = runtime.block_on(serve(api, socket, || ready(&line)));
+    let served = runtime.block_on(serve(api, socket, daemon.driver().steps(), || ready(&line)));
     let stopped = runtime.block_on(daemon.stop());
     // What still runs has had its time; a thread that waits for a client's bytes ends when its task goes.
     runtime.shutdown_timeout(STOP_GRACE);
@@ -71,7 +72,12 @@ pub fn up(
     served.and(stopped)
 }
 
-async fn serve(api: Arc<Api>, socket: &Path, ready: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+async fn serve(
+    api: Arc<Api>,
+    socket: &Path,
+    mut steps: watch::Receiver<u64>,
+    ready: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
     // Before anybody is told to send them.
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| no_runtime(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| no_runtime(&error))?;
@@ -86,6 +92,8 @@ async fn serve(api: Arc<Api>, socket: &Path, ready: impl FnOnce() -> Result<(), 
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        // The engine ends by itself only when its disk has failed: then nothing more can be promised. Why is told by `stop`.
+        () = async { while steps.changed().await.is_ok() {} } => {}
         ended = &mut server => {
             let why = ended.map_or_else(|error| error.to_string(), |ended| format!("{ended:?}"));
             return Err(Failure::new(Code::Internal, format!("the socket is no longer served: {why}")));

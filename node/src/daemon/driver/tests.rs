@@ -70,6 +70,10 @@ fn a_disk_that_fails_ends_the_driver_and_everybody_is_told() {
     disk.crash();
     let told = driver.write_refs(vec![a_set("lab/lost")]).unwrap_err();
     assert_eq!(told.code, Code::Unreachable);
+    // Whoever watches the steps sees that there will be no more: so `up` ends.
+    while driver.steps().has_changed().is_ok() {
+        std::thread::yield_now();
+    }
     assert!(driver.stop().is_err());
     assert_eq!(driver.write_refs(vec![a_set("lab/late")]).unwrap_err().code, Code::Unreachable);
 }
