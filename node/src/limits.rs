@@ -54,6 +54,8 @@ pub const MAX_ADDRESSES_BYTES: u64 = 1 << 20;
 pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long `join` waits until the new node has heard that it is a member.
 pub const JOIN_SYNC_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a client that sends too much may pause before it is answered in the middle of it.
+pub const UNWANTED_BODY_PAUSE: Duration = Duration::from_millis(500);
 /// How long a bulk stream may be idle before the serving side closes it.
 pub const BULK_IDLE: Duration = Duration::from_secs(120);
 /// How long one answer on a bulk stream may take to begin, and to end.

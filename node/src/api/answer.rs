@@ -7,10 +7,11 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::gate::Permit;
 use crate::failure::{Code, Failure};
-use crate::limits::MAX_JSON_BODY_BYTES;
+use crate::limits::{MAX_JSON_BODY_BYTES, UNWANTED_BODY_PAUSE};
 
 /// What a handler comes to.
 pub(super) type Answer = Result<Response, ApiError>;
@@ -71,24 +72,33 @@ pub(super) fn json_list(plural: &str, items: &impl Serialize, next: Option<Strin
 
 /// A request in JSON, of at most [`MAX_JSON_BODY_BYTES`].
 pub(super) async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    // What is announced to be far too much need not be sent.
-    if body.size_hint().lower() > 2 * MAX_JSON_BODY_BYTES as u64 {
-        return Err(ApiError::too_large("bytes of JSON", MAX_JSON_BODY_BYTES));
-    }
     let mut body = body;
+    let announced = body.size_hint().lower();
+    let too_large = || ApiError::too_large("bytes of JSON", MAX_JSON_BODY_BYTES);
+    if announced > MAX_JSON_BODY_BYTES as u64 {
+        let_finish(body).await;
+        return Err(too_large());
+    }
     let collected = Limited::new(&mut body, MAX_JSON_BODY_BYTES).collect().await;
     let bytes = match collected {
         Ok(bytes) => bytes,
         Err(error) if error.is::<LengthLimitError>() => {
-            // Whoever is still writing hears the answer only once it has been read: as much again, and no more.
-            Limited::new(body, MAX_JSON_BODY_BYTES).collect().await.ok();
-            return Err(ApiError::too_large("bytes of JSON", MAX_JSON_BODY_BYTES));
+            let_finish(body).await;
+            return Err(too_large());
         }
         Err(error) => return Err(Failure::usage(format!("the body cannot be read: {error}")).into()),
     };
     // A reader and not a slice: only so are the numbers of an object kept as they are.
     let parsed = serde_json::from_reader(&*bytes.to_bytes());
     parsed.map_err(|error| Failure::usage(format!("the body is not what is expected here: {error}")).into())
+}
+
+/// Lets a client that is writing too much come to its end, within limits: one that is cut off would not hear why.
+///
+/// A client that waits to be told before it writes is told after [`UNWANTED_BODY_PAUSE`].
+async fn let_finish(body: Body) {
+    let mut rest = Limited::new(body, 2 * MAX_JSON_BODY_BYTES);
+    while let Ok(Some(Ok(_))) = timeout(UNWANTED_BODY_PAUSE, rest.frame()).await {}
 }
 
 /// Does what may wait for the disk, on a thread that may. It counts as a request until it is done, whoever goes away.
@@ -104,5 +114,18 @@ pub(super) async fn blocking<T: Send + 'static>(
     match done.await {
         Ok(outcome) => Ok(outcome?),
         Err(error) => Err(Failure::new(Code::Internal, format!("the request was not carried out: {error}")).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_waits_is_answered_after_unwanted_body_pause() {
+        let silent = futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+        let began = tokio::time::Instant::now();
+        let_finish(Body::from_stream(silent)).await;
+        assert_eq!(began.elapsed().as_millis(), UNWANTED_BODY_PAUSE.as_millis());
     }
 }
