@@ -83,7 +83,6 @@ impl World {
     pub(super) fn crashed(&mut self, node: usize) -> Result<(), Violation> {
         self.summary.crashes += 1;
         self.nodes[node].stop();
-        self.oracle.forget_unanswered(node);
         let down_ms = 1 + self.draw(MAX_DOWN_MS);
         self.after(down_ms, Happening::Restart(node));
         self.cut_off(node)

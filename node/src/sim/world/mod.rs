@@ -218,8 +218,7 @@ impl World {
                 Effect::Send { to, bytes } => self.send(node, &to, bytes),
                 Effect::Publish(entry) => self.gossip(node, &entry),
                 Effect::Reply(_, reply) => {
-                    let at_ms = self.now_ms;
-                    let noted = self.oracle.note(node, at_ms, reply);
+                    let noted = self.oracle.note(node, reply);
                     noted.map_err(|broken| self.violation(broken))?;
                 }
                 Effect::Unlink(_) => {}

@@ -14,13 +14,11 @@ pub(super) struct Oracle {
     pub(super) values: BTreeMap<ValueId, (usize, RefName)>,
     /// Blobs that a node has acknowledged and must hold.
     pub(super) held: BTreeSet<(usize, BlobFact)>,
-    /// When each value was acknowledged.
-    pub(super) acknowledged_ms: BTreeMap<ValueId, u64>,
 }
 
 impl Oracle {
     /// Notes what node `node` told its user.
-    pub(super) fn note(&mut self, node: usize, at_ms: u64, reply: Reply) -> Result<(), String> {
+    pub(super) fn note(&mut self, node: usize, reply: Reply) -> Result<(), String> {
         match reply {
             Reply::Put(outcomes) => {
                 for outcome in outcomes {
@@ -33,7 +31,6 @@ impl Oracle {
             Reply::Refs(Ok(outcomes)) => {
                 for outcome in outcomes {
                     let Some(rev) = outcome.rev else { continue };
-                    self.acknowledged_ms.insert(rev, at_ms);
                     if self.values.insert(rev, (node, outcome.name)).is_some() {
                         return Err(format!("S14: the value id {rev} was given twice"));
                     }
@@ -43,9 +40,6 @@ impl Oracle {
             Reply::Refs(Err(_)) | Reply::Admitted | Reply::NotAMember | Reply::Gone(_) => Ok(()),
         }
     }
-
-    /// What a node was doing when it crashed was not acknowledged: nothing is promised of it.
-    pub(super) fn forget_unanswered(&mut self, _node: usize) {}
 
     /// An old disk was put back: the copies since are gone with the new one, and so are writes that nobody else had heard of.
     pub(super) fn lost_disk(&mut self, node: usize) {
