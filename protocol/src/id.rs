@@ -97,6 +97,8 @@ byte_id!(
 
 /// What boot ids are derived under.
 const BOOT_CONTEXT: &str = "keepwell 2026-11-23 boot id v1";
+/// What the ids of the branches of forked boots are derived under.
+const BRANCH_CONTEXT: &str = "keepwell 2026-11-23 branch id v1";
 
 impl BootId {
     /// The boot of `node` that drew `nonce`: nobody can write under another node's boot.
@@ -106,6 +108,13 @@ impl BootId {
         hasher.update(nonce);
         let mut id = [0; BootId::LEN];
         hasher.finalize_xof().fill(&mut id);
+        BootId(id)
+    }
+
+    /// The branch of a forked boot that begins with the entry `first`: every node that knows of the fork gives it this name.
+    pub fn of_branch(first: &EntryHash) -> BootId {
+        let mut id = [0; BootId::LEN];
+        blake3::Hasher::new_derive_key(BRANCH_CONTEXT).update(first.as_bytes()).finalize_xof().fill(&mut id);
         BootId(id)
     }
 }

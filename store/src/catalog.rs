@@ -72,7 +72,7 @@ impl<A: Access> Tables<A> {
 
     /// All changes that have been applied of the document (shard, epoch).
     pub fn changes_of(&self, shard: u8, epoch: u32) -> Result<Vec<(ChangeHash, AppliedChange)>, StoreError> {
-        let rows = self.changes.range((shard, epoch, &[0; 32])..=(shard, epoch, &[0xff; 32]))?;
+        let rows = self.changes.range((shard, epoch, &[0; 32], &[0; 16])..=(shard, epoch, &[0xff; 32], &[0xff; 16]))?;
         rows.map(|row| {
             let (key, value) = row?;
             Ok((ChangeHash(*key.value().2), row::decode_bytes("changes", value.value())?))
@@ -111,8 +111,14 @@ impl<A: Access> Tables<A> {
 impl<A: Access> AppliedChanges for Tables<A> {
     type Error = StoreError;
 
-    fn applied(&self, shard: u8, epoch: u32, hash: &ChangeHash) -> Result<Option<AppliedChange>, StoreError> {
-        row::decode("changes", self.changes.get((shard, epoch, &hash.0)))
+    fn applied(&self, shard: u8, epoch: u32, hash: &ChangeHash, past: &Past) -> Result<Option<AppliedChange>, StoreError> {
+        for row in self.changes.range((shard, epoch, &hash.0, &[0; 16])..=(shard, epoch, &hash.0, &[0xff; 16]))? {
+            let change: AppliedChange = row::decode_bytes("changes", row?.1.value())?;
+            if past.includes(&change.boot, change.seq) {
+                return Ok(Some(change));
+            }
+        }
+        Ok(None)
     }
 
     fn newest_epoch(&self, shard: u8, boot: &BootId) -> Result<Option<u32>, StoreError> {
@@ -147,7 +153,7 @@ impl Tables<Writing<'_>> {
         change: &AppliedChange,
         state: &DocState,
     ) -> Result<(), StoreError> {
-        self.changes.insert((shard, epoch, &hash.0), wire::encode(change).as_slice())?;
+        self.changes.insert((shard, epoch, &hash.0, change.boot.as_bytes()), wire::encode(change).as_slice())?;
         self.author_epochs.insert((shard, change.boot.as_bytes()), epoch)?;
         self.docs.insert((shard, epoch), wire::encode(state).as_slice())?;
         Ok(())

@@ -1,7 +1,11 @@
 //! Who holds what, as their logs say. Hints for fetching and for people; never a proof for deleting.
+//!
+//! A holding stands under the chain that said so, and is taken back by an entry that builds on it: what a node says twice at once, in two
+//! of its boots, comes out alike everywhere, in whatever order the two are heard.
 
 use bincode::{Decode, Encode};
-use keepwell_protocol::id::{B3, BlobFact, BlobId, NodeId};
+use keepwell_protocol::id::{B3, BlobFact, BlobId, NodeId, Seq};
+use keepwell_protocol::log::vector::{Chain, Past};
 use keepwell_protocol::wire;
 use redb::ReadableTable;
 
@@ -22,62 +26,97 @@ pub struct Holding {
 struct HoldingRow {
     b3: B3,
     size_bytes: u64,
+    since: Seq,
 }
 
 impl<A: Access> Tables<A> {
-    /// The nodes whose logs say that they hold `blob`.
+    /// The nodes whose logs say that they hold `blob`, in the order of their ids.
     pub fn holders(&self, blob: &BlobId) -> Result<Vec<Holding>, StoreError> {
-        let rows = self.holdings.range((blob.as_bytes(), 0)..=(blob.as_bytes(), u32::MAX))?;
         let mut holders = Vec::new();
-        for row in rows {
-            let (key, value) = row?;
-            let HoldingRow { b3, size_bytes } = row::decode_bytes("holdings", value.value())?;
-            holders.push(Holding { node: self.node_of(key.value().1)?, fact: BlobFact { sha1: *blob, b3, size_bytes } });
+        for (number, HoldingRow { b3, size_bytes, .. }) in self.holding_rows(blob)? {
+            let fact = BlobFact { sha1: *blob, b3, size_bytes };
+            holders.push(Holding { node: self.chain_of(number)?.node, fact });
         }
+        holders.sort_by_key(|holding| holding.node);
+        holders.dedup_by_key(|holding| holding.node);
         Ok(holders)
     }
 
     /// Whether `node`'s log says that it holds `blob`.
     pub fn is_held_by(&self, blob: &BlobId, node: &NodeId) -> Result<bool, StoreError> {
-        let Some(number) = self.node_numbers.get(node.as_bytes())? else { return Ok(false) };
-        Ok(self.holdings.get((blob.as_bytes(), number.value()))?.is_some())
-    }
-
-    fn node_of(&self, number: u32) -> Result<NodeId, StoreError> {
-        for row in self.node_numbers.iter()? {
-            let (node, found) = row?;
-            if found.value() == number {
-                return Ok((*node.value()).into());
+        for (_, number) in self.numbers_of(node)? {
+            if self.holdings.get((blob.as_bytes(), number))?.is_some() {
+                return Ok(true);
             }
         }
-        Err(StoreError::Inconsistent(format!("no node has the number {number}")))
+        Ok(false)
+    }
+
+    fn holding_rows(&self, blob: &BlobId) -> Result<Vec<(u32, HoldingRow)>, StoreError> {
+        let rows = self.holdings.range((blob.as_bytes(), 0)..=(blob.as_bytes(), u32::MAX))?;
+        rows.map(|row| {
+            let (key, value) = row?;
+            Ok((key.value().1, row::decode_bytes("holdings", value.value())?))
+        })
+        .collect()
+    }
+
+    /// The chains of `node` that have ever said of a holding, with their numbers.
+    fn numbers_of(&self, node: &NodeId) -> Result<Vec<(Chain, u32)>, StoreError> {
+        let rows = self.chain_numbers.range((node.as_bytes(), &[0; 16])..=(node.as_bytes(), &[0xff; 16]))?;
+        rows.map(|row| {
+            let (key, number) = row?;
+            Ok((Chain { node: *node, boot: (*key.value().1).into() }, number.value()))
+        })
+        .collect()
+    }
+
+    fn chain_of(&self, number: u32) -> Result<Chain, StoreError> {
+        for row in self.chain_numbers.iter()? {
+            let (chain, found) = row?;
+            if found.value() == number {
+                let (node, boot) = chain.value();
+                return Ok(Chain { node: (*node).into(), boot: (*boot).into() });
+            }
+        }
+        Err(StoreError::Inconsistent(format!("no chain has the number {number}")))
     }
 }
 
 impl Tables<Writing<'_>> {
-    /// Notes that `node` holds a blob; whether that is news.
-    pub fn add_holding(&mut self, node: &NodeId, fact: &BlobFact) -> Result<bool, StoreError> {
-        let number = self.number_of(node)?;
-        let row = wire::encode(&HoldingRow { b3: fact.b3, size_bytes: fact.size_bytes });
-        Ok(self.holdings.insert((fact.sha1.as_bytes(), number), row.as_slice())?.is_none())
+    /// Notes that the node of `chain` holds a blob, as it says at `since`; whether that is news.
+    pub fn add_holding(&mut self, chain: &Chain, since: Seq, fact: &BlobFact) -> Result<bool, StoreError> {
+        let number = self.number_of(chain)?;
+        let row = wire::encode(&HoldingRow { b3: fact.b3, size_bytes: fact.size_bytes, since });
+        let mut is_news = self.holdings.insert((fact.sha1.as_bytes(), number), row.as_slice())?.is_none();
+        for (_, other) in self.numbers_of(&chain.node)?.into_iter().filter(|(_, other)| *other != number) {
+            is_news &= self.holdings.get((fact.sha1.as_bytes(), other))?.is_none();
+        }
+        Ok(is_news)
     }
 
-    /// Notes that `node` no longer holds `blob`; the size of what it held.
-    pub fn remove_holding(&mut self, node: &NodeId, blob: &BlobId) -> Result<Option<u64>, StoreError> {
-        let number = self.number_of(node)?;
-        let removed = row::decode("holdings", self.holdings.remove((blob.as_bytes(), number)))?;
-        Ok(removed.map(|row: HoldingRow| row.size_bytes))
+    /// Notes that `node` no longer holds the copies of `blob` that it told of within `past`; the size of what it held, if that was all.
+    pub fn remove_holding(&mut self, node: &NodeId, past: &Past, blob: &BlobId) -> Result<Option<u64>, StoreError> {
+        let mut removed = None;
+        for (chain, number) in self.numbers_of(node)? {
+            let row: Option<HoldingRow> = row::decode("holdings", self.holdings.get((blob.as_bytes(), number)))?;
+            let Some(row) = row.filter(|row| past.includes(&chain.boot, row.since)) else { continue };
+            self.holdings.remove((blob.as_bytes(), number))?;
+            removed = Some(row.size_bytes);
+        }
+        Ok(if self.is_held_by(blob, node)? { None } else { removed })
     }
 
-    fn number_of(&mut self, node: &NodeId) -> Result<u32, StoreError> {
-        if let Some(number) = self.node_numbers.get(node.as_bytes())? {
+    fn number_of(&mut self, chain: &Chain) -> Result<u32, StoreError> {
+        let key = (chain.node.as_bytes(), chain.boot.as_bytes());
+        if let Some(number) = self.chain_numbers.get(key)? {
             return Ok(number.value());
         }
         let mut next = 0;
-        for row in self.node_numbers.iter()? {
+        for row in self.chain_numbers.iter()? {
             next = next.max(row?.1.value() + 1);
         }
-        self.node_numbers.insert(node.as_bytes(), next)?;
+        self.chain_numbers.insert(key, next)?;
         Ok(next)
     }
 }

@@ -1,12 +1,13 @@
 //! The log on disk: every entry as received, in the order in which it was applied, and the state of every chain.
 
 use bincode::{Decode, Encode};
-use keepwell_protocol::id::{EntryHash, Seq, StorageId};
-use keepwell_protocol::log::entry::Entry;
+use keepwell_protocol::id::{BootId, EntryHash, NodeId, Seq, StorageId};
+use keepwell_protocol::log::admit::{Applied, known_as};
+use keepwell_protocol::log::branch::{Branch, Branches};
 use keepwell_protocol::log::exchange::ForkProof;
 use keepwell_protocol::log::vector::{Chain, Head, Past, Vector};
 use keepwell_protocol::wire;
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata};
 
 use crate::error::StoreError;
 use crate::row;
@@ -72,30 +73,100 @@ impl<A: Access> Tables<A> {
         Ok(self.entries.last()?.map_or(0, |(number, _)| number.value() + 1))
     }
 
-    /// When the entry at `seq` of `chain` arrived, counted in entries.
-    pub fn arrival_of(&self, chain: &Chain, seq: Seq) -> Result<Option<u64>, StoreError> {
-        Ok(self.position(chain, seq)?.map(|position| position.arrival))
+    /// The first entry of `chain` after the position `after`: its position, and when it arrived, counted in entries.
+    pub fn next_after(&self, chain: &Chain, after: u64) -> Result<Option<(Seq, u64)>, StoreError> {
+        let key = |seq| (chain.node.as_bytes(), chain.boot.as_bytes(), seq);
+        let Some(from) = after.checked_add(1) else { return Ok(None) };
+        let Some(row) = self.positions.range(key(from)..=key(u64::MAX))?.next() else { return Ok(None) };
+        let (key, value) = row?;
+        let position: PositionRow = row::decode_bytes("positions", value.value())?;
+        Ok(Some((Seq(key.value().2), position.arrival)))
     }
 
-    /// The proof that `chain` forked, if there is one.
-    pub fn fork(&self, chain: &Chain) -> Result<Option<ForkProof>, StoreError> {
-        row::decode("forks", self.forks.get((chain.node.as_bytes(), chain.boot.as_bytes())))
+    /// The proof that `boot` forked at `seq` right after the entry `prev_hash`, if there is one.
+    pub fn fork(&self, boot: &Chain, seq: Seq, prev_hash: Option<&EntryHash>) -> Result<Option<ForkProof>, StoreError> {
+        row::decode("forks", self.forks.get((boot.node.as_bytes(), boot.boot.as_bytes(), seq.0, hash_or_zeros(prev_hash))))
     }
 
-    /// The chains that are known to have forked.
+    /// The proofs of all forks of `boot`.
+    pub fn forks_of(&self, boot: &Chain) -> Result<Vec<ForkProof>, StoreError> {
+        let key = |seq, hash| (boot.node.as_bytes(), boot.boot.as_bytes(), seq, hash);
+        let rows = self.forks.range(key(0, &[0; 32])..=key(u64::MAX, &[0xff; 32]))?;
+        rows.map(|row| row::decode_bytes("forks", row?.1.value())).collect()
+    }
+
+    /// The boots that are known to have forked, as their authors sign them.
     pub fn forked(&self) -> Result<Vec<Chain>, StoreError> {
-        let rows = self.forks.iter()?;
-        rows.map(|row| {
+        let mut forked = Vec::new();
+        for row in self.forks.iter()? {
             let (key, _) = row?;
-            let (node, boot) = key.value();
-            Ok(Chain { node: (*node).into(), boot: (*boot).into() })
-        })
-        .collect()
+            let (node, boot, ..) = key.value();
+            forked.push(Chain { node: (*node).into(), boot: (*boot).into() });
+        }
+        forked.dedup();
+        Ok(forked)
+    }
+
+    /// The branches of all boots that are known to have forked.
+    pub fn all_branches(&self) -> Result<Branches, StoreError> {
+        let mut branches = Branches::default();
+        for row in self.branches.iter()? {
+            let (key, value) = row?;
+            branches.0.insert(BootId(*key.value().1), row::decode_bytes("branches", value.value())?);
+        }
+        Ok(branches)
+    }
+
+    /// `vector`, which another node said of itself, by the names that its chains have here.
+    pub fn by_names_here(&self, vector: &Vector) -> Result<Vector, StoreError> {
+        if self.branches.is_empty()? {
+            return Ok(vector.clone());
+        }
+        let mut named = Vector::default();
+        for (chain, head) in &vector.0 {
+            let branches = self.branches(&chain.node)?;
+            let Some(boot) = known_as(self, chain, head)? else {
+                named.advance(*chain, *head);
+                continue;
+            };
+            let parts = std::iter::once((boot, head.seq)).chain(branches.ancestors(&boot));
+            for (chain, seq) in parts.map(|(boot, seq)| (Chain { boot, ..*chain }, seq)) {
+                if let Some(head) = self.head_at(&chain, seq)?.filter(|head| head.seq.0 > named.seq(&chain)) {
+                    named.advance(chain, head);
+                }
+            }
+        }
+        Ok(named)
     }
 
     fn position(&self, chain: &Chain, seq: Seq) -> Result<Option<PositionRow>, StoreError> {
         row::decode("positions", self.positions.get((chain.node.as_bytes(), chain.boot.as_bytes(), seq.0)))
     }
+}
+
+impl<A: Access> Applied for Tables<A> {
+    type Error = StoreError;
+
+    fn head_at(&self, chain: &Chain, seq: Seq) -> Result<Option<Head>, StoreError> {
+        Tables::head_at(self, chain, seq)
+    }
+
+    fn branches(&self, node: &NodeId) -> Result<Branches, StoreError> {
+        let mut branches = Branches::default();
+        for row in self.branches.range((node.as_bytes(), &[0; 16])..=(node.as_bytes(), &[0xff; 16]))? {
+            let (key, value) = row?;
+            branches.0.insert(BootId(*key.value().1), row::decode_bytes("branches", value.value())?);
+        }
+        Ok(branches)
+    }
+
+    fn forked_after(&self, boot: &Chain, seq: Seq, prev_hash: Option<&EntryHash>) -> Result<bool, StoreError> {
+        Ok(self.fork(boot, seq, prev_hash)?.is_some())
+    }
+}
+
+fn hash_or_zeros(hash: Option<&EntryHash>) -> &[u8; 32] {
+    hash.map_or(&[0; 32], EntryHash::as_bytes)
 }
 
 impl Tables<Writing<'_>> {
@@ -106,27 +177,30 @@ impl Tables<Writing<'_>> {
         Ok(arrival)
     }
 
-    /// Removes the entries of `chain` from `first` on: a branch that its author takes back. The derived tables must be rebuilt.
-    pub fn remove_entries(&mut self, chain: &Chain, first: Seq) -> Result<(), StoreError> {
-        let mut seq = first;
-        while let Some(arrival) = self.arrival_of(chain, seq)? {
-            self.entries.remove(arrival)?;
-            seq = seq.next();
-        }
+    /// Keeps the proof that `boot` forked at `seq` right after the entry `prev_hash`. The derived tables must be rebuilt.
+    pub fn put_fork(
+        &mut self,
+        boot: &Chain,
+        seq: Seq,
+        prev_hash: Option<&EntryHash>,
+        proof: &ForkProof,
+    ) -> Result<(), StoreError> {
+        let key = (boot.node.as_bytes(), boot.boot.as_bytes(), seq.0, hash_or_zeros(prev_hash));
+        self.forks.insert(key, wire::encode(proof).as_slice())?;
         Ok(())
     }
 
-    /// Keeps the proof that `chain` forked; the first one found is as good as any.
-    pub fn put_fork(&mut self, chain: &Chain, proof: &ForkProof) -> Result<(), StoreError> {
-        self.forks.insert((chain.node.as_bytes(), chain.boot.as_bytes()), wire::encode(proof).as_slice())?;
+    /// Notes that `chain` is a branch of a forked boot.
+    pub fn put_branch(&mut self, chain: &Chain, branch: &Branch) -> Result<(), StoreError> {
+        self.branches.insert((chain.node.as_bytes(), chain.boot.as_bytes()), wire::encode(branch).as_slice())?;
         Ok(())
     }
 
-    /// Notes where `entry` stands, and that its chain has come as far as it.
-    pub fn advance_chain(&mut self, entry: &Entry, arrival: u64, state: &ChainState) -> Result<(), StoreError> {
-        let Chain { node, boot } = &entry.chain;
-        let position = PositionRow { arrival, hash: entry.head.hash };
-        self.positions.insert((node.as_bytes(), boot.as_bytes(), entry.head.seq.0), wire::encode(&position).as_slice())?;
+    /// Notes that `chain` has come as far as `state`, with an entry of that arrival.
+    pub fn advance_chain(&mut self, chain: &Chain, arrival: u64, state: &ChainState) -> Result<(), StoreError> {
+        let Chain { node, boot } = chain;
+        let position = PositionRow { arrival, hash: state.head.hash };
+        self.positions.insert((node.as_bytes(), boot.as_bytes(), state.head.seq.0), wire::encode(&position).as_slice())?;
         self.chains.insert((node.as_bytes(), boot.as_bytes()), wire::encode(state).as_slice())?;
         Ok(())
     }

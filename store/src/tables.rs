@@ -7,6 +7,10 @@ use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefin
 
 /// A position in the log of (node, boot): node, boot, seq.
 pub(crate) type Position = (&'static [u8; 32], &'static [u8; 16], u64);
+/// Where a boot forked: node, boot, seq, hash of the last entry before.
+pub(crate) type ForkKey = (&'static [u8; 32], &'static [u8; 16], u64, &'static [u8; 32]);
+/// A change of a document, by its hash and the boot that wrote it: shard, epoch, hash, boot.
+pub(crate) type ChangeKey = (u8, u32, &'static [u8; 32], &'static [u8; 16]);
 /// The id of a link fact under its parent: parent, boot, seq, index.
 pub(crate) type FactKey = (&'static [u8; 20], &'static [u8; 16], u64, u32);
 
@@ -94,19 +98,20 @@ tables! {
         unlinks: &'static [u8; 20] => &'static [u8],
         /// Arrival number → the bytes of a signed entry, as received.
         entries: u64 => &'static [u8],
-        /// (node, boot) → the proof that it forked.
-        #[allow(dead_code, reason = "the table is part of the format; forks are detected between nodes")]
-        forks: (&'static [u8; 32], &'static [u8; 16]) => &'static [u8],
+        /// (node, boot, seq, hash of the entry before it or zeros) → the proof that the boot forked there.
+        forks: ForkKey => &'static [u8],
     }
     derived {
         /// Position in the log → arrival number and hash of the entry there.
         positions: Position => &'static [u8],
         /// (node, boot) → head, causal past, storage.
         chains: (&'static [u8; 32], &'static [u8; 16]) => &'static [u8],
+        /// (node, branch of a forked boot) → where it comes from.
+        branches: (&'static [u8; 32], &'static [u8; 16]) => &'static [u8],
         /// (shard, epoch) → what has been applied of that document.
         docs: (u8, u32) => &'static [u8],
-        /// (shard, epoch, change) → who wrote it and how far its operations go.
-        changes: (u8, u32, &'static [u8; 32]) => &'static [u8],
+        /// (shard, epoch, change, boot) → where it was written and how far its operations go.
+        changes: ChangeKey => &'static [u8],
         /// (shard, boot) → the newest epoch it has written to.
         author_epochs: (u8, &'static [u8; 16]) => u32,
         /// (kind, key) → the values of an item of the catalog. Refs are the kind `REF`, by name.
@@ -117,9 +122,9 @@ tables! {
         ref_links: (&'static [u8; 20], &'static str) => u32,
         /// Link fact → children.
         links: FactKey => &'static [u8],
-        /// Node → its number in `holdings`.
-        node_numbers: &'static [u8; 32] => u32,
-        /// (SHA-1, number of a node) → BLAKE3 and size of the copy it holds.
+        /// (node, boot) → its number in `holdings`.
+        chain_numbers: (&'static [u8; 32], &'static [u8; 16]) => u32,
+        /// (SHA-1, number of a chain) → the copy that its node holds, and since which entry.
         holdings: (&'static [u8; 20], u32) => &'static [u8],
         /// What is counted, by name.
         counts: &'static str => u64,

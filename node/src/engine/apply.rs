@@ -1,6 +1,9 @@
 //! Applying an entry to the tables: all of it or nothing, the same for our own entries and for those of others.
 //!
-//! First every op is judged, then every op is applied; nothing in the second half can be refused.
+//! First every op is judged, then every op is applied; nothing in the second half can be refused. What an entry names is taken by the
+//! names that chains have here, which differ from its author's once a boot is known to have forked: see `branch` in the protocol.
+
+use std::borrow::Cow;
 
 use keepwell_protocol::catalog::authority::{Authority, AuthorityError, role_of};
 use keepwell_protocol::catalog::change::{AppliedChange, Change, ChangeError, Order, Write};
@@ -8,10 +11,11 @@ use keepwell_protocol::catalog::doc::change_hash;
 use keepwell_protocol::catalog::item::{Item, Kind};
 use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::catalog::row::{Row, Value};
-use keepwell_protocol::id::{StorageId, ValueId};
+use keepwell_protocol::id::{BootId, StorageId, ValueId};
+use keepwell_protocol::log::admit::{Applied, Placement, meant_by};
 use keepwell_protocol::log::entry::Entry;
 use keepwell_protocol::log::op::{Holdings, Op, PROTECTS};
-use keepwell_protocol::log::vector::Past;
+use keepwell_protocol::log::vector::{Chain, Past};
 use keepwell_protocol::wire;
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
@@ -30,16 +34,21 @@ pub enum Refusal {
     Authority(#[from] AuthorityError),
 }
 
-/// Applies `entry`, which has arrived as number `arrival` and whose turn it is.
+/// Applies `entry`, which has arrived as number `arrival` and whose turn it is, as `admit` has found.
 pub(super) fn apply(
     txn: &mut Transaction<'_>,
     home: &Home,
     entry: &Entry,
+    placement: &Placement,
     arrival: u64,
 ) -> Result<Result<(), Refusal>, StoreError> {
-    let before = txn.chain(&entry.chain)?;
-    let past = past_of(entry, before.as_ref());
-    if let Err(refused) = judge(txn, home, entry, &past)? {
+    let chain = placement.chain;
+    let before = match &placement.begins {
+        Some(branch) => txn.chain(&Chain { boot: branch.parent, ..chain })?,
+        None => txn.chain(&chain)?,
+    };
+    let past = past_of(entry, placement, before.as_ref());
+    if let Err(refused) = judge(txn, home, entry, placement, &past)? {
         return Ok(Err(refused));
     }
     let storage = match (entry.ops.first(), before) {
@@ -47,25 +56,35 @@ pub(super) fn apply(
         (_, Some(before)) => before.storage,
         (_, None) => StorageId([0; StorageId::LEN]),
     };
-    let mut applying = Applying { txn, home, entry, next: ValueId { boot: entry.chain.boot, seq: entry.head.seq, index: 0 } };
+    if let Some(branch) = &placement.begins {
+        txn.put_branch(&chain, branch)?;
+    }
+    let next = ValueId { boot: chain.boot, seq: entry.head.seq, index: 0 };
+    let mut applying = Applying { txn, home, chain, signed_boot: entry.chain.boot, past: &past, next };
     for op in &entry.ops {
         applying.op(op)?;
     }
-    txn.advance_chain(entry, arrival, &ChainState { head: entry.head, past, storage })?;
+    txn.advance_chain(&chain, arrival, &ChainState { head: entry.head, past, storage })?;
     Ok(Ok(()))
 }
 
 /// What the author of an entry had applied when it wrote, the entry itself included.
-fn past_of(entry: &Entry, before: Option<&ChainState>) -> Past {
+fn past_of(entry: &Entry, placement: &Placement, before: Option<&ChainState>) -> Past {
     let mut past = before.map(|state| state.past.clone()).unwrap_or_default();
-    for (chain, head) in &entry.deps {
-        past.extend(chain.boot, head.seq);
+    for (boot, seq) in &placement.deps {
+        past.extend(*boot, *seq);
     }
-    past.extend(entry.chain.boot, entry.head.seq);
+    past.extend(placement.chain.boot, entry.head.seq);
     past
 }
 
-fn judge(txn: &Transaction<'_>, home: &Home, entry: &Entry, past: &Past) -> Result<Result<(), Refusal>, StoreError> {
+fn judge(
+    txn: &Transaction<'_>,
+    home: &Home,
+    entry: &Entry,
+    placement: &Placement,
+    past: &Past,
+) -> Result<Result<(), Refusal>, StoreError> {
     let author = entry.chain.node;
     let member = txn.authority_at(&Item::node(&author), past)?;
     let role = role_of(&author, &txn.authority_at(&Item::network(), past)?, &member);
@@ -73,9 +92,11 @@ fn judge(txn: &Transaction<'_>, home: &Home, entry: &Entry, past: &Past) -> Resu
         return Ok(Err(AuthorityError::NotAMember(author).into()));
     }
     let authority = Authority { network: &home.network, author, role };
+    let written_by = parts_written(txn, placement)?;
     for op in &entry.ops {
         let Op::Change(change) = op else { continue };
-        if let Err(refused) = change.check(&entry.chain.boot, past, &txn.doc(change.shard, change.epoch)?, &**txn)? {
+        let change = by_names_here(txn, change, past)?;
+        if let Err(refused) = change.check(&written_by, past, &txn.doc(change.shard, change.epoch)?, &**txn)? {
             return Ok(Err(refused.into()));
         }
         for write in &change.writes {
@@ -85,6 +106,28 @@ fn judge(txn: &Transaction<'_>, home: &Home, entry: &Entry, past: &Past) -> Resu
         }
     }
     Ok(Ok(()))
+}
+
+/// The boot of an entry; if that is a branch, followed by what it branches off, nearest first.
+fn parts_written(txn: &Transaction<'_>, placement: &Placement) -> Result<Vec<BootId>, StoreError> {
+    let mut branches = txn.branches(&placement.chain.node)?;
+    branches.0.extend(placement.begins.map(|branch| (placement.chain.boot, branch)));
+    let before = branches.ancestors(&placement.chain.boot).into_iter().map(|(boot, _)| boot);
+    Ok(std::iter::once(placement.chain.boot).chain(before).collect())
+}
+
+/// The change with the names that the writes it replaces have here. (Its own name, a hash, is that of the change as its author made it.)
+fn by_names_here<'c>(txn: &Transaction<'_>, change: &'c Change, past: &Past) -> Result<Cow<'c, Change>, StoreError> {
+    let is_known = |id: &ValueId| past.includes(&id.boot, id.seq);
+    if change.writes.iter().flat_map(|write| &write.replaces).all(is_known) {
+        return Ok(Cow::Borrowed(change));
+    }
+    let branches = txn.all_branches()?;
+    let mut change = change.clone();
+    for id in change.writes.iter_mut().flat_map(|write| &mut write.replaces) {
+        id.boot = meant_by(past, &branches, &id.boot, id.seq).unwrap_or(id.boot);
+    }
+    Ok(Cow::Owned(change))
 }
 
 /// Whether this is the first entry of a network's creator, which nobody could have given leave for; what it says is judged on its own.
@@ -98,7 +141,12 @@ fn is_genesis(entry: &Entry) -> bool {
 struct Applying<'a, 't> {
     txn: &'a mut Transaction<'t>,
     home: &'a Home,
-    entry: &'a Entry,
+    /// The chain that the entry belongs to here.
+    chain: Chain,
+    /// The boot that its author signed.
+    signed_boot: BootId,
+    /// Its causal past.
+    past: &'a Past,
     /// The id of the next write.
     next: ValueId,
 }
@@ -126,14 +174,13 @@ impl Applying<'_, '_> {
 
     /// Only the author's own holdings can be said: nobody speaks for another's disk.
     fn holdings(&mut self, holdings: &Holdings) -> Result<(), StoreError> {
-        let node = self.entry.chain.node;
         for fact in &holdings.added {
-            if self.txn.add_holding(&node, fact)? {
+            if self.txn.add_holding(&self.chain, self.next.seq, fact)? {
                 self.count_own(1, fact.size_bytes)?;
             }
         }
         for id in &holdings.removed {
-            if let Some(size_bytes) = self.txn.remove_holding(&node, id)? {
+            if let Some(size_bytes) = self.txn.remove_holding(&self.chain.node, self.past, id)? {
                 self.count_own(-1, size_bytes)?;
             }
         }
@@ -141,7 +188,7 @@ impl Applying<'_, '_> {
     }
 
     fn count_own(&mut self, sign: i64, size_bytes: u64) -> Result<(), StoreError> {
-        if self.entry.chain.node != self.home.node {
+        if self.chain.node != self.home.node {
             return Ok(());
         }
         self.txn.add_to_count(Count::Blobs, sign)?;
@@ -150,7 +197,8 @@ impl Applying<'_, '_> {
 
     fn change(&mut self, change: &Change) -> Result<(), StoreError> {
         let first = self.next;
-        let hash = change_hash(change, first);
+        let hash = change_hash(change, ValueId { boot: self.signed_boot, ..first });
+        let change = &*by_names_here(self.txn, change, self.past)?;
         for (at, write) in change.writes.iter().enumerate() {
             let id = self.next_id();
             self.write(id, change.order_of(at, first.boot), write)?;
@@ -164,7 +212,7 @@ impl Applying<'_, '_> {
     fn write(&mut self, id: ValueId, order: Order, write: &Write) -> Result<(), StoreError> {
         let mut row = self.txn.item(&write.item)?;
         let existed = !row.is_empty();
-        let delta = row.apply(id, order, self.entry.chain.node, write);
+        let delta = row.apply(id, order, self.chain.node, write);
         self.txn.put_item(&write.item, &row)?;
         for gone in &delta.removed {
             self.index(&write.item, gone, -1)?;
@@ -174,7 +222,7 @@ impl Applying<'_, '_> {
         }
         match write.item.kind {
             Kind::REF => self.count_ref(existed, &row),
-            Kind::NETWORK | Kind::NODE => self.txn.put_authority(&id, order, self.entry.chain.node, write),
+            Kind::NETWORK | Kind::NODE => self.txn.put_authority(&id, order, self.chain.node, write),
             _ => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use keepwell_protocol::catalog::change::{Change, ChangeHash, Write};
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::id::{Seq, ValueId};
 use keepwell_protocol::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_OPS};
+use keepwell_protocol::log::admit::{Admission, admit};
 use keepwell_protocol::log::entry::{Draft, Entry};
 use keepwell_protocol::log::op::{Boot, Holdings, LinkFact, Op};
 use keepwell_protocol::log::vector::{Chain, Head, Past};
@@ -91,8 +92,11 @@ impl Engine {
         let prev_hash = state.map(|state| state.head.hash);
         let bytes = Draft { network: self.home.network, chain, seq, prev_hash, deps, ops }.seal(&self.key);
         let entry = Entry::open(&bytes, &self.home.network).map_err(|error| own(&error))?;
+        let Admission::Apply(placement) = admit(&entry, &**txn)? else {
+            return Err(StoreError::Inconsistent("own entry is not the next of its chain".into()));
+        };
         let arrival = txn.append_entry(&bytes)?;
-        apply::apply(txn, &self.home, &entry, arrival)?.map_err(|refused| own(&refused))?;
+        apply::apply(txn, &self.home, &entry, &placement, arrival)?.map_err(|refused| own(&refused))?;
         authored.entries.push(bytes);
         Ok(())
     }

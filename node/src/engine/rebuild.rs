@@ -1,7 +1,9 @@
 //! Rebuilding the derived tables from the log, and telling whether that changes anything.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
+use keepwell_protocol::log::admit::{Admission, admit};
 use keepwell_protocol::log::entry::Entry;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
@@ -26,7 +28,8 @@ impl From<StoreError> for Trial {
 impl Engine {
     /// Tells which derived tables a rebuild would change, and changes nothing.
     pub fn compare_rebuild(&self) -> Result<Differences, StoreError> {
-        let trial = |txn: &mut Transaction<'_>| self.replay(txn).and_then(|differences| Err::<(), _>(Trial::Done(differences)));
+        let trial =
+            |txn: &mut Transaction<'_>| self.try_replay(txn).and_then(|differences| Err::<(), _>(Trial::Done(differences)));
         match Arc::clone(&self.store).write(trial) {
             Err(Trial::Done(differences)) => Ok(differences),
             Err(Trial::Failed(error)) => Err(error),
@@ -36,31 +39,33 @@ impl Engine {
 
     /// Rebuilds the derived tables; those that were wrong.
     pub fn rebuild(&self) -> Result<Differences, StoreError> {
-        let outcome = Arc::clone(&self.store).write(|txn| self.replay(txn));
+        let outcome = Arc::clone(&self.store).write(|txn| self.try_replay(txn));
         outcome.map_err(|trial| match trial {
             Trial::Failed(error) => error,
             Trial::Done(_) => StoreError::Inconsistent("a rebuild ended as a trial".into()),
         })
     }
 
-    /// Rebuilds the derived tables as a part of a larger transaction.
-    pub(super) fn rebuild_within(&self, txn: &mut Transaction<'_>) -> Result<(), StoreError> {
-        self.replay(txn).map(drop).map_err(|trial| match trial {
-            Trial::Failed(error) => error,
-            Trial::Done(_) => StoreError::Inconsistent("a rebuild ended as a trial".into()),
-        })
-    }
-
-    fn replay(&self, txn: &mut Transaction<'_>) -> Result<Differences, Trial> {
-        let before = txn.derived_digests().map_err(StoreError::from)?;
+    /// Replays the log as a part of a larger transaction.
+    pub(super) fn replay(&self, txn: &mut Transaction<'_>) -> Result<(), StoreError> {
         txn.clear_derived().map_err(StoreError::from)?;
         let mut from = 0;
         while let Some((arrival, bytes)) = txn.entry_from(from)? {
-            let entry = Entry::reopen(&bytes).map_err(|error| StoreError::Inconsistent(format!("entry {arrival}: {error}")))?;
-            let refused = |refused| StoreError::Inconsistent(format!("entry {arrival} is refused by a replay: {refused}"));
-            apply::apply(txn, &self.home, &entry, arrival)?.map_err(refused)?;
+            let broken = |what: &dyn Display| StoreError::Inconsistent(format!("entry {arrival} in a replay: {what}"));
+            let entry = Entry::reopen(&bytes).map_err(|error| broken(&error))?;
+            let placement = match admit(&entry, &**txn)? {
+                Admission::Apply(placement) => placement,
+                verdict => return Err(broken(&format!("{verdict:?}"))),
+            };
+            apply::apply(txn, &self.home, &entry, &placement, arrival)?.map_err(|refused| broken(&refused))?;
             from = arrival + 1;
         }
+        Ok(())
+    }
+
+    fn try_replay(&self, txn: &mut Transaction<'_>) -> Result<Differences, Trial> {
+        let before = txn.derived_digests().map_err(StoreError::from)?;
+        self.replay(txn)?;
         let after = txn.derived_digests().map_err(StoreError::from)?;
         Ok(before.into_iter().zip(after).filter(|(a, b)| a != b).map(|((name, _), _)| name).collect())
     }

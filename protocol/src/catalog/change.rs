@@ -160,8 +160,8 @@ pub enum ChangeError {
 pub trait AppliedChanges {
     /// Why a look-up failed.
     type Error;
-    /// The applied change `hash` of (shard, epoch).
-    fn applied(&self, shard: u8, epoch: u32, hash: &ChangeHash) -> Result<Option<AppliedChange>, Self::Error>;
+    /// The applied change `hash` of (shard, epoch), if it is in `past`. (Two branches of a forked boot can contain the same change.)
+    fn applied(&self, shard: u8, epoch: u32, hash: &ChangeHash, past: &Past) -> Result<Option<AppliedChange>, Self::Error>;
     /// The newest epoch of `shard` that `boot` has written to.
     fn newest_epoch(&self, shard: u8, boot: &BootId) -> Result<Option<u32>, Self::Error>;
 }
@@ -190,21 +190,24 @@ impl Change {
         Order { epoch: self.epoch, counter: self.start_op + index as u64, boot }
     }
 
-    /// Judges the change of `boot`, whose causal past is `past`, against the document it is for.
+    /// Judges the change of an author whose causal past is `past` against the document it is for.
     ///
+    /// `author` is the boot that wrote it; for a branch of a forked boot, followed by what it branches off, nearest first.
     /// The outer error is a failed look-up, the inner one the verdict that the change is not acceptable, on any node.
     pub fn check<A: AppliedChanges>(
         &self,
-        boot: &BootId,
+        author: &[BootId],
         past: &Past,
         state: &DocState,
         changes: &A,
     ) -> Result<Result<(), ChangeError>, A::Error> {
-        if let Err(refused) = self.check_writes(past).and_then(|()| self.check_position(boot, state)) {
+        if let Err(refused) = self.check_writes(past).and_then(|()| self.check_position(author, state)) {
             return Ok(Err(refused));
         }
-        if let Some(newest) = changes.newest_epoch(self.shard, boot)?.filter(|newest| *newest > self.epoch) {
-            return Ok(Err(ChangeError::BackToOldEpoch { found: self.epoch, newest }));
+        for boot in author {
+            if let Some(newest) = changes.newest_epoch(self.shard, boot)?.filter(|newest| *newest > self.epoch) {
+                return Ok(Err(ChangeError::BackToOldEpoch { found: self.epoch, newest }));
+            }
         }
         self.check_deps(past, changes)
     }
@@ -226,28 +229,28 @@ impl Change {
         Ok(())
     }
 
-    fn check_position(&self, boot: &BootId, state: &DocState) -> Result<(), ChangeError> {
+    fn check_position(&self, author: &[BootId], state: &DocState) -> Result<(), ChangeError> {
         within("dependencies", self.deps.len(), MAX_CHANGE_DEPS)?;
         if !self.deps.is_sorted_by(|a, b| a < b) {
             return Err(ChangeError::UnorderedDeps);
         }
-        let expected = state.next_actor_seq(boot);
+        let own = author.iter().find_map(|boot| state.actors.get(boot));
+        let expected = own.map_or(0, |last| last.actor_seq) + 1;
         if self.actor_seq != expected {
             return Err(ChangeError::WrongActorSeq { found: self.actor_seq, expected });
         }
-        match state.actors.get(boot) {
+        match own {
             Some(own) if self.start_op <= own.max_op => Err(ChangeError::ForgetsItself { found: self.start_op, own: own.max_op }),
             _ => Ok(()),
         }
     }
 
     fn check_deps<A: AppliedChanges>(&self, past: &Past, changes: &A) -> Result<Result<(), ChangeError>, A::Error> {
-        let in_past = |known: &Option<AppliedChange>| known.is_some_and(|known| past.includes(&known.boot, known.seq));
         let mut highest = 0;
         for hash in &self.deps {
-            match changes.applied(self.shard, self.epoch, hash)? {
-                known @ Some(change) if in_past(&known) => highest = highest.max(change.max_op),
-                _ => return Ok(Err(ChangeError::NotInPast("a change it depends on".into()))),
+            match changes.applied(self.shard, self.epoch, hash, past)? {
+                Some(change) => highest = highest.max(change.max_op),
+                None => return Ok(Err(ChangeError::NotInPast("a change it depends on".into()))),
             }
         }
         if self.start_op != highest + 1 {
@@ -257,7 +260,7 @@ impl Change {
             return Ok(Ok(()));
         }
         let grounded = match &self.prior {
-            Some(hash) => in_past(&changes.applied(self.shard, self.epoch - 1, hash)?),
+            Some(hash) => changes.applied(self.shard, self.epoch - 1, hash, past)?.is_some(),
             None => false,
         };
         Ok(if grounded { Ok(()) } else { Err(ChangeError::UngroundedEpoch(self.epoch)) })

@@ -149,9 +149,26 @@ fn changes_are_known_by_document_and_hash() {
     let snapshot = home.snapshot();
     let of_first = [(ChangeHash([0; 32]), applied(1, 1)), (ChangeHash([0xff; 32]), applied(2, 1))];
     assert_eq!(snapshot.changes_of(7, 0).unwrap(), of_first);
-    assert_eq!(snapshot.applied(7, 1, &ChangeHash([5; 32])).unwrap(), Some(applied(1, 2)));
-    assert_eq!(snapshot.applied(7, 0, &ChangeHash([5; 32])).unwrap(), None, "of another epoch");
+    let known = |shard, epoch, boot, seq| {
+        let past = Past([(BootId([boot; 16]), Seq(seq))].into());
+        snapshot.applied(shard, epoch, &ChangeHash([5; 32]), &past).unwrap()
+    };
+    assert_eq!(known(7, 1, 1, 2), Some(applied(1, 2)));
+    assert_eq!(known(7, 0, 1, 2), None, "of another epoch");
+    assert_eq!([known(7, 1, 1, 1), known(7, 1, 2, 2)], [None, None], "not in the past");
     assert_eq!((snapshot.doc(7, 0).unwrap().ops, snapshot.doc(7, 2).unwrap()), (0xff, DocState::default()));
+}
+
+#[test]
+fn the_same_change_on_two_branches_is_known_to_whoever_has_seen_either() {
+    let home = TestHome::new();
+    note(&home, (7, 0), 5, applied(1, 2));
+    note(&home, (7, 0), 5, applied(2, 2));
+    let known = |boot| {
+        let past = Past([(BootId([boot; 16]), Seq(9))].into());
+        home.snapshot().applied(7, 0, &ChangeHash([5; 32]), &past).unwrap()
+    };
+    assert_eq!([known(1), known(2), known(3)], [Some(applied(1, 2)), Some(applied(2, 2)), None]);
 }
 
 #[test]

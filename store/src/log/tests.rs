@@ -14,10 +14,6 @@ fn head(seq: u64, hash: u8) -> Head {
     Head { seq: Seq(seq), hash: EntryHash([hash; 32]) }
 }
 
-fn entry(chain: Chain, head: Head) -> Entry {
-    Entry { chain, head, prev_hash: None, deps: vec![], ops: vec![] }
-}
-
 fn state(head: Head) -> ChainState {
     let mut past = Past::default();
     past.extend(BootId([1; 16]), head.seq);
@@ -30,7 +26,7 @@ fn three_entries() -> TestHome {
     for (n, head) in [(1, head(1, 11)), (2, head(1, 21)), (1, head(2, 12))] {
         home.write(|txn| {
             let arrival = txn.append_entry(&head.hash.0[..1])?;
-            txn.advance_chain(&entry(chain(n), head), arrival, &state(head))
+            txn.advance_chain(&chain(n), arrival, &state(head))
         });
     }
     home
@@ -43,7 +39,7 @@ fn an_empty_log_knows_nothing() {
     assert_eq!((snapshot.next_arrival().unwrap(), snapshot.entry_from(0).unwrap()), (0, None));
     assert_eq!((snapshot.vector().unwrap(), snapshot.chain(&chain(1)).unwrap()), (Vector::default(), None));
     assert_eq!((snapshot.head_at(&chain(1), Seq(1)).unwrap(), snapshot.entry(&chain(1), Seq(1)).unwrap()), (None, None));
-    assert_eq!((snapshot.arrival_of(&chain(1), Seq(1)).unwrap(), snapshot.forked().unwrap()), (None, vec![]));
+    assert_eq!((snapshot.next_after(&chain(1), 0).unwrap(), snapshot.forked().unwrap()), (None, vec![]));
 }
 
 #[test]
@@ -70,7 +66,7 @@ fn every_position_keeps_its_head_bytes_and_arrival() {
     for (n, head, arrival) in [(1, head(1, 11), 0), (2, head(1, 21), 1), (1, head(2, 12), 2)] {
         assert_eq!(snapshot.head_at(&chain(n), head.seq).unwrap(), Some(head));
         assert_eq!(snapshot.entry(&chain(n), head.seq).unwrap(), Some(vec![head.hash.0[0]]));
-        assert_eq!(snapshot.arrival_of(&chain(n), head.seq).unwrap(), Some(arrival));
+        assert_eq!(snapshot.next_after(&chain(n), head.seq.0 - 1).unwrap(), Some((head.seq, arrival)));
     }
     assert_eq!(snapshot.head_at(&chain(2), Seq(2)).unwrap(), None);
     let other_boot = Chain { boot: BootId([2; 16]), ..chain(1) };
@@ -93,7 +89,7 @@ fn an_entry_and_its_position_are_written_together_or_not_at_all() {
     let home = three_entries();
     let failed = home.store.write(|txn| {
         let arrival = txn.append_entry(b"lost")?;
-        txn.advance_chain(&entry(chain(2), head(2, 22)), arrival, &state(head(2, 22)))?;
+        txn.advance_chain(&chain(2), arrival, &state(head(2, 22)))?;
         Err::<(), _>(StoreError::NoSpace)
     });
     assert!(failed.is_err());
@@ -108,13 +104,62 @@ fn a_position_without_bytes_is_an_error_and_no_absence() {
 }
 
 #[test]
-fn the_proof_of_a_fork_is_kept_by_chain() {
+fn the_proof_of_a_fork_is_kept_by_where_it_is() {
     let home = three_entries();
     let proof = ForkProof { one: b"one".to_vec(), other: b"two".to_vec() };
-    home.write(|txn| txn.put_fork(&chain(1), &proof));
+    let before = EntryHash([11; 32]);
+    home.write(|txn| txn.put_fork(&chain(1), Seq(2), Some(&before), &proof));
+    home.write(|txn| txn.put_fork(&chain(1), Seq(1), None, &proof));
     let home = home.reopened();
-    assert_eq!(home.snapshot().fork(&chain(1)).unwrap(), Some(proof));
-    assert_eq!((home.snapshot().fork(&chain(2)).unwrap(), home.snapshot().forked().unwrap()), (None, vec![chain(1)]));
+    let fork = |n, seq, hash| home.snapshot().fork(&chain(n), Seq(seq), hash).unwrap();
+    assert_eq!([fork(1, 2, Some(&before)), fork(1, 1, None)], [Some(proof.clone()), Some(proof.clone())]);
+    assert_eq!([fork(2, 2, Some(&before)), fork(1, 3, Some(&before)), fork(1, 2, None)], [None, None, None]);
+    assert_eq!(home.snapshot().forks_of(&chain(1)).unwrap(), [proof.clone(), proof]);
+    assert_eq!((home.snapshot().forks_of(&chain(2)).unwrap(), home.snapshot().forked().unwrap()), (vec![], vec![chain(1)]));
+}
+
+/// Chain 1 forked after its first entry; its branches stand under the names 7 and 8, each with one entry.
+fn a_fork() -> TestHome {
+    let home = TestHome::new();
+    let branch = Branch { root: chain(1).boot, parent: chain(1).boot, first: Seq(2) };
+    for (boot, head) in [(1, head(1, 11)), (7, head(2, 72)), (8, head(2, 82))] {
+        let chain = Chain { boot: BootId([boot; 16]), ..chain(1) };
+        home.write(|txn| {
+            let arrival = txn.append_entry(&head.hash.0[..1])?;
+            txn.advance_chain(&chain, arrival, &state(head))?;
+            if boot == 1 { Ok(()) } else { txn.put_branch(&chain, &branch) }
+        });
+    }
+    home
+}
+
+#[test]
+fn branches_are_found_by_node_and_all_together() {
+    let home = a_fork();
+    let of = |n| home.snapshot().branches(&chain(n).node).unwrap().0.into_keys().collect::<Vec<_>>();
+    assert_eq!([of(1), of(2)], [vec![BootId([7; 16]), BootId([8; 16])], vec![]]);
+    assert_eq!(home.snapshot().all_branches().unwrap(), home.snapshot().branches(&chain(1).node).unwrap());
+}
+
+#[test]
+fn the_next_entry_of_a_branch_is_found_from_before_its_beginning() {
+    let home = a_fork();
+    let branch = Chain { boot: BootId([8; 16]), ..chain(1) };
+    let next = |chain: &Chain, after| home.snapshot().next_after(chain, after).unwrap();
+    assert_eq!([next(&branch, 0), next(&branch, 1), next(&branch, 2)], [Some((Seq(2), 2)), Some((Seq(2), 2)), None]);
+    assert_eq!([next(&chain(1), 0), next(&chain(1), 1), next(&chain(1), u64::MAX)], [Some((Seq(1), 0)), None, None]);
+}
+
+#[test]
+fn what_another_says_of_a_forked_boot_is_read_by_the_branch_that_it_followed() {
+    let home = a_fork();
+    let branch = Chain { boot: BootId([8; 16]), ..chain(1) };
+    let named = |chain, head| home.snapshot().by_names_here(&Vector([(chain, head)].into())).unwrap();
+    let both = Vector([(chain(1), head(1, 11)), (branch, head(2, 82))].into());
+    assert_eq!(named(chain(1), head(2, 82)), both);
+    assert_eq!(named(branch, head(2, 82)), both);
+    let unknown = Vector([(chain(1), head(3, 99))].into());
+    assert_eq!(named(chain(1), head(3, 99)), unknown);
 }
 
 #[test]

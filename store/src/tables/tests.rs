@@ -6,7 +6,7 @@ use keepwell_protocol::catalog::change::{AppliedChange, ChangeHash, DocState, Or
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::row::Row;
 use keepwell_protocol::id::{BlobId, BootId, EntryHash, NodeId, Seq, StorageId, ValueId};
-use keepwell_protocol::log::entry::Entry;
+use keepwell_protocol::log::branch::Branch;
 use keepwell_protocol::log::op::LinkFact;
 use keepwell_protocol::log::vector::{Chain, Head, Past};
 use redb::ReadableTableMetadata;
@@ -23,11 +23,15 @@ const BOOT: BootId = BootId([1; 16]);
 type Fill = fn(&mut Transaction<'_>, u64) -> Result<(), StoreError>;
 
 /// One way into each derived table, with the tables that it writes. The number makes rows differ in their values alone.
-const FILLS: [(&[&str], Fill); 8] = [
+const FILLS: [(&[&str], Fill); 9] = [
     (&["positions", "chains"], |txn, n| {
         let head = Head { seq: Seq(1), hash: EntryHash([u8::try_from(n).unwrap(); 32]) };
-        let entry = Entry { chain: Chain { node: NODE, boot: BOOT }, head, prev_hash: None, deps: vec![], ops: vec![] };
-        txn.advance_chain(&entry, 0, &ChainState { head, past: Past::default(), storage: StorageId([1; 16]) })
+        let chain = Chain { node: NODE, boot: BOOT };
+        txn.advance_chain(&chain, 0, &ChainState { head, past: Past::default(), storage: StorageId([1; 16]) })
+    }),
+    (&["branches"], |txn, n| {
+        let branch = Branch { root: BOOT, parent: BOOT, first: Seq(n) };
+        txn.put_branch(&Chain { node: NODE, boot: BOOT }, &branch)
     }),
     (&["docs", "changes", "author_epochs"], |txn, n| {
         let change = AppliedChange { boot: BOOT, seq: Seq(n), max_op: n };
@@ -46,8 +50,8 @@ const FILLS: [(&[&str], Fill); 8] = [
     (&["links"], |txn, n| {
         txn.put_link_fact(&id(1), &LinkFact { parent: BlobId([1; 20]), children: vec![fact(u8::try_from(n).unwrap())] })
     }),
-    (&["node_numbers", "holdings"], |txn, n| {
-        txn.node_numbers.insert(NODE.as_bytes(), u32::try_from(n).unwrap())?;
+    (&["chain_numbers", "holdings"], |txn, n| {
+        txn.chain_numbers.insert((NODE.as_bytes(), BOOT.as_bytes()), u32::try_from(n).unwrap())?;
         txn.holdings.insert((fact(1).sha1.as_bytes(), 0), n.to_be_bytes().as_slice())?;
         Ok(())
     }),
@@ -127,7 +131,7 @@ fn clearing_what_is_derived_leaves_every_primary_table() {
     home.write(|txn| {
         txn.append_entry(b"entry")?;
         txn.meta.insert("key", &b"value"[..])?;
-        txn.forks.insert((NODE.as_bytes(), BOOT.as_bytes()), &b"proof"[..])?;
+        txn.forks.insert((NODE.as_bytes(), BOOT.as_bytes(), 1, &[0; 32]), &b"proof"[..])?;
         FILLS.iter().try_for_each(|(_, fill)| fill(txn, 1))
     });
     let primary = |home: &TestHome| {

@@ -1,7 +1,8 @@
 //! Cloned, restored and lying nodes.
 
-use keepwell_node::engine::Event;
+use keepwell_node::engine::{Event, Input, RefOp, RequestId};
 use keepwell_protocol::log::vector::Chain;
+use keepwell_protocol::name::RefName;
 use keepwell_store::home::DiskPlace;
 
 use super::lab::Lab;
@@ -78,7 +79,7 @@ fn repeat_itself(lab: &mut Lab, writes: usize) -> Chain {
 }
 
 #[test]
-fn a_restored_node_that_wrote_meanwhile_takes_its_branch_back_and_says_it_again() {
+fn a_restored_node_that_wrote_meanwhile_loses_neither_what_it_wrote_nor_what_it_had() {
     for writes in [0, 1, 40] {
         let mut lab = Lab::new(3);
         let forked = repeat_itself(&mut lab, writes);
@@ -86,17 +87,101 @@ fn a_restored_node_that_wrote_meanwhile_takes_its_branch_back_and_says_it_again(
         assert_ne!(lab.own_chain(2), forked);
         assert!(lab.events.contains(&(2, Event::RolledBack { old: forked.boot })), "{:?}", lab.events);
         lab.set(2, "lab/b", "after", &[]);
+        assert_agreed(&lab);
         for machine in 0..3 {
-            let mut values = lab.values(machine, "lab/a");
-            values.sort();
-            assert_eq!(values, ["left", "right"], "machine {machine} after {writes} writes");
+            assert_eq!(sorted_values(&lab, machine, "lab/a"), ["left", "right"], "machine {machine} after {writes} writes");
             for write in 0..writes {
                 assert_eq!(lab.values(machine, &format!("lab/right{write}")), ["right"]);
             }
             assert_eq!(lab.values(machine, "lab/b"), ["after"]);
-            assert_eq!(lab.machines[machine].engine().compare_rebuild().unwrap(), Vec::<&str>::new());
         }
-        assert!(lab.refusals.is_empty(), "{:?}", lab.refusals);
+    }
+}
+
+fn sorted_values(lab: &Lab, machine: usize, name: &str) -> Vec<String> {
+    let mut values = lab.values(machine, name);
+    values.sort();
+    values
+}
+
+/// All machines have applied the same entries, call them by the same names, and have the rebuild of their tables in hand.
+fn assert_agreed(lab: &Lab) {
+    let vector = |machine: usize| lab.machines[machine].engine().store().snapshot().unwrap().vector().unwrap();
+    for machine in 0..lab.machines.len() {
+        assert_eq!(vector(machine), vector(0), "machine {machine}");
+        assert_eq!(lab.machines[machine].engine().compare_rebuild().unwrap(), Vec::<&str>::new());
+    }
+    assert!(lab.refusals.is_empty(), "{:?}", lab.refusals);
+    let refused = |event: &Event| matches!(event, Event::EntryRefused { .. });
+    assert!(!lab.events.iter().any(|(_, event)| refused(event)), "{:?}", lab.events);
+}
+
+/// Machine 2 says "left" to machine 0 alone, is restored, and says "right", at the same position, to machine 1 alone. Each of the two
+/// goes on from what it heard: it puts a blob, and replaces the value by one that names it. Machine 3, if there is one, is away.
+fn lead_others_astray(lab: &mut Lab) -> Chain {
+    lab.set(2, "lab/a", "1", &[]);
+    let backup = lab.machines[2].disk.fork(5);
+    let forked = lab.own_chain(2);
+    for (machine, other, side) in [(0, 1, "left"), (1, 0, "right")] {
+        lab.parted = vec![(0, 1), (2, other), (3, 0), (3, 1), (3, 2)];
+        lab.machines[2].disk = backup.fork(6);
+        lab.machines[2].start();
+        lab.connect_all();
+        lab.set(2, "lab/a", side, &[]);
+        lab.set(2, &format!("lab/{side}"), side, &[]);
+        assert_eq!(lab.values(machine, "lab/a"), [side]);
+        let fact = lab.put(machine, side.as_bytes(), &[]);
+        lab.set(machine, "lab/a", &format!("on {side}"), &[fact.sha1]);
+        assert_eq!(lab.values(machine, "lab/a"), [format!("on {side}")]);
+    }
+    lab.parted.clear();
+    forked
+}
+
+#[test]
+fn members_that_followed_different_branches_of_a_fork_agree_in_the_end() {
+    let mut lab = Lab::new(4);
+    let forked = lead_others_astray(&mut lab);
+    lab.connect_all();
+    lab.settle();
+    assert_agreed(&lab);
+    for machine in 0..4 {
+        assert_eq!(sorted_values(&lab, machine, "lab/a"), ["on left", "on right"], "machine {machine}");
+        assert_eq!([lab.values(machine, "lab/left"), lab.values(machine, "lab/right")], [["left"], ["right"]]);
+        let snapshot = lab.machines[machine].engine().store().snapshot().unwrap();
+        assert_eq!(snapshot.forked().unwrap(), [forked]);
+        assert_eq!(snapshot.vector().unwrap().0.keys().filter(|chain| chain.node == forked.node).count(), 3);
+    }
+}
+
+#[test]
+fn who_comes_back_after_a_fork_hears_of_all_branches() {
+    let mut lab = Lab::new(4);
+    lead_others_astray(&mut lab);
+    lab.parted = vec![(3, 0), (3, 1), (3, 2)];
+    lab.connect_all();
+    lab.parted = vec![(3, 1), (3, 2)];
+    lab.connect_all();
+    lab.settle();
+    assert_agreed(&lab);
+}
+
+#[test]
+fn a_value_of_either_branch_can_be_replaced_and_deleted_by_everybody() {
+    let mut lab = Lab::new(3);
+    lead_others_astray(&mut lab);
+    lab.connect_all();
+    lab.settle();
+    lab.set(1, "lab/a", "one again", &[]);
+    for side in ["left", "right"] {
+        let op = RefOp::Delete { name: RefName::parse(&format!("lab/{side}")).unwrap(), if_rev: None };
+        lab.give(0, Input::WriteRefs { request: RequestId(3), ops: vec![op] });
+    }
+    lab.settle();
+    assert_agreed(&lab);
+    for machine in 0..3 {
+        assert_eq!(lab.values(machine, "lab/a"), ["one again"]);
+        assert!(lab.values(machine, "lab/left").is_empty() && lab.values(machine, "lab/right").is_empty());
     }
 }
 
@@ -108,6 +193,7 @@ fn the_proof_of_a_fork_reaches_everybody_and_is_told_once() {
     for machine in 0..3 {
         let told = lab.events.iter().filter(|(at, event)| *at == machine && *event == Event::Forked { chain: forked }).count();
         assert_eq!(told, 1, "machine {machine} of {:?}", lab.events);
-        assert!(lab.machines[machine].engine().store().snapshot().unwrap().fork(&forked).unwrap().is_some());
+        let snapshot = lab.machines[machine].engine().store().snapshot().unwrap();
+        assert_eq!(snapshot.forks_of(&forked).unwrap().len(), 1);
     }
 }

@@ -200,6 +200,7 @@ fn two_entries_of_one_position_are_a_proof_that_third_parties_believe() {
     let (left, right) = (one.entry(&lab, vec![]), other.entry(&lab, vec![holdings]));
     send_entry(&mut lab, 2, left.clone());
     send_entry(&mut lab, 2, right.clone());
+    lab.settle();
     let told: Vec<usize> =
         lab.events.iter().filter(|(_, event)| *event == Event::Forked { chain: one.chain }).map(|(at, _)| *at).collect();
     assert!(told.contains(&0) && told.contains(&1), "{:?}", lab.events);

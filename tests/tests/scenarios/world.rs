@@ -20,14 +20,16 @@ fn on_a_good_day_all_nodes_agree() {
 
 #[test]
 fn on_bad_days_all_nodes_agree_in_the_end() {
-    let (mut crashes, mut rollbacks, mut conflicts) = (0, 0, 0);
+    let (mut crashes, mut rollbacks, mut forks, mut conflicts) = (0, 0, 0, 0);
     for seed in 0..seeds(6) {
         let summary = run(plan(seed, Faults::all()));
         crashes += summary.crashes;
         rollbacks += summary.rollbacks;
+        forks += summary.forks;
         conflicts += summary.conflicts;
     }
-    assert!(crashes > 0 && rollbacks > 0 && conflicts > 0, "the days were not bad: {crashes} {rollbacks} {conflicts}");
+    let bad = crashes > 0 && rollbacks > 0 && forks > 0 && conflicts > 0;
+    assert!(bad, "the days were not bad: {crashes} {rollbacks} {forks} {conflicts}");
 }
 
 #[test]

@@ -5,21 +5,24 @@
 //! exchange says everything again.
 
 mod accept;
+mod peer;
 mod reclaim;
 mod serve;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::{NodeId, Seq};
+use keepwell_protocol::id::NodeId;
 use keepwell_protocol::limits::MAX_GOSSIP_ENTRY_BYTES;
-use keepwell_protocol::log::exchange::{Ack, Message, SignedAck, Want, contradictions, wants};
+use keepwell_protocol::log::admit::Missing;
+use keepwell_protocol::log::exchange::{Ack, Message, SignedAck, contradictions, wants};
 use keepwell_protocol::log::vector::{Chain, Vector};
 use keepwell_store::error::StoreError;
 
 use super::effect::Effect;
 use super::{Engine, Step};
 use crate::limits::{PULL_TIMEOUT_MS, STATUS_EVERY_MS};
+use peer::Peer;
 use waiting::Waiting;
 
 /// What is known of the other members right now.
@@ -33,21 +36,8 @@ pub(super) struct Replication {
     waiting: Waiting,
     /// Chains that nothing more is accepted of, because an entry was refused.
     closed: BTreeSet<Chain>,
-    /// How far back to ask next for entries of our own.
-    step_back: u64,
     /// When the peers were last told how far we have come.
     told_ms: u64,
-}
-
-/// A connected member.
-#[derive(Default)]
-struct Peer {
-    /// Until when an answer to a pull is expected; no second pull is sent meanwhile.
-    pulling_until_ms: Option<u64>,
-    /// What it was last told that we have.
-    told: Vector,
-    /// Forked chains of which it follows another branch than we do: there is nothing to pull.
-    diverged: BTreeSet<Chain>,
 }
 
 impl Engine {
@@ -117,13 +107,30 @@ impl Engine {
         };
         self.notice_rollback(step, &ack.persisted)?;
         let mine = step.txn.vector()?;
-        let lacking = !wants(&ack.persisted, &mine).is_empty();
+        let theirs = step.txn.by_names_here(&ack.persisted)?;
+        let lacking = !wants(&theirs, &mine).is_empty();
         self.replication.acks.insert(from, ack);
-        self.pull(step, from, &mine);
+        self.tell_of_forks(step, from, &mine, &theirs)?;
+        if let Some(peer) = self.replication.peers.get_mut(&from) {
+            peer.may_ask_again();
+        }
+        self.pull(step, from, &mine)?;
         let told = self.replication.peers.get(&from).is_some_and(|peer| peer.told == mine);
         if lacking && !told {
             let status = self.status(step)?;
             self.tell(step, from, &status);
+        }
+        Ok(())
+    }
+
+    /// Proves the forks of boots that a peer still takes for whole.
+    fn tell_of_forks(&self, step: &mut Step<'_, '_>, to: NodeId, mine: &Vector, theirs: &Vector) -> Result<(), StoreError> {
+        for chain in step.txn.forked()? {
+            if theirs.seq(&chain) > mine.seq(&chain) {
+                for proof in step.txn.forks_of(&chain)? {
+                    step.send(to, &Message::Fork(proof));
+                }
+            }
         }
         Ok(())
     }
@@ -135,33 +142,39 @@ impl Engine {
         entries: &[Vec<u8>],
         more: bool,
     ) -> Result<(), StoreError> {
+        let Some(peer) = self.replication.peers.get_mut(&from) else { return Ok(()) };
+        let goes_on = peer.pulling_until_ms.take().is_some() && more;
         for bytes in entries {
             self.accept(step, Some(from), bytes)?;
         }
-        if let Some(peer) = self.replication.peers.get_mut(&from)
-            && peer.pulling_until_ms.take().is_some()
-            && more
-        {
+        if goes_on || self.replication.peers.get(&from).is_some_and(Peer::is_lacking) {
             let mine = step.txn.vector()?;
-            self.pull(step, from, &mine);
+            self.pull(step, from, &mine)?;
         }
         Ok(())
     }
 
-    /// Asks a peer for what it said it has and we lack, unless it has been asked.
-    fn pull(&mut self, step: &mut Step<'_, '_>, from: NodeId, mine: &Vector) {
-        let Some(ack) = self.replication.acks.get(&from) else { return };
-        let mut wanted = wants(mine, &ack.persisted);
-        // Where the two sides contradict each other, the other entry is the missing half of the proof.
-        let halves = contradictions(mine, &ack.persisted).into_iter();
-        wanted.extend(halves.map(|(chain, Seq(seq))| Want { chain, after: seq - 1 }));
-        let Some(peer) = self.replication.peers.get_mut(&from) else { return };
-        wanted.retain(|want| !self.replication.closed.contains(&want.chain) && !peer.diverged.contains(&want.chain));
-        if wanted.is_empty() || peer.pulling_until_ms.is_some_and(|until| step.now_ms < until) {
-            return;
+    /// Asks a peer for what it said it has and we lack, and for what its entries build on, unless it has been asked.
+    fn pull(&mut self, step: &mut Step<'_, '_>, from: NodeId, mine: &Vector) -> Result<(), StoreError> {
+        let Replication { peers, acks, closed, .. } = &mut self.replication;
+        let Some(peer) = peers.get_mut(&from) else { return Ok(()) };
+        if peer.pulling_until_ms.is_some_and(|until| step.now_ms < until) {
+            return Ok(());
         }
-        peer.pulling_until_ms = Some(step.now_ms.saturating_add(PULL_TIMEOUT_MS));
-        step.send(from, &Message::Pull(wanted));
+        let mut news = Vec::new();
+        if let Some(ack) = acks.get(&from) {
+            let theirs = step.txn.by_names_here(&ack.persisted)?;
+            for (chain, seq) in contradictions(mine, &theirs) {
+                peer.lack(&Missing { chain, seq, differs: true });
+            }
+            news = wants(mine, &theirs);
+        }
+        let wanted = peer.wants(news, mine, closed);
+        if !wanted.is_empty() {
+            peer.pulling_until_ms = Some(step.now_ms.saturating_add(PULL_TIMEOUT_MS));
+            step.send(from, &Message::Pull(wanted));
+        }
+        Ok(())
     }
 
     /// Our word on how far we have come. It leaves after the commit of this step, so what it says is durable.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use keepwell_protocol::id::{NodeId, Seq};
 use keepwell_protocol::limits::MAX_PULL_BYTES;
+use keepwell_protocol::log::admit::Applied;
 use keepwell_protocol::log::exchange::{Message, Want};
 use keepwell_protocol::log::vector::Chain;
 use keepwell_store::error::StoreError;
@@ -14,7 +15,9 @@ use crate::engine::Step;
 pub(super) fn serve(step: &mut Step<'_, '_>, to: NodeId, wants: &[Want]) -> Result<(), StoreError> {
     let mut due: BTreeMap<u64, (Chain, Seq)> = BTreeMap::new();
     for want in wants {
-        enqueue(step, &mut due, want.chain, Seq(want.after).next())?;
+        for chain in parts_of(step, &want.chain)? {
+            enqueue(step, &mut due, chain, want.after)?;
+        }
     }
     let (mut entries, mut size, mut more) = (Vec::new(), 0, false);
     while let Some((_, (chain, seq))) = due.pop_first() {
@@ -25,14 +28,23 @@ pub(super) fn serve(step: &mut Step<'_, '_>, to: NodeId, wants: &[Want]) -> Resu
         }
         size += bytes.len();
         entries.push(bytes);
-        enqueue(step, &mut due, chain, seq.next())?;
+        enqueue(step, &mut due, chain, seq.0)?;
     }
     step.send(to, &Message::Entries { entries, more });
     Ok(())
 }
 
-fn enqueue(step: &Step<'_, '_>, due: &mut BTreeMap<u64, (Chain, Seq)>, chain: Chain, seq: Seq) -> Result<(), StoreError> {
-    if let Some(arrival) = step.txn.arrival_of(&chain, seq)? {
+/// Who asks for a boot that forked, perhaps not knowing that it did, gets all branches of it; who asks for a branch gets that one.
+fn parts_of(step: &Step<'_, '_>, chain: &Chain) -> Result<Vec<Chain>, StoreError> {
+    let branches = step.txn.branches(&chain.node)?;
+    if branches.root(&chain.boot) != chain.boot {
+        return Ok(vec![*chain]);
+    }
+    Ok(branches.candidates(&chain.boot).map(|boot| Chain { boot, ..*chain }).collect())
+}
+
+fn enqueue(step: &Step<'_, '_>, due: &mut BTreeMap<u64, (Chain, Seq)>, chain: Chain, after: u64) -> Result<(), StoreError> {
+    if let Some((seq, arrival)) = step.txn.next_after(&chain, after)? {
         due.insert(arrival, (chain, seq));
     }
     Ok(())

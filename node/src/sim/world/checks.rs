@@ -2,93 +2,51 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::catalog::change::{Change, Order, Write};
 use keepwell_protocol::catalog::doc::Doc;
 use keepwell_protocol::catalog::item::{Item, Kind};
 use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::catalog::row::Row;
-use keepwell_protocol::id::{BlobFact, BlobId, NodeId, ValueId};
-use keepwell_protocol::log::entry::Entry;
-use keepwell_protocol::log::op::Op;
+use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::log::vector::Vector;
 use keepwell_store::error::StoreError;
 use keepwell_store::fsck::Depth;
 use keepwell_store::store::Snapshot;
 
 use super::World;
+use super::model::Model;
 use super::node::SimNode;
 use crate::engine::Engine;
 
-/// What the log says, computed from its entries alone, in the simplest way there is.
+/// What a world that came to rest shows.
 #[derive(Default)]
-struct Model {
-    writes: BTreeMap<Item, Vec<(ValueId, Order, NodeId, Write)>>,
-    links: BTreeMap<BlobId, BTreeSet<BlobFact>>,
-    holdings: BTreeMap<BlobId, BTreeSet<NodeId>>,
-    documents: BTreeMap<(u8, u32), Vec<(Change, ValueId)>>,
+pub(super) struct Ended {
+    /// Refs with more than one value.
+    pub(super) conflicts: usize,
+    /// Boots that are known to have forked.
+    pub(super) forks: usize,
 }
 
-/// Checks all of it; the number of refs that have conflicts.
-pub(super) fn check_all(world: &World) -> Result<usize, String> {
+/// Checks all of it.
+pub(super) fn check_all(world: &World) -> Result<Ended, String> {
     let mut vectors: Vec<Vector> = Vec::new();
-    let mut conflicts = 0;
+    let mut ended = Ended::default();
     for (number, node) in world.nodes.iter().enumerate() {
         let engine = node.engine().ok_or_else(|| format!("node {number} does not run"))?;
         let context = |broken: String| format!("node {number}: {broken}");
         let snapshot = engine.store().snapshot().map_err(|error| context(error.to_string()))?;
-        let (model, vector) = model_of(&snapshot).map_err(|error| context(error.to_string()))?;
-        conflicts = check_catalog(&snapshot, &model).map_err(context)?;
+        let model = Model::of(&snapshot).map_err(|error| context(error.to_string()))?;
+        let vector = snapshot.vector().map_err(|error| context(error.to_string()))?;
+        ended.conflicts = check_catalog(&snapshot, &model).map_err(context)?;
+        ended.forks = snapshot.forked().map_err(|error| context(error.to_string()))?.len();
         check_documents(&snapshot, &model).map_err(context)?;
         check_blobs(world, number, engine, &snapshot).map_err(context)?;
         check_announced(engine, &snapshot, &model).map_err(context)?;
         check_rebuild(engine).map_err(context)?;
-        check_promises(world, &snapshot).map_err(context)?;
+        check_promises(world, &model).map_err(context)?;
         vectors.push(vector);
     }
     check_converged(&world.nodes, &vectors)?;
-    Ok(conflicts)
-}
-
-fn model_of(snapshot: &Snapshot) -> Result<(Model, Vector), StoreError> {
-    let mut model = Model::default();
-    let mut from = 0;
-    while let Some((arrival, bytes)) = snapshot.entry_from(from)? {
-        let entry = Entry::reopen(&bytes).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
-        model.take(&entry);
-        from = arrival + 1;
-    }
-    Ok((model, snapshot.vector()?))
-}
-
-impl Model {
-    fn take(&mut self, entry: &Entry) {
-        let mut next = ValueId { boot: entry.chain.boot, seq: entry.head.seq, index: 0 };
-        for op in &entry.ops {
-            match op {
-                Op::LinkFact(fact) => self.links.entry(fact.parent).or_default().extend(&fact.children),
-                Op::Holdings(holdings) => {
-                    for fact in &holdings.added {
-                        self.holdings.entry(fact.sha1).or_default().insert(entry.chain.node);
-                    }
-                    for id in &holdings.removed {
-                        self.holdings.entry(*id).or_default().remove(&entry.chain.node);
-                    }
-                }
-                Op::Change(change) => self.take_change(entry, next, change),
-                Op::Boot(_) | Op::Unknown(_) => {}
-            }
-            next.index += op.ids();
-        }
-    }
-
-    fn take_change(&mut self, entry: &Entry, first: ValueId, change: &Change) {
-        self.documents.entry((change.shard, change.epoch)).or_default().push((change.clone(), first));
-        for (write, index) in change.writes.iter().zip(first.index..) {
-            let order = change.order_of((index - first.index) as usize, first.boot);
-            let written = (ValueId { index, ..first }, order, entry.chain.node, write.clone());
-            self.writes.entry(write.item.clone()).or_default().push(written);
-        }
-    }
+    Ok(ended)
 }
 
 /// S8: an item's values are those that no known write replaces. The number of refs with conflicts.
@@ -124,7 +82,7 @@ fn note_links(item: &Item, row: &Row, naming: &mut BTreeMap<BlobId, BTreeSet<Str
 /// S8: whoever asks by blob is told of every ref whose values name it, and of no other.
 fn check_naming(snapshot: &Snapshot, model: &Model, naming: &BTreeMap<BlobId, BTreeSet<String>>) -> Result<(), String> {
     let none = BTreeSet::new();
-    for id in model.holdings.keys().chain(naming.keys()) {
+    for id in model.blobs().chain(naming.keys()) {
         let found = snapshot.refs_naming(id).map_err(|error| error.to_string())?;
         if !naming.get(id).unwrap_or(&none).iter().eq(&found) {
             return Err(format!("S8: blob {id} is said to be named by {found:?}"));
@@ -144,9 +102,9 @@ fn check_links(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
 }
 
 fn check_holdings(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
-    for (id, expected) in &model.holdings {
+    for id in model.blobs() {
         let found: BTreeSet<NodeId> = snapshot.holders(id).map_err(|error| error.to_string())?.iter().map(|h| h.node).collect();
-        if found != *expected {
+        if found != model.holders(id) {
             return Err(format!("S11: the holders of {id} are not those who say so"));
         }
     }
@@ -155,7 +113,8 @@ fn check_holdings(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
 
 /// automerge, given the same changes, has the same heads and the same writes in the same places.
 fn check_documents(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
-    for ((shard, epoch), changes) in &model.documents {
+    let whole = model.documents.iter().filter(|(document, _)| !model.forked.contains(document));
+    for ((shard, epoch), changes) in whole {
         let state = snapshot.doc(*shard, *epoch).map_err(|error| error.to_string())?;
         let doc = Doc::build(changes.iter().map(|(change, first)| (change, *first))).map_err(|error| error.to_string())?;
         if !doc.heads().iter().eq(state.heads.keys()) {
@@ -193,7 +152,7 @@ fn check_blobs(world: &World, number: usize, engine: &Engine, snapshot: &Snapsho
 
 /// S1: what this node's log says that it holds is recorded.
 fn check_announced(engine: &Engine, snapshot: &Snapshot, model: &Model) -> Result<(), String> {
-    for (id, _) in model.holdings.iter().filter(|(_, holders)| holders.contains(&engine.home().node)) {
+    for id in model.blobs().filter(|id| model.holders(id).contains(&engine.home().node)) {
         if snapshot.blob(id).map_err(|error| error.to_string())?.is_none() {
             return Err(format!("S1: blob {id} is announced and not recorded"));
         }
@@ -209,12 +168,10 @@ fn check_rebuild(engine: &Engine) -> Result<(), String> {
     }
 }
 
-/// S3: every acknowledged value's entry is known here.
-fn check_promises(world: &World, snapshot: &Snapshot) -> Result<(), String> {
+/// S3: every acknowledged value's entry is known here, on whichever branch.
+fn check_promises(world: &World, model: &Model) -> Result<(), String> {
     for (id, (author, name)) in &world.oracle.values {
-        let chain = keepwell_protocol::log::vector::Chain { node: world.nodes[*author].id(), boot: id.boot };
-        let known = snapshot.head_at(&chain, id.seq).map_err(|error| error.to_string())?;
-        if known.is_none() {
+        if !model.has_write(&Item::reference(name.as_ref()), id) {
             return Err(format!("S3: value {id} of {name} was acknowledged by node {author} and is not known"));
         }
     }

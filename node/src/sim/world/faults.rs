@@ -7,6 +7,8 @@ use crate::engine::Input;
 const CRASH_WITHIN_CALLS: u64 = 60;
 /// The longest that a node stays down, in milliseconds.
 const MAX_DOWN_MS: u64 = 20_000;
+/// The longest that a node with a restored disk is alone, in milliseconds.
+const MAX_ALONE_MS: u64 = 5_000;
 /// The longest that the network stays parted, in milliseconds.
 const MAX_PARTED_MS: u64 = 30_000;
 
@@ -67,8 +69,7 @@ impl World {
             0 | 1 if self.plan.faults.crashes => self.condemn(node),
             2 if self.plan.faults.partitions => self.part()?,
             3 if self.plan.faults.partitions => self.deafen(),
-            4 if self.plan.faults.rollbacks => self.nodes[node].remember_disk(),
-            5 if self.plan.faults.rollbacks => self.roll_back(node)?,
+            4 | 5 if self.plan.faults.rollbacks => self.remember_or_roll_back(node)?,
             _ => {}
         }
         Ok(())
@@ -88,27 +89,41 @@ impl World {
         self.cut_off(node)
     }
 
-    /// Starts a node again and connects it to whoever is there.
+    /// Starts a node that does not run, and connects it to whoever is there.
     pub(super) fn restart(&mut self, node: usize) -> Result<(), Violation> {
-        if self.nodes[node].is_running() {
-            return Ok(());
-        }
-        self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))?;
+        self.start(node)?;
         for other in 0..self.nodes.len() {
             self.connect(node, other)?;
         }
         Ok(())
     }
 
-    fn roll_back(&mut self, node: usize) -> Result<(), Violation> {
-        if !self.nodes[node].is_running() || !self.nodes[node].put_back_old_disk() {
+    fn start(&mut self, node: usize) -> Result<(), Violation> {
+        if self.nodes[node].is_running() {
+            return Ok(());
+        }
+        self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))
+    }
+
+    /// Makes a copy of a disk, or puts the copy back that was made before. The node does not notice, and for a while it may hear of
+    /// nobody who could tell it, while its users go on.
+    fn remember_or_roll_back(&mut self, node: usize) -> Result<(), Violation> {
+        if !self.nodes[node].is_running() {
+            return Ok(());
+        }
+        if !self.nodes[node].put_back_old_disk() {
+            self.nodes[node].remember_disk();
             return Ok(());
         }
         self.summary.rollbacks += 1;
+        self.rolled_back.insert(self.nodes[node].id());
         self.oracle.lost_disk(node);
         self.nodes[node].stop();
         self.cut_off(node)?;
-        self.restart(node)
+        self.start(node)?;
+        let alone_ms = 1 + self.draw(MAX_ALONE_MS);
+        self.after(alone_ms, Happening::Restart(node));
+        Ok(())
     }
 
     fn part(&mut self) -> Result<(), Violation> {

@@ -5,12 +5,13 @@
 
 pub mod checks;
 mod faults;
+mod model;
 mod network;
 mod node;
 mod oracle;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::id::NodeId;
 use rand_chacha::ChaCha8Rng;
@@ -74,6 +75,8 @@ pub struct Summary {
     pub crashes: u64,
     /// Times that an old state of a disk was put back.
     pub rollbacks: u64,
+    /// Boots that forked, as far as all nodes know in the end.
+    pub forks: usize,
     /// Refs that ended with more than one value.
     pub conflicts: usize,
 }
@@ -105,6 +108,8 @@ pub struct World {
     nodes: Vec<SimNode>,
     network: Network,
     oracle: Oracle,
+    /// The nodes on which an old disk was put back: they may fork.
+    rolled_back: BTreeSet<NodeId>,
     queue: BTreeMap<(u64, u64), Happening>,
     scheduled: u64,
     trace: Trace,
@@ -134,14 +139,23 @@ impl World {
     pub fn new(plan: Plan) -> Result<World, Violation> {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
         let nodes = (0..plan.nodes).map(|at| SimNode::new(at, &mut rng)).collect();
-        let summary =
-            Summary { trace_hash: [0; 32], inputs: 0, refs_written: 0, blobs_put: 0, crashes: 0, rollbacks: 0, conflicts: 0 };
+        let summary = Summary {
+            trace_hash: [0; 32],
+            inputs: 0,
+            refs_written: 0,
+            blobs_put: 0,
+            crashes: 0,
+            rollbacks: 0,
+            forks: 0,
+            conflicts: 0,
+        };
         let mut world = World {
             network: Network::new(plan.nodes),
             rng,
             now_ms: EPOCH_MS,
             nodes,
             oracle: Oracle::default(),
+            rolled_back: BTreeSet::new(),
             queue: BTreeMap::new(),
             scheduled: 0,
             trace: Trace { hasher: blake3::Hasher::new(), lines: Vec::new() },
@@ -158,7 +172,8 @@ impl World {
         self.go_on_until(active_until)?;
         self.make_peace()?;
         self.go_on_until(active_until + self.plan.quiet_ms)?;
-        self.summary.conflicts = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
+        let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
+        (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
         self.summary.refs_written = self.oracle.values.len();
         self.summary.blobs_put = self.oracle.held.len();
         self.summary.trace_hash = *self.trace.hasher.finalize().as_bytes();
@@ -227,6 +242,9 @@ impl World {
                 }
                 Effect::Tell(Event::RolledBack { .. }) => {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} was rolled back"), &[])
+                }
+                Effect::Tell(Event::Forked { chain }) if self.rolled_back.contains(&chain.node) => {
+                    self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} proves a fork of {}", chain.node), &[])
                 }
                 Effect::Tell(event) => return Err(self.violation(format!("node {node} accuses an honest node: {event:?}"))),
             }

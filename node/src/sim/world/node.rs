@@ -30,8 +30,6 @@ pub(super) struct SimNode {
     rng: ChaCha8Rng,
     engine: Option<Engine>,
     place: DiskPlace,
-    /// Rolled back, and not yet in touch with anybody who could tell it: its users wait.
-    is_stale: bool,
 }
 
 impl SimNode {
@@ -46,7 +44,6 @@ impl SimNode {
             rng: ChaCha8Rng::seed_from_u64(rng.next_u64()),
             engine: None,
             place: DiskPlace { device: 1, inode: number as u64 },
-            is_stale: false,
         }
     }
 
@@ -64,14 +61,6 @@ impl SimNode {
 
     pub(super) fn disk_crashed(&self) -> bool {
         self.disk.is_crashed()
-    }
-
-    /// Whether its users may write: it runs, and no old disk was put back behind its back.
-    pub(super) fn takes_orders(&mut self) -> bool {
-        if self.engine.as_ref().is_some_and(|engine| !engine.acks().is_empty()) {
-            self.is_stale = false;
-        }
-        self.is_running() && !self.is_stale
     }
 
     /// Makes its home in a network of its own.
@@ -119,7 +108,7 @@ impl SimNode {
     }
 
     pub(super) fn remember_disk(&mut self) {
-        if self.is_running() && !self.is_stale {
+        if self.is_running() {
             self.old_disk = Some(self.disk.fork(self.rng.next_u64()));
         }
     }
@@ -127,7 +116,6 @@ impl SimNode {
     pub(super) fn put_back_old_disk(&mut self) -> bool {
         let Some(old) = self.old_disk.take() else { return false };
         self.disk = old;
-        self.is_stale = true;
         true
     }
 

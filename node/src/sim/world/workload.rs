@@ -41,7 +41,7 @@ impl World {
         let next = 1 + self.draw(2 * self.plan.act_every_ms);
         self.after(next, Happening::Act);
         let node = self.some_node();
-        if !self.nodes[node].takes_orders() {
+        if !self.nodes[node].is_running() {
             return Ok(());
         }
         match self.draw(10) {

@@ -23,8 +23,8 @@ struct Applied {
 impl AppliedChanges for Applied {
     type Error = Infallible;
 
-    fn applied(&self, shard: u8, epoch: u32, hash: &ChangeHash) -> Result<Option<AppliedChange>, Infallible> {
-        Ok(self.changes.get(&(shard, epoch, *hash)).copied())
+    fn applied(&self, shard: u8, epoch: u32, hash: &ChangeHash, past: &Past) -> Result<Option<AppliedChange>, Infallible> {
+        Ok(self.changes.get(&(shard, epoch, *hash)).copied().filter(|known| past.includes(&known.boot, known.seq)))
     }
 
     fn newest_epoch(&self, shard: u8, boot: &BootId) -> Result<Option<u32>, Infallible> {
@@ -49,7 +49,7 @@ impl Applied {
     }
 
     fn judge(&self, boot: &BootId, change: &Change) -> Result<(), ChangeError> {
-        let Ok(verdict) = change.check(boot, &self.past, &self.doc(change.shard, change.epoch), self);
+        let Ok(verdict) = change.check(&[*boot], &self.past, &self.doc(change.shard, change.epoch), self);
         verdict
     }
 }
@@ -316,4 +316,19 @@ fn the_bytes_of_changes_never_change() {
         golden(crate::wire::encode(&state)),
         "0101e1f66a585ef64c498215b58f2a70fa78849cf5aeacc2f8a9eeca80195ed5b30b06010a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a04060211"
     );
+}
+
+#[test]
+fn a_branch_goes_on_where_its_boot_was_when_it_forked() {
+    const BRANCH: BootId = BootId([0xd; 16]);
+    let mut applied = applied();
+    let honest = next(&applied, A, vec![set("on a branch")]);
+    applied.past.extend(BRANCH, Seq(3));
+    assert_eq!(applied.judge(&A, &honest), Ok(()));
+    let judge = |change: &Change, author: &[BootId]| {
+        let Ok(verdict) = change.check(author, &applied.past, &applied.doc(change.shard, 0), &applied);
+        verdict
+    };
+    assert_eq!(judge(&honest, &[BRANCH, A]), Ok(()));
+    assert!(matches!(judge(&honest, &[BRANCH]), Err(ChangeError::WrongActorSeq { found: 3, expected: 1 })));
 }

@@ -65,7 +65,7 @@ impl Node {
     fn take(&mut self, entry: &Entry) -> Result<(), ChangeError> {
         let Entry { boot, seq, past, change } = entry;
         let state = self.applied.doc(change.shard, change.epoch);
-        let Ok(verdict) = change.check(boot, past, &state, &self.applied);
+        let Ok(verdict) = change.check(&[*boot], past, &state, &self.applied);
         verdict?;
         self.applied.apply(*boot, *seq, change);
         for (index, write) in (0..).zip(&change.writes) {

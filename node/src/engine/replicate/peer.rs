@@ -1,0 +1,135 @@
+//! What is known of one connected member, and what to ask it for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepwell_protocol::limits::MAX_WANTS;
+use keepwell_protocol::log::admit::Missing;
+use keepwell_protocol::log::exchange::Want;
+use keepwell_protocol::log::vector::{Chain, Vector};
+
+/// How far back the first question goes when it is not known where two chains part; each further one goes twice as far.
+const FIRST_STEP_BACK: u64 = 16;
+/// Stands for: everything has been asked for.
+const ALL_THE_WAY: u64 = u64::MAX;
+
+/// A connected member.
+#[derive(Default)]
+pub(super) struct Peer {
+    /// Until when an answer to a pull is expected; no second pull is sent meanwhile.
+    pub pulling_until_ms: Option<u64>,
+    /// What it was last told that we have.
+    pub told: Vector,
+    /// What its entries build on and we lack.
+    lacking: BTreeMap<Chain, Lack>,
+    /// How far back to ask next in a chain that parts from ours somewhere.
+    steps_back: BTreeMap<Chain, u64>,
+}
+
+/// What is lacking of a chain.
+#[derive(Default)]
+struct Lack {
+    /// Up to which position.
+    up_to: u64,
+    /// The last position that is not wanted, where it is not the last that we have.
+    after: Option<u64>,
+}
+
+impl Peer {
+    /// Notes that an entry of its builds on something that we lack.
+    pub(super) fn lack(&mut self, missing: &Missing) {
+        let mut after = None;
+        if missing.differs {
+            let back = *self.steps_back.entry(missing.chain).or_insert(FIRST_STEP_BACK);
+            if back == ALL_THE_WAY {
+                return;
+            }
+            after = Some(missing.seq.0.saturating_sub(1).saturating_sub(back));
+        }
+        let lack = self.lacking.entry(missing.chain).or_default();
+        lack.up_to = lack.up_to.max(missing.seq.0);
+        lack.after = lack.after.into_iter().chain(after).min();
+    }
+
+    /// Whether there is something to ask it for that its own word does not tell.
+    pub(super) fn is_lacking(&self) -> bool {
+        !self.lacking.is_empty()
+    }
+
+    /// What to pull, having come as far as `mine`: `news`, and what is lacking, each chain once.
+    pub(super) fn wants(&mut self, news: Vec<Want>, mine: &Vector, closed: &BTreeSet<Chain>) -> Vec<Want> {
+        let mut wanted: BTreeMap<Chain, u64> = news.into_iter().map(|want| (want.chain, want.after)).collect();
+        for (chain, lack) in std::mem::take(&mut self.lacking) {
+            let known = mine.seq(&chain);
+            if lack.after.is_none() && known >= lack.up_to {
+                continue;
+            }
+            let after = lack.after.map_or(known, |after| after.min(known));
+            if let Some(back) = self.steps_back.get_mut(&chain).filter(|_| lack.after.is_some()) {
+                *back = if after == 0 { ALL_THE_WAY } else { back.saturating_mul(2) };
+            }
+            wanted.entry(chain).and_modify(|known| *known = after.min(*known)).or_insert(after);
+        }
+        wanted.retain(|chain, _| !closed.contains(chain));
+        wanted.into_iter().map(|(chain, after)| Want { chain, after }).take(MAX_WANTS).collect()
+    }
+
+    /// It has news: what it could not help with before, it may now.
+    pub(super) fn may_ask_again(&mut self) {
+        self.steps_back.retain(|_, back| *back != ALL_THE_WAY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keepwell_protocol::id::{BootId, EntryHash, NodeId, Seq};
+    use keepwell_protocol::log::vector::Head;
+
+    const CHAIN: Chain = Chain { node: NodeId([1; 32]), boot: BootId([1; 16]) };
+
+    fn having(seq: u64) -> Vector {
+        Vector([(CHAIN, Head { seq: Seq(seq), hash: EntryHash([0; 32]) })].into())
+    }
+
+    fn missing(seq: u64, differs: bool) -> Missing {
+        Missing { chain: CHAIN, seq: Seq(seq), differs }
+    }
+
+    fn asks(peer: &mut Peer, missing: Missing, mine: &Vector) -> Vec<u64> {
+        peer.lack(&missing);
+        peer.wants(vec![], mine, &BTreeSet::new()).into_iter().map(|want| want.after).collect()
+    }
+
+    #[test]
+    fn each_question_goes_twice_as_far_back_and_the_last_asks_for_all() {
+        let mut peer = Peer::default();
+        let after: Vec<u64> = (0..5).flat_map(|_| asks(&mut peer, missing(100, true), &having(100))).collect();
+        assert_eq!(after, [83, 67, 35, 0]);
+        peer.may_ask_again();
+        assert_eq!(asks(&mut peer, missing(100, true), &having(100)), [83]);
+    }
+
+    #[test]
+    fn what_is_lacking_is_asked_for_once_and_no_longer_when_it_has_come() {
+        let mut peer = Peer::default();
+        assert_eq!(asks(&mut peer, missing(9, false), &having(4)), [4]);
+        assert!(peer.wants(vec![], &having(4), &BTreeSet::new()).is_empty());
+        assert!(asks(&mut peer, missing(9, false), &having(9)).is_empty());
+    }
+
+    #[test]
+    fn a_chain_is_asked_for_once_from_the_furthest_back() {
+        let mut peer = Peer::default();
+        peer.lack(&missing(30, true));
+        let news = vec![Want { chain: CHAIN, after: 29 }];
+        assert_eq!(peer.wants(news, &having(29), &BTreeSet::new()), [Want { chain: CHAIN, after: 13 }]);
+    }
+
+    #[test]
+    fn what_is_closed_is_not_asked_for() {
+        let mut peer = Peer::default();
+        peer.lack(&missing(9, false));
+        let news = vec![Want { chain: CHAIN, after: 5 }];
+        assert!(peer.wants(news, &having(5), &[CHAIN].into()).is_empty());
+    }
+}

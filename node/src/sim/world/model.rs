@@ -1,0 +1,144 @@
+//! What a log says, computed from its entries alone in the simplest way there is: by hashes, and with every entry's causal past spelled
+//! out. It shares no code with the engine but the rule of what a row shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepwell_protocol::catalog::change::{Change, Order, Write};
+use keepwell_protocol::catalog::item::Item;
+use keepwell_protocol::id::{BlobFact, BlobId, BootId, EntryHash, NodeId, Seq, ValueId};
+use keepwell_protocol::log::entry::Entry;
+use keepwell_protocol::log::op::{Holdings, Op};
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Snapshot;
+
+/// What the log says.
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) writes: BTreeMap<Item, Vec<(ValueId, Order, NodeId, Write)>>,
+    pub(super) links: BTreeMap<BlobId, BTreeSet<BlobFact>>,
+    /// Blob → who holds it, by each addition that was not taken back: (node, number of the entry).
+    holdings: BTreeMap<BlobId, BTreeSet<(NodeId, usize)>>,
+    /// The changes of each document, with the id of their first write. Documents that a fork reached are in `forked`.
+    pub(super) documents: BTreeMap<(u8, u32), Vec<(Change, ValueId)>>,
+    /// Documents with changes of a branch: automerge takes one change of an actor and sequence, and so none of these as a whole.
+    pub(super) forked: BTreeSet<(u8, u32)>,
+    /// Every boot and branch of one, with the boot as its author signs it.
+    signed: BTreeMap<BootId, BootId>,
+    known: Vec<Known>,
+    by_hash: BTreeMap<EntryHash, usize>,
+    /// How many entries follow one: more than one is a fork.
+    followers: BTreeMap<(BootId, Option<EntryHash>), usize>,
+}
+
+/// An entry, by what the model must know of it later.
+struct Known {
+    signed: BootId,
+    /// The boot, or the branch of it, that it belongs to.
+    part: BootId,
+    seq: Seq,
+    /// The numbers of all entries in its past, itself included.
+    past: BTreeSet<usize>,
+}
+
+impl Model {
+    /// The model of the log that a node has.
+    pub(super) fn of(snapshot: &Snapshot) -> Result<Model, StoreError> {
+        let mut model = Model::default();
+        let mut entries = Vec::new();
+        let mut from = 0;
+        while let Some((arrival, bytes)) = snapshot.entry_from(from)? {
+            let entry = Entry::reopen(&bytes).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
+            *model.followers.entry((entry.chain.boot, entry.prev_hash)).or_default() += 1;
+            entries.push(entry);
+            from = arrival + 1;
+        }
+        for entry in &entries {
+            model.take(entry);
+        }
+        Ok(model)
+    }
+
+    /// Every blob that some entry named as held.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = &BlobId> {
+        self.holdings.keys()
+    }
+
+    /// Whether some entry wrote to `item` under the id `id`, as its author knew it then.
+    pub(super) fn has_write(&self, item: &Item, id: &ValueId) -> bool {
+        let as_signed = |(known, ..): &(ValueId, Order, NodeId, Write)| ValueId { boot: self.signed[&known.boot], ..*known };
+        self.writes.get(item).is_some_and(|writes| writes.iter().any(|write| as_signed(write) == *id))
+    }
+
+    /// Who holds a blob.
+    pub(super) fn holders(&self, blob: &BlobId) -> BTreeSet<NodeId> {
+        self.holdings.get(blob).into_iter().flatten().map(|(node, _)| *node).collect()
+    }
+
+    fn take(&mut self, entry: &Entry) {
+        let number = self.note(entry);
+        let part = self.known[number].part;
+        let mut next = ValueId { boot: part, seq: entry.head.seq, index: 0 };
+        for op in &entry.ops {
+            match op {
+                Op::LinkFact(fact) => self.links.entry(fact.parent).or_default().extend(&fact.children),
+                Op::Holdings(holdings) => self.take_holdings(entry.chain.node, number, holdings),
+                Op::Change(change) => self.take_change(entry, number, next, change),
+                Op::Boot(_) | Op::Unknown(_) => {}
+            }
+            next.index += op.ids();
+        }
+    }
+
+    /// Gives the entry a number, finds which part of its boot it belongs to, and what was before it.
+    fn note(&mut self, entry: &Entry) -> usize {
+        let number = self.known.len();
+        let before = entry.prev_hash.and_then(|hash| self.by_hash.get(&hash)).map(|before| &self.known[*before]);
+        let forks_here = self.followers.get(&(entry.chain.boot, entry.prev_hash)).is_some_and(|followers| *followers > 1);
+        let part = match (forks_here, before) {
+            (true, _) => BootId::of_branch(&entry.head.hash),
+            (false, Some(before)) => before.part,
+            (false, None) => entry.chain.boot,
+        };
+        let mut past: BTreeSet<usize> = before.map(|before| before.past.clone()).unwrap_or_default();
+        for dep in entry.deps.iter().filter_map(|(_, head)| self.by_hash.get(&head.hash)) {
+            past.extend(&self.known[*dep].past);
+        }
+        past.insert(number);
+        self.by_hash.insert(entry.head.hash, number);
+        self.signed.insert(part, entry.chain.boot);
+        self.known.push(Known { signed: entry.chain.boot, part, seq: entry.head.seq, past });
+        number
+    }
+
+    fn take_holdings(&mut self, node: NodeId, number: usize, holdings: &Holdings) {
+        for fact in &holdings.added {
+            self.holdings.entry(fact.sha1).or_default().insert((node, number));
+        }
+        let past = &self.known[number].past;
+        for id in &holdings.removed {
+            self.holdings.entry(*id).or_default().retain(|(holder, since)| *holder != node || !past.contains(since));
+        }
+    }
+
+    fn take_change(&mut self, entry: &Entry, number: usize, first: ValueId, change: &Change) {
+        let document = (change.shard, change.epoch);
+        if first.boot != entry.chain.boot {
+            self.forked.insert(document);
+        }
+        self.documents.entry(document).or_default().push((change.clone(), first));
+        for (write, index) in change.writes.iter().zip(first.index..) {
+            let order = change.order_of((index - first.index) as usize, first.boot);
+            let mut write = write.clone();
+            write.replaces.iter_mut().for_each(|id| id.boot = self.meant(number, id));
+            let item = write.item.clone();
+            self.writes.entry(item).or_default().push((ValueId { index, ..first }, order, entry.chain.node, write));
+        }
+    }
+
+    /// The part of a boot that an entry means by an id: the one with such a position in its past.
+    fn meant(&self, number: usize, id: &ValueId) -> BootId {
+        let past = self.known[number].past.iter().map(|before| &self.known[*before]);
+        let mut meant = past.filter(|known| known.seq == id.seq && (known.part == id.boot || known.signed == id.boot));
+        meant.next().map_or(id.boot, |known| known.part)
+    }
+}
