@@ -117,6 +117,18 @@ impl<A: Access> Tables<A> {
         Ok(branches)
     }
 
+    /// The chain of the branch `boot`, if that is one.
+    pub fn branch_chain(&self, boot: &BootId) -> Result<Option<Chain>, StoreError> {
+        for row in self.branches.iter()? {
+            let (key, _) = row?;
+            let (node, branch) = key.value();
+            if branch == boot.as_bytes() {
+                return Ok(Some(Chain { node: (*node).into(), boot: *boot }));
+            }
+        }
+        Ok(None)
+    }
+
     /// `vector`, which another node said of itself, by the names that its chains have here.
     pub fn by_names_here(&self, vector: &Vector) -> Result<Vector, StoreError> {
         if self.branches.is_empty()? {

@@ -85,10 +85,11 @@ impl Engine {
         }
         let first = ops.iter().map(Op::ids).sum();
         let (changes, ids) = changes(txn, ValueId { boot: chain.boot, seq, index: first }, parcel.writes)?;
-        ops.extend(changes.into_iter().map(Op::Change));
         authored.ids.extend(ids);
 
-        let deps = news(txn, &chain, state.as_ref().map(|state| &state.past))?;
+        let mut deps = news(txn, &chain, state.as_ref().map(|state| &state.past))?;
+        tell_branches(txn, &changes, &mut deps)?;
+        ops.extend(changes.into_iter().map(Op::Change));
         let prev_hash = state.map(|state| state.head.hash);
         let bytes = Draft { network: self.home.network, chain, seq, prev_hash, deps, ops }.seal(&self.key);
         let entry = Entry::open(&bytes, &self.home.network).map_err(|error| own(&error))?;
@@ -106,6 +107,22 @@ impl Engine {
 fn news(txn: &Transaction<'_>, own: &Chain, past: Option<&Past>) -> Result<Vec<(Chain, Head)>, StoreError> {
     let told = |chain: &Chain, head: &Head| past.is_some_and(|past| past.includes(&chain.boot, head.seq));
     Ok(txn.vector()?.0.into_iter().filter(|(chain, head)| chain != own && !told(chain, head)).collect())
+}
+
+/// Adds the branches of forked boots that `changes` name: what they replace there was told before the fork was known, under another
+/// name, and who does not know of the fork yet must wait until it does.
+fn tell_branches(txn: &Transaction<'_>, changes: &[Change], deps: &mut Vec<(Chain, Head)>) -> Result<(), StoreError> {
+    for id in changes.iter().flat_map(|change| &change.writes).flat_map(|write| &write.replaces) {
+        if deps.iter().any(|(chain, head)| chain.boot == id.boot && head.seq >= id.seq) {
+            continue;
+        }
+        let Some(chain) = txn.branch_chain(&id.boot)? else { continue };
+        if let Some(head) = txn.head_at(&chain, id.seq)? {
+            deps.retain(|(dep, _)| *dep != chain);
+            deps.push((chain, head));
+        }
+    }
+    Ok(())
 }
 
 /// The changes that make `writes`, by shard, and the id of each write in the order given.

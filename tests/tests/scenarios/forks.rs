@@ -1,6 +1,7 @@
 //! Cloned, restored and lying nodes.
 
 use keepwell_node::engine::{Event, Input, RefOp, RequestId};
+use keepwell_protocol::log::exchange::Message;
 use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
 use keepwell_store::home::DiskPlace;
@@ -164,6 +165,33 @@ fn who_comes_back_after_a_fork_hears_of_all_branches() {
     lab.connect_all();
     lab.settle();
     assert_agreed(&lab);
+}
+
+#[test]
+fn who_hears_of_a_branch_before_it_hears_of_the_fork_waits_for_the_proof() {
+    let mut lab = Lab::new(4);
+    lab.set(2, "lab/a", "1", &[]);
+    let (backup, forked) = (lab.machines[2].disk.fork(5), lab.own_chain(2));
+    lab.set(2, "lab/a", "left", &[]);
+    lab.set(0, "lab/b", "seen left", &[]);
+    lab.parted = vec![(0, 1), (0, 2), (0, 3), (1, 2), (1, 3)];
+    lab.machines[2].disk = backup;
+    lab.machines[2].start();
+    lab.set(2, "lab/c", "right", &[]);
+    lab.connect_all();
+    // Machine 0 hears the proof alone, and replaces what it has told of under the boot's name. Machine 1 hears just that.
+    let proof = lab.machines[3].engine().store().snapshot().unwrap().forks_of(&forked).unwrap().remove(0);
+    let from = lab.machines[3].id();
+    lab.give(0, Input::Received { from, bytes: Message::Fork(proof).encode() });
+    lab.parted.remove(0);
+    lab.set(0, "lab/a", "new", &[]);
+    assert_eq!(lab.values(1, "lab/a"), ["left"]);
+    lab.settle();
+    assert_eq!(lab.values(1, "lab/a"), ["new"]);
+    lab.parted.clear();
+    lab.connect_all();
+    assert_agreed(&lab);
+    assert_eq!((lab.values(1, "lab/a"), lab.values(1, "lab/c")), (vec!["new".to_owned()], vec!["right".to_owned()]));
 }
 
 #[test]

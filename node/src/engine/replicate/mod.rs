@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::id::NodeId;
 use keepwell_protocol::limits::MAX_GOSSIP_ENTRY_BYTES;
-use keepwell_protocol::log::admit::Missing;
+use keepwell_protocol::log::admit::{Applied, Missing};
 use keepwell_protocol::log::exchange::{Ack, Message, SignedAck, contradictions, wants};
 use keepwell_protocol::log::vector::{Chain, Vector};
 use keepwell_store::error::StoreError;
@@ -109,8 +109,8 @@ impl Engine {
         let mine = step.txn.vector()?;
         let theirs = step.txn.by_names_here(&ack.persisted)?;
         let lacking = !wants(&theirs, &mine).is_empty();
+        self.tell_of_forks(step, from, &mine, &ack.persisted)?;
         self.replication.acks.insert(from, ack);
-        self.tell_of_forks(step, from, &mine, &theirs)?;
         if let Some(peer) = self.replication.peers.get_mut(&from) {
             peer.may_ask_again();
         }
@@ -123,10 +123,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Proves the forks of boots that a peer still takes for whole.
+    /// Proves the forks of boots that a peer may still take for whole, because it has come further in some part of them.
     fn tell_of_forks(&self, step: &mut Step<'_, '_>, to: NodeId, mine: &Vector, theirs: &Vector) -> Result<(), StoreError> {
         for chain in step.txn.forked()? {
-            if theirs.seq(&chain) > mine.seq(&chain) {
+            let branches = step.txn.branches(&chain.node)?;
+            let mut parts = branches.candidates(&chain.boot).map(|boot| Chain { boot, ..chain });
+            if parts.any(|part| theirs.seq(&part) > mine.seq(&part)) {
                 for proof in step.txn.forks_of(&chain)? {
                     step.send(to, &Message::Fork(proof));
                 }
@@ -147,8 +149,8 @@ impl Engine {
         for bytes in entries {
             self.accept(step, Some(from), bytes)?;
         }
-        if goes_on || self.replication.peers.get(&from).is_some_and(Peer::is_lacking) {
-            let mine = step.txn.vector()?;
+        let mine = step.txn.vector()?;
+        if goes_on || self.replication.peers.get_mut(&from).is_some_and(|peer| peer.is_lacking(&mine)) {
             self.pull(step, from, &mine)?;
         }
         Ok(())

@@ -23,6 +23,8 @@ pub(super) struct Peer {
     lacking: BTreeMap<Chain, Lack>,
     /// How far back to ask next in a chain that parts from ours somewhere.
     steps_back: BTreeMap<Chain, u64>,
+    /// What was asked for and may not have come: how far we had come in a chain when we asked.
+    asked: BTreeMap<Chain, u64>,
 }
 
 /// What is lacking of a chain.
@@ -50,22 +52,26 @@ impl Peer {
         lack.after = lack.after.into_iter().chain(after).min();
     }
 
-    /// Whether there is something to ask it for that its own word does not tell.
-    pub(super) fn is_lacking(&self) -> bool {
+    /// Whether there is something to ask it for that its own word does not tell, having come as far as `mine`. What it was asked for and
+    /// did not have is not asked for again before it has news.
+    pub(super) fn is_lacking(&mut self, mine: &Vector) -> bool {
+        let asked = &self.asked;
+        self.lacking.retain(|chain, lack| {
+            let known = mine.seq(chain);
+            lack.after.is_some() || (known < lack.up_to && asked.get(chain) != Some(&known))
+        });
         !self.lacking.is_empty()
     }
 
     /// What to pull, having come as far as `mine`: `news`, and what is lacking, each chain once.
     pub(super) fn wants(&mut self, news: Vec<Want>, mine: &Vector, closed: &BTreeSet<Chain>) -> Vec<Want> {
         let mut wanted: BTreeMap<Chain, u64> = news.into_iter().map(|want| (want.chain, want.after)).collect();
+        self.is_lacking(mine);
         for (chain, lack) in std::mem::take(&mut self.lacking) {
-            let known = mine.seq(&chain);
-            if lack.after.is_none() && known >= lack.up_to {
-                continue;
-            }
-            let after = lack.after.map_or(known, |after| after.min(known));
-            if let Some(back) = self.steps_back.get_mut(&chain).filter(|_| lack.after.is_some()) {
-                *back = if after == 0 { ALL_THE_WAY } else { back.saturating_mul(2) };
+            let after = lack.after.map_or(mine.seq(&chain), |after| after.min(mine.seq(&chain)));
+            match self.steps_back.get_mut(&chain).filter(|_| lack.after.is_some()) {
+                Some(back) => *back = if after == 0 { ALL_THE_WAY } else { back.saturating_mul(2) },
+                None => drop(self.asked.insert(chain, after)),
             }
             wanted.entry(chain).and_modify(|known| *known = after.min(*known)).or_insert(after);
         }
@@ -76,6 +82,7 @@ impl Peer {
     /// It has news: what it could not help with before, it may now.
     pub(super) fn may_ask_again(&mut self) {
         self.steps_back.retain(|_, back| *back != ALL_THE_WAY);
+        self.asked.clear();
     }
 }
 
@@ -115,6 +122,17 @@ mod tests {
         assert_eq!(asks(&mut peer, missing(9, false), &having(4)), [4]);
         assert!(peer.wants(vec![], &having(4), &BTreeSet::new()).is_empty());
         assert!(asks(&mut peer, missing(9, false), &having(9)).is_empty());
+    }
+
+    #[test]
+    fn what_it_did_not_have_is_not_asked_for_again_before_it_has_news() {
+        let mut peer = Peer::default();
+        assert_eq!(asks(&mut peer, missing(9, false), &having(4)), [4]);
+        peer.lack(&missing(9, false));
+        assert!(!peer.is_lacking(&having(4)));
+        assert_eq!(asks(&mut peer, missing(9, false), &having(6)), [6], "there is progress");
+        peer.may_ask_again();
+        assert_eq!(asks(&mut peer, missing(9, false), &having(6)), [6]);
     }
 
     #[test]
