@@ -81,6 +81,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/refs/batch", post(refs::batch))
         .route("/refs/{*name}", one_ref)
         .route("/status", get(read_status))
+        .route("/doctor", get(network::doctor))
         .route("/blobs/{sha1}/where", get(network::holders))
         .route("/fetch", post(network::fetch))
         .route("/invites", post(network::invite))

@@ -17,6 +17,7 @@ use super::gate::Permit;
 use crate::daemon::Daemon;
 use crate::failure::{Code, Failure};
 use crate::limits::{INVITE_LASTS_MS, MAX_FETCH_ROOTS, MAX_INVITE_USES};
+use crate::service::doctor::{Inside, Outside, checks};
 use crate::service::network;
 use crate::service::types::InviteLine;
 
@@ -53,6 +54,23 @@ pub(super) async fn nodes(State(api): State<Arc<Api>>, permit: Permit) -> Answer
     })
     .await?;
     json_list("nodes", &lines, None)
+}
+
+/// `GET /doctor`
+pub(super) async fn doctor(State(api): State<Arc<Api>>, permit: Permit) -> Answer {
+    let lines = blocking(permit, move || {
+        let outside = match &api.daemon {
+            Some(daemon) => {
+                let peers = daemon.status(api.max_size_bytes)?.peers;
+                Some(Outside { listen: daemon.net().listen_addresses(), peers })
+            }
+            None => None,
+        };
+        let (max_size_bytes, now_ms) = (api.max_size_bytes, api.node.now_ms());
+        Ok(checks(&Inside { store: api.node.store(), home: &api.home, max_size_bytes, now_ms }, outside.as_ref()))
+    })
+    .await?;
+    json_list("checks", &lines, None)
 }
 
 pub(super) async fn invite(State(api): State<Arc<Api>>, permit: Permit, body: Body) -> Answer {

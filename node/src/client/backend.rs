@@ -15,7 +15,7 @@ use crate::service::backend::{Backend, OpenBlob, Puts};
 use crate::service::put::{Progress, PutOptions};
 use crate::service::refs::{Query, SetRef};
 use crate::service::stat::Asked;
-use crate::service::types::{BlobState, FetchLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use crate::service::types::{BlobState, CheckLine, FetchLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
 
 #[derive(Serialize)]
 struct StatRequest {
@@ -30,6 +30,11 @@ struct StatList {
 #[derive(Deserialize)]
 struct NodeList {
     nodes: Vec<NodeLine>,
+}
+
+#[derive(Deserialize)]
+struct CheckList {
+    checks: Vec<CheckLine>,
 }
 
 #[derive(Serialize)]
@@ -169,6 +174,13 @@ impl Backend for Client {
 
     fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
         self.ask(Method::GET, "/status", &[])
+    }
+}
+
+impl Client {
+    /// What the daemon finds in itself when it looks for what may be wrong.
+    pub fn doctor(&self) -> Result<Vec<CheckLine>, Failure> {
+        Ok(self.ask::<CheckList>(Method::GET, "/doctor", &[])?.checks)
     }
 }
 

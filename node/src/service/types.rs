@@ -354,3 +354,50 @@ pub struct JoinLine {
     /// The member that took it in.
     pub via: String,
 }
+
+/// One thing that `doctor` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckLine {
+    /// What was looked at, in one word.
+    pub check: String,
+    /// How it is.
+    pub state: CheckState,
+    /// What was found.
+    pub message: String,
+    /// What to do about it; empty if there is nothing to do.
+    pub hint: String,
+    /// The word of the code with which a command would fail for it; problems alone have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// How something is that `doctor` looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckState {
+    /// As it should be.
+    Ok,
+    /// It works, and may not go on to, or not for everybody.
+    Warn,
+    /// It does not work.
+    Problem,
+}
+
+impl CheckLine {
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        CheckLine { hint: hint.into(), ..self }
+    }
+}
+
+impl CheckState {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            CheckState::Ok => "ok",
+            CheckState::Warn => "warn",
+            CheckState::Problem => "problem",
+        }
+    }
+}

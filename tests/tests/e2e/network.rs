@@ -65,6 +65,8 @@ fn what_is_named_on_one_machine_is_fetched_on_the_other() {
 
     let status = until(&ada, &["status", "--json"], |outcome| outcome.json()["converged"] == true).json();
     assert_eq!((&status["peers"][0]["name"], &status["peers"][0]["connected"]), (&"ben".into(), &true.into()));
+    let checks = ben.run(["doctor", "--json"]).ok().json_lines();
+    assert!(checks.iter().any(|line| line["message"] == "1 of 1 connected"), "{checks:?}");
     let nodes = ben.run(["node", "ls", "--json"]).ok().json_lines();
     assert_eq!(nodes.iter().map(|line| line["state"].as_str().unwrap()).collect::<Vec<_>>(), ["connected", "self"]);
     for daemon in [first, second] {
