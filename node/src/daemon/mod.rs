@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod driver;
 pub mod fetch;
+pub mod heard;
 pub mod invites;
 pub mod join;
 pub mod network;
@@ -32,6 +33,7 @@ use crate::service::{self, Node};
 use addresses::Addresses;
 use driver::Driver;
 use fetch::{Fetch, Outcome};
+use heard::Heard;
 use invites::Invites;
 use network::{Inward, NetStreams, Outward};
 
@@ -41,6 +43,7 @@ pub struct Daemon {
     net: Net,
     invites: Arc<Mutex<Invites>>,
     addresses: Arc<Mutex<Addresses>>,
+    heard: Heard,
     busy: BlobLocks,
     inward: Mutex<Option<JoinHandle<()>>>,
 }
@@ -83,8 +86,10 @@ impl Daemon {
             net.dial(known, Some(*node)).ok();
         }
         let addresses = Arc::new(Mutex::new(addresses));
-        let inward = tokio::spawn(Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses)).run(early, events));
-        Ok(Daemon { driver, net, invites, addresses, busy: BlobLocks::default(), inward: Mutex::new(Some(inward)) })
+        let heard = Heard::default();
+        let inward = Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses), heard.clone());
+        let inward = tokio::spawn(inward.run(early, events));
+        Ok(Daemon { driver, net, invites, addresses, heard, busy: BlobLocks::default(), inward: Mutex::new(Some(inward)) })
     }
 
     /// The engine, for whoever asks something of the node.
@@ -108,6 +113,12 @@ impl Daemon {
         for node in peers.connected {
             seen.entry(node).or_default().connected = true;
         }
+        for (node, sign) in self.heard.signs() {
+            let seen = seen.entry(node).or_default();
+            seen.last_seen_ms = sign.last_seen_ms;
+            // It may have answered while the connection broke.
+            seen.rtt_ms = sign.rtt_ms.filter(|_| seen.connected);
+        }
         seen
     }
 
@@ -118,8 +129,8 @@ impl Daemon {
         let (mine, names) = (snapshot.vector()?, service::network::names(&snapshot)?);
         let (peers, seen) = (self.driver.peers(), self.seen());
         for (node, name) in names.iter().filter(|(node, _)| **node != self.driver.home().node) {
-            let connected = seen.get(node).is_some_and(|seen| seen.connected);
-            line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms: None, last_seen_ms: None });
+            let Seen { connected, rtt_ms, last_seen_ms, .. } = seen.get(node).cloned().unwrap_or_default();
+            line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms, last_seen_ms });
             if peers.acks.get(node).is_none_or(|ack| !wants(&ack.persisted, &mine).is_empty()) {
                 line.unacknowledged.push(name.clone());
             }

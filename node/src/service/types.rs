@@ -219,9 +219,9 @@ pub struct PeerLine {
     pub node: String,
     /// Whether it can be talked to.
     pub connected: bool,
-    /// How long an answer takes.
+    /// How long an answer takes, in milliseconds, rounded up; none if it is not connected.
     pub rtt_ms: Option<u64>,
-    /// When it was last heard of.
+    /// When it last said anything, in Unix milliseconds; none if it has not since the daemon started.
     pub last_seen_ms: Option<u64>,
 }
 
@@ -308,7 +308,9 @@ pub struct NodeLine {
     pub state: String,
     /// Where it was reached.
     pub addresses: Vec<String>,
-    /// When it was last heard, in Unix milliseconds.
+    /// How long an answer takes, in milliseconds, rounded up; none if it is not connected.
+    pub rtt_ms: Option<u64>,
+    /// When it last said anything, in Unix milliseconds; none if it has not since the daemon started.
     pub last_seen_ms: Option<u64>,
 }
 

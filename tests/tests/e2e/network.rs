@@ -39,12 +39,17 @@ fn until(home: &TempHome, args: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Ou
     }
 }
 
+fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
 fn until_found(home: &TempHome, args: &[&str]) -> Outcome {
     until(home, args, |outcome| outcome.code == Some(0))
 }
 
 #[test]
 fn what_is_named_on_one_machine_is_fetched_on_the_other() {
+    let began_ms = now_ms();
     let (ada, first, ben, second) = two_machines();
     let bytes = noise(1, 3_000_000);
     ada.file("recording.dat", &bytes);
@@ -65,6 +70,9 @@ fn what_is_named_on_one_machine_is_fetched_on_the_other() {
 
     let status = until(&ada, &["status", "--json"], |outcome| outcome.json()["converged"] == true).json();
     assert_eq!((&status["peers"][0]["name"], &status["peers"][0]["connected"]), (&"ben".into(), &true.into()));
+    let peer =
+        until(&ada, &["status", "--json"], |outcome| outcome.json()["peers"][0]["rtt_ms"].is_u64()).json()["peers"][0].clone();
+    assert!(peer["last_seen_ms"].as_u64().unwrap() > began_ms, "{peer}");
     let checks = ben.run(["doctor", "--json"]).ok().json_lines();
     assert!(checks.iter().any(|line| line["message"] == "1 of 1 connected"), "{checks:?}");
     let nodes = ben.run(["node", "ls", "--json"]).ok().json_lines();
@@ -135,7 +143,6 @@ fn what_needs_the_daemon_says_so() {
     for (uses, code) in [(0, 2), (1, 0), (MAX_INVITE_USES, 0), (MAX_INVITE_USES + 1, 2)] {
         ada.run(["invite", "--uses", &uses.to_string()]).exits(code);
     }
-    let now_ms = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
     let before = now_ms();
     let expires_ms = ada.run(["invite", "--json"]).ok().json()["expires_ms"].as_u64().unwrap();
     assert!((before + INVITE_LASTS_MS..=now_ms() + INVITE_LASTS_MS).contains(&expires_ms));

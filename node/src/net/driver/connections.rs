@@ -78,6 +78,7 @@ impl Driver<'_> {
             is_dialled,
             opened: Instant::now(),
             failed_pings: 0,
+            rtt: None,
             has_asked: false,
         };
         self.connections.insert(id, connection);
@@ -199,8 +200,9 @@ impl Driver<'_> {
         match result {
             Ok(rtt) => {
                 connection.failed_pings = 0;
+                connection.rtt = Some(rtt);
                 if self.links.get(&node).is_some_and(|seat| seat.up_since.is_some()) {
-                    self.tell(NetEvent::Rtt { peer: node, rtt_ms: rtt.as_secs_f64() * 1e3 });
+                    self.tell(NetEvent::Rtt { peer: node, rtt });
                 }
             }
             Err(ping::Failure::Unsupported) => {}
