@@ -36,6 +36,8 @@ pub const FETCH_BATCH_BLOBS: usize = 1_000;
 pub const FETCH_BATCH_BYTES: u64 = 16 << 20;
 /// Reasons that one failure to fetch tells.
 pub const MAX_REASONS: usize = 16;
+/// How often whoever watches a fetch is told how far it is.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// How long an invitation lasts unless told otherwise (milliseconds).
 pub const INVITE_LASTS_MS: u64 = 15 * 60 * 1_000;
 /// Machines that one invitation may be for.

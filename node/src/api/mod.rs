@@ -5,6 +5,7 @@
 
 mod answer;
 mod blobs;
+pub(crate) mod fetch;
 mod gate;
 mod ingests;
 mod network;
@@ -83,7 +84,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/status", get(read_status))
         .route("/doctor", get(network::doctor))
         .route("/blobs/{sha1}/where", get(network::holders))
-        .route("/fetch", post(network::fetch))
+        .route("/fetch", post(fetch::fetch))
         .route("/invites", post(network::invite))
         .route("/nodes", get(network::nodes))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), gate::enter));

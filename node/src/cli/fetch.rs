@@ -25,7 +25,7 @@ pub(super) fn run(args: FetchArgs, context: &mut Context) -> Result<u8, Stop> {
     let mut tally = Tally::default();
     for target in &args.targets {
         let about = |failure: Failure| failure.about("uri", target.to_string());
-        let fetched = roots(&*backend, target).and_then(|roots| backend.fetch(&roots));
+        let fetched = roots(&*backend, target).and_then(|roots| context.out.fetch(&*backend, &roots));
         let outcomes = match fetched {
             Ok(Some(outcomes)) => outcomes,
             Ok(None) => return Err(needs_daemon("fetching", "it has the connections to other nodes").into()),

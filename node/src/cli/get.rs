@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use keepwell_protocol::id::BlobId;
 use keepwell_protocol::uri::Target;
 
 use super::context::Context;
@@ -32,8 +33,10 @@ pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
     let overwrite = if args.force { Overwrite::Yes } else { Overwrite::No };
     let bar = context.out.bar(0);
     let roots = || roots(&*backend, &args.target);
-    let line =
-        with_blobs(&*backend, roots, || get(&*backend, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes)));
+    let mut fetch = |blobs: &[BlobId]| context.out.fetch(&*backend, blobs);
+    let line = with_blobs(&mut fetch, roots, || {
+        get(&*backend, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes))
+    });
     bar.finish_and_clear();
     let line = line?;
     context.out.line(&line, || line.path.clone())?;

@@ -3,6 +3,8 @@
 //! What is wanted follows from the catalog: sizes and BLAKE3 come with refs, link facts and holdings, so every byte that arrives has
 //! something to be verified against. A holder that lacks a blob, lies about it or goes away is passed over for the next.
 
+mod progress;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
@@ -23,6 +25,8 @@ use crate::failure::{Code, Failure};
 use crate::limits::{FETCH_BATCH_BLOBS, FETCH_BATCH_BYTES};
 use crate::service::Node;
 use crate::transfer::fetch::{FetchError, Fetched, Fetcher};
+
+pub use progress::Progress;
 
 /// A stream that a member answers on.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -72,27 +76,25 @@ pub struct Fetch<'a> {
     streams: &'a dyn Streams,
     /// Blobs that some fetch of this daemon is at: one at a time.
     busy: BlobLocks,
+    progress: Progress,
     outcome: Outcome,
 }
 
 impl<'a> Fetch<'a> {
-    /// A fetch into `node`. All fetches of a daemon share `busy`.
-    pub fn new(node: Arc<dyn Node + Send + Sync>, streams: &'a dyn Streams, busy: BlobLocks) -> Fetch<'a> {
-        Fetch { node, streams, busy, outcome: Outcome::default() }
+    /// A fetch into `node`, which counts in `progress`. All fetches of a daemon share `busy`.
+    pub fn new(node: Arc<dyn Node + Send + Sync>, streams: &'a dyn Streams, busy: BlobLocks, progress: Progress) -> Fetch<'a> {
+        Fetch { node, streams, busy, progress, outcome: Outcome::default() }
     }
 
-    /// Fetches everything in the closure of `roots` that is not here. `progress` is told of bytes as they come.
+    /// Fetches everything in the closure of `roots` that is not here.
     ///
     /// # Errors
     /// When this node's disk fails or is full; what came before that stays. Blobs that nobody gave are in the outcome.
-    pub async fn closure(
-        mut self,
-        roots: &[BlobId],
-        progress: impl Fn(u64) + Clone + Send + 'static,
-    ) -> Result<Outcome, Failure> {
+    pub async fn closure(mut self, roots: &[BlobId]) -> Result<Outcome, Failure> {
         let mut wanted = self.look(roots)?;
+        self.progress.want(wanted.values().map(|wanted| wanted.fact.size_bytes).sum());
         while let Some(holder) = next_holder(&wanted) {
-            self.ask_holder(holder, &mut wanted, progress.clone()).await?;
+            self.ask_holder(holder, &mut wanted).await?;
         }
         for (id, _) in wanted {
             self.outcome.failed.entry(id).or_default();
@@ -118,12 +120,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Takes from one holder whatever it is the next one for.
-    async fn ask_holder(
-        &mut self,
-        holder: NodeId,
-        wanted: &mut BTreeMap<BlobId, Wanted>,
-        progress: impl Fn(u64) + Clone + Send + 'static,
-    ) -> Result<(), Failure> {
+    async fn ask_holder(&mut self, holder: NodeId, wanted: &mut BTreeMap<BlobId, Wanted>) -> Result<(), Failure> {
         let mine: Vec<BlobFact> = wanted.values().filter(|w| w.holders.first() == Some(&holder)).map(|w| w.fact).collect();
         let stream = match self.streams.open(holder).await {
             Ok(stream) => stream,
@@ -144,15 +141,18 @@ impl<'a> Fetch<'a> {
                 Ok(outcomes) => outcomes,
                 Err(error) => batch.iter().map(|_| Err(FetchError::Stream(io::Error::other(error.to_string())))).collect(),
             };
-            self.take(holder, batch.into_iter().zip(outcomes).collect(), wanted, &progress).await?;
+            let arrived = batch.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+            self.progress.add(arrived.map(|(fact, _)| fact.size_bytes).sum());
+            self.take(holder, batch.into_iter().zip(outcomes).collect(), wanted).await?;
         }
         for fact in large {
-            let outcome = self.one_large(&mut fetcher, fact, progress.clone()).await?;
-            let Some(outcome) = outcome else {
-                wanted.remove(&fact.sha1);
-                continue;
-            };
-            self.take(holder, vec![(fact, outcome)], wanted, &|_| ()).await?;
+            match self.one_large(&mut fetcher, fact).await? {
+                Some(outcome) => self.take(holder, vec![(fact, outcome)], wanted).await?,
+                None => {
+                    self.progress.add(fact.size_bytes);
+                    wanted.remove(&fact.sha1);
+                }
+            }
         }
         Ok(())
     }
@@ -162,7 +162,6 @@ impl<'a> Fetch<'a> {
         &self,
         fetcher: &mut Fetcher<Box<dyn Stream>>,
         fact: BlobFact,
-        progress: impl Fn(u64) + Send + 'static,
     ) -> Result<Option<Result<Fetched, FetchError>>, Failure> {
         let (busy, node) = (self.busy.clone(), Arc::clone(&self.node));
         let waited = tokio::task::spawn_blocking(move || {
@@ -170,13 +169,21 @@ impl<'a> Fetch<'a> {
             let here = node.store().snapshot()?.blob(&fact.sha1)?.is_some();
             Ok::<_, StoreError>((!here).then_some(guard))
         });
-        let Some(_guard) = waited.await.map_err(internal)?? else { return Ok(None) };
-        let mut told = 0;
-        let report = move |done: u64| {
-            progress(done.saturating_sub(told));
-            told = done;
-        };
-        Ok(Some(fetcher.large(fact, self.node.new_ingest(), report).await))
+        let Some(guard) = waited.await.map_err(internal)?? else { return Ok(None) };
+        let (guard, part) = (Arc::new(guard), self.progress.part());
+        let (held, reached) = (Arc::clone(&guard), part.clone());
+        let outcome = fetcher
+            .large(fact, self.node.new_ingest(), move |done_bytes| {
+                // Whoever writes keeps the blob to itself to the end, also when nobody waits for this fetch any more.
+                let _held = &held;
+                reached.reached(done_bytes);
+            })
+            .await;
+        if outcome.is_err() {
+            // The next holder begins with what is here, and counts it anew.
+            part.reached(0);
+        }
+        Ok(Some(outcome))
     }
 
     /// Records what came, and passes the holder over for the rest.
@@ -185,13 +192,11 @@ impl<'a> Fetch<'a> {
         holder: NodeId,
         outcomes: Vec<(BlobFact, Result<Fetched, FetchError>)>,
         wanted: &mut BTreeMap<BlobId, Wanted>,
-        progress: &(impl Fn(u64) + Send + 'static),
     ) -> Result<(), Failure> {
         let (mut blobs, mut arrived) = (Vec::new(), Vec::new());
         for (fact, outcome) in outcomes {
             match outcome {
                 Ok(Fetched { blob, received_bytes }) => {
-                    progress(received_bytes);
                     blobs.push(blob);
                     arrived.push(Arrived { fact, received_bytes, from: holder });
                 }

@@ -32,7 +32,7 @@ use crate::service::types::{FetchLine, PeerLine, StatusLine};
 use crate::service::{self, Node};
 use addresses::Addresses;
 use driver::Driver;
-use fetch::{Fetch, Outcome};
+use fetch::{Fetch, Outcome, Progress};
 use heard::Heard;
 use invites::Invites;
 use network::{Inward, NetStreams, Outward};
@@ -139,9 +139,9 @@ impl Daemon {
         Ok(line)
     }
 
-    /// Fetches what is missing of the closure of one blob. A failure names everybody who was asked.
-    pub async fn fetch_one(&self, root: BlobId) -> Result<FetchLine, Failure> {
-        let outcome = self.fetch(&[root], |_| ()).await?;
+    /// Fetches what is missing of the closure of one blob, and counts in `progress`. A failure names everybody who was asked.
+    pub async fn fetch_one(&self, root: BlobId, progress: Progress) -> Result<FetchLine, Failure> {
+        let outcome = self.fetch(&[root], progress).await?;
         let snapshot = self.driver.store().snapshot()?;
         let names = service::network::names(&snapshot)?;
         if !outcome.failed.is_empty() && !closure::missing(&snapshot, &[root], 1)?.is_empty() {
@@ -178,11 +178,11 @@ impl Daemon {
         dialled.map_err(|error| Failure::new(Code::Usage, format!("the ticket's addresses are of no use: {error}")))
     }
 
-    /// Fetches what is missing here of the closure of `roots`.
-    pub async fn fetch(&self, roots: &[BlobId], progress: impl Fn(u64) + Clone + Send + 'static) -> Result<Outcome, Failure> {
+    /// Fetches what is missing here of the closure of `roots`, and counts in `progress`.
+    pub async fn fetch(&self, roots: &[BlobId], progress: Progress) -> Result<Outcome, Failure> {
         let streams = NetStreams::new(self.net.clone(), self.driver.clone());
         let node: Arc<dyn Node + Send + Sync> = Arc::new(self.driver.clone());
-        Fetch::new(node, &streams, self.busy.clone()).closure(roots, progress).await
+        Fetch::new(node, &streams, self.busy.clone(), progress).closure(roots).await
     }
 
     /// Leaves the network and ends the engine, in this order; why the engine had ended before, if it had.

@@ -4,7 +4,7 @@ use keepwell_protocol::id::BlobId;
 use keepwell_protocol::json;
 use keepwell_protocol::uri::Target;
 
-use super::backend::Backend;
+use super::backend::{Backend, Fetched};
 use super::resolve::look_up;
 use crate::failure::{Code, Failure};
 
@@ -26,36 +26,35 @@ pub fn roots(backend: &dyn Backend, target: &Target) -> Result<Vec<BlobId>, Fail
     }
 }
 
-/// Brings here what is missing of `blobs` and all they need, if there is a daemon to do it. The first that nobody has is a failure.
-pub fn bring(backend: &dyn Backend, blobs: &[BlobId]) -> Result<(), Failure> {
-    for outcome in backend.fetch(blobs)?.into_iter().flatten() {
-        outcome?;
-    }
-    Ok(())
-}
+/// Brings blobs here with all they need, as [`Backend::fetch`] does; whoever has a terminal shows how far it is.
+pub type Fetch<'a> = dyn FnMut(&[BlobId]) -> Result<Option<Vec<Fetched>>, Failure> + 'a;
 
 /// Does what needs blobs here; if some are missing, they are brought and it is done again.
 pub fn with_blobs<T>(
-    backend: &dyn Backend,
+    fetch: &mut Fetch<'_>,
     blobs: impl FnOnce() -> Result<Vec<BlobId>, Failure>,
     mut work: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     match work() {
         Err(failure) if failure.code == Code::NoProvider => {
             let blobs = blobs()?;
-            let Some(outcomes) = backend.fetch(&blobs)? else { return Err(failure) };
-            for outcome in outcomes {
-                match outcome {
-                    Ok(_) => {}
-                    // Where nobody could be asked, what failed first says more.
-                    Err(nobody) if nobody.code == Code::NoProvider && nobody.details.get("tried").is_none() => {
-                        return Err(failure);
-                    }
-                    Err(other) => return Err(other),
-                }
-            }
+            bring(fetch, &blobs, failure)?;
             work()
         }
         outcome => outcome,
     }
+}
+
+/// Brings blobs, of which some are missing, as `failure` says. The first that nobody has is the failure.
+fn bring(fetch: &mut Fetch<'_>, blobs: &[BlobId], failure: Failure) -> Result<(), Failure> {
+    let Some(outcomes) = fetch(blobs)? else { return Err(failure) };
+    for outcome in outcomes {
+        match outcome {
+            Ok(_) => {}
+            // Where nobody could be asked, what failed first says more.
+            Err(nobody) if nobody.code == Code::NoProvider && nobody.details.get("tried").is_none() => return Err(failure),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(())
 }

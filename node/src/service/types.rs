@@ -340,6 +340,24 @@ pub struct FetchLine {
     pub existed: bool,
 }
 
+/// A fetch that goes on, as whoever watches it is told in between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchingLine {
+    /// How far it is.
+    pub progress: ProgressLine,
+}
+
+/// How far a fetch of one blob, and of all that it needs, has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressLine {
+    /// The SHA-1 of the blob that was asked for.
+    pub sha1: String,
+    /// Bytes that are here of those that were missing. They may become fewer, when what a node sent was of no use.
+    pub done_bytes: u64,
+    /// Bytes that were missing when it began.
+    pub wanted_bytes: u64,
+}
+
 /// A home that has joined a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JoinLine {

@@ -186,7 +186,12 @@ impl Streams for Pipes {
 
 async fn fetch(lab: &Lab, into: usize, streams: &Pipes, roots: &[BlobId]) -> Outcome {
     let node: Arc<dyn Node + Send + Sync> = Arc::clone(&lab.0[into]) as _;
-    Fetch::new(node, streams, BlobLocks::default()).closure(roots, |_| ()).await.unwrap()
+    let progress = Progress::default();
+    let outcome = Fetch::new(node, streams, BlobLocks::default(), progress.clone()).closure(roots).await.unwrap();
+    let arrived: u64 = outcome.arrived.iter().map(|arrived| arrived.fact.size_bytes).sum();
+    assert_eq!(progress.done_bytes(), arrived, "what has come is counted once, and nothing else");
+    assert!(arrived <= progress.wanted_bytes());
+    outcome
 }
 
 #[tokio::test]
