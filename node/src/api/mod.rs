@@ -5,6 +5,7 @@
 
 mod answer;
 mod blobs;
+mod content;
 pub(crate) mod fetch;
 mod gate;
 mod ingests;
@@ -74,7 +75,7 @@ pub fn router(api: Arc<Api>) -> Router {
     let v1 = Router::new()
         .route("/blobs", post(blobs::add))
         .route("/blobs/stat", post(blobs::stat))
-        .route("/blobs/{sha1}", get(blobs::read).put(blobs::add_named))
+        .route("/blobs/{sha1}", get(content::read).put(blobs::add_named))
         .route("/ingests", post(ingests::issue))
         .route("/ingests/commit", post(ingests::commit))
         .route("/ingests/{id}/commit", post(ingests::commit_one))
