@@ -24,6 +24,7 @@ use crate::daemon::Daemon;
 use crate::daemon::fetch::Progress;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_FETCH_ROOTS, PIECES_AHEAD, PROGRESS_EVERY};
+use crate::service::backend::Extent;
 use crate::service::types::{FetchLine, FetchingLine, ProgressLine};
 
 /// What a client says that it takes, and what the answer then is.
@@ -50,7 +51,7 @@ pub(super) async fn fetch(State(api): State<Arc<Api>>, permit: Permit, headers: 
     }
     let mut items = Vec::with_capacity(roots.len());
     for root in roots {
-        items.push(item(daemon.fetch_one(root, Progress::default()).await)?);
+        items.push(item(daemon.fetch_one(root, Extent::Closure, Progress::default()).await)?);
     }
     json_list("blobs", &items, None)
 }
@@ -69,7 +70,7 @@ fn watched(daemon: Arc<Daemon>, permit: Permit, roots: Vec<BlobId>) -> axum::res
         let work = async {
             for root in roots {
                 let progress = Progress::default();
-                let fetching = daemon.fetch_one(root, progress.clone());
+                let fetching = daemon.fetch_one(root, Extent::Closure, progress.clone());
                 if watch(fetching, root, &progress, &lines).await.is_err() {
                     break;
                 }

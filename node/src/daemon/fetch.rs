@@ -24,6 +24,8 @@ use crate::engine::{PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{FETCH_BATCH_BLOBS, FETCH_BATCH_BYTES};
 use crate::service::Node;
+use crate::service::backend::Extent;
+use crate::service::read::recorded;
 use crate::transfer::fetch::{FetchError, Fetched, Fetcher};
 
 pub use progress::Progress;
@@ -86,12 +88,12 @@ impl<'a> Fetch<'a> {
         Fetch { node, streams, busy, progress, outcome: Outcome::default() }
     }
 
-    /// Fetches everything in the closure of `roots` that is not here.
+    /// Fetches everything of `roots`, to this extent, that is not here.
     ///
     /// # Errors
     /// When this node's disk fails or is full; what came before that stays. Blobs that nobody gave are in the outcome.
-    pub async fn closure(mut self, roots: &[BlobId]) -> Result<Outcome, Failure> {
-        let mut wanted = self.look(roots)?;
+    pub async fn run(mut self, roots: &[BlobId], extent: Extent) -> Result<Outcome, Failure> {
+        let mut wanted = self.look(roots, extent)?;
         self.progress.want(wanted.values().map(|wanted| wanted.fact.size_bytes).sum());
         while let Some(holder) = next_holder(&wanted) {
             self.ask_holder(holder, &mut wanted).await?;
@@ -102,10 +104,10 @@ impl<'a> Fetch<'a> {
         Ok(self.outcome)
     }
 
-    fn look(&mut self, roots: &[BlobId]) -> Result<BTreeMap<BlobId, Wanted>, Failure> {
+    fn look(&mut self, roots: &[BlobId], extent: Extent) -> Result<BTreeMap<BlobId, Wanted>, Failure> {
         let snapshot = self.node.store().snapshot()?;
         let connected: BTreeSet<NodeId> = self.streams.connected().into_iter().collect();
-        let (missing, unknown) = missing(&snapshot, roots)?;
+        let (missing, unknown) = missing(&snapshot, roots, extent)?;
         for id in unknown {
             self.outcome.failed.entry(id).or_default().push("no member says what it is".into());
         }
@@ -230,39 +232,26 @@ fn next_holder(wanted: &BTreeMap<BlobId, Wanted>) -> Option<NodeId> {
     wanted.values().find_map(|wanted| wanted.holders.first().copied())
 }
 
-/// What is not here of the closure of `roots`, and what of it nobody knows the BLAKE3 of.
-fn missing(snapshot: &Snapshot, roots: &[BlobId]) -> Result<(Vec<BlobFact>, Vec<BlobId>), StoreError> {
+/// What is not here of `roots`, to this extent, and what of it nobody knows the BLAKE3 of.
+fn missing(snapshot: &Snapshot, roots: &[BlobId], extent: Extent) -> Result<(Vec<BlobFact>, Vec<BlobId>), StoreError> {
     let (mut missing, mut unknown, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut due: Vec<(BlobId, Option<BlobFact>)> = roots.iter().map(|id| (*id, None)).collect();
     while let Some((id, fact)) = due.pop() {
         if !seen.insert(id) {
             continue;
         }
-        due.extend(snapshot.children(&id)?.into_iter().map(|child| (child.sha1, Some(child))));
+        if extent == Extent::Closure {
+            due.extend(snapshot.children(&id)?.into_iter().map(|child| (child.sha1, Some(child))));
+        }
         if snapshot.blob(&id)?.is_some() {
             continue;
         }
-        match fact.map_or_else(|| known(snapshot, &id), |fact| Ok(Some(fact)))? {
+        match fact.map_or_else(|| recorded(snapshot, &id), |fact| Ok(Some(fact)))? {
             Some(fact) => missing.push(fact),
             None => unknown.push(id),
         }
     }
     Ok((missing, unknown))
-}
-
-/// What the catalog says that a blob is: a ref that names it, else whoever holds it.
-fn known(snapshot: &Snapshot, id: &BlobId) -> Result<Option<BlobFact>, StoreError> {
-    use keepwell_protocol::catalog::item::Item;
-    use keepwell_protocol::catalog::reference::RefBody;
-    for name in snapshot.refs_naming(id)? {
-        for value in snapshot.item(&Item::reference(&name))?.values() {
-            let links = RefBody::of(value).map(|body| body.links).unwrap_or_default();
-            if let Some(fact) = links.iter().filter(|link| link.sha1 == *id).find_map(|link| link.fact()) {
-                return Ok(Some(fact));
-            }
-        }
-    }
-    Ok(snapshot.holders(id)?.first().map(|holding| holding.fact))
 }
 
 fn batches(small: Vec<BlobFact>) -> Vec<Vec<BlobFact>> {

@@ -26,6 +26,7 @@ use crate::engine::{Engine, EngineRng, closure};
 use crate::failure::{Code, Failure};
 use crate::limits::{LISTEN_TIMEOUT, MAX_REASONS};
 use crate::net::{Net, NetConfig, NetEvent};
+use crate::service::backend::Extent;
 use crate::service::network::Seen;
 use crate::service::status::status;
 use crate::service::types::{FetchLine, PeerLine, StatusLine};
@@ -139,19 +140,21 @@ impl Daemon {
         Ok(line)
     }
 
-    /// Fetches what is missing of the closure of one blob, and counts in `progress`. A failure names everybody who was asked.
-    pub async fn fetch_one(&self, root: BlobId, progress: Progress) -> Result<FetchLine, Failure> {
-        let outcome = self.fetch(&[root], progress).await?;
+    /// Fetches what is missing of one blob, to this extent, and counts in `progress`. A failure names everybody who was asked.
+    pub async fn fetch_one(&self, root: BlobId, extent: Extent, progress: Progress) -> Result<FetchLine, Failure> {
+        let outcome = self.fetch(&[root], extent, progress).await?;
         let snapshot = self.driver.store().snapshot()?;
         let names = service::network::names(&snapshot)?;
-        if !outcome.failed.is_empty() && !closure::missing(&snapshot, &[root], 1)?.is_empty() {
+        let (mut is_missing, mut size_bytes) = (false, 0);
+        closure::visit(&snapshot, &[root], |id| {
+            let record = snapshot.blob(&id)?;
+            is_missing |= record.is_none();
+            size_bytes += record.map_or(0, |record| record.size_bytes);
+            Ok(extent == Extent::Closure)
+        })?;
+        if is_missing && !outcome.failed.is_empty() {
             return Err(no_provider(&root, &outcome, &names));
         }
-        let mut size_bytes = 0;
-        closure::visit(&snapshot, &[root], |id| {
-            size_bytes += snapshot.blob(&id)?.map_or(0, |record| record.size_bytes);
-            Ok(true)
-        })?;
         let from: BTreeSet<String> =
             outcome.arrived.iter().map(|arrived| service::network::name_of(&names, &arrived.from)).collect();
         Ok(FetchLine {
@@ -178,11 +181,11 @@ impl Daemon {
         dialled.map_err(|error| Failure::new(Code::Usage, format!("the ticket's addresses are of no use: {error}")))
     }
 
-    /// Fetches what is missing here of the closure of `roots`, and counts in `progress`.
-    pub async fn fetch(&self, roots: &[BlobId], progress: Progress) -> Result<Outcome, Failure> {
+    /// Fetches what is missing here of `roots`, to this extent, and counts in `progress`.
+    pub async fn fetch(&self, roots: &[BlobId], extent: Extent, progress: Progress) -> Result<Outcome, Failure> {
         let streams = NetStreams::new(self.net.clone(), self.driver.clone());
         let node: Arc<dyn Node + Send + Sync> = Arc::new(self.driver.clone());
-        Fetch::new(node, &streams, self.busy.clone(), progress).closure(roots).await
+        Fetch::new(node, &streams, self.busy.clone(), progress).run(roots, extent).await
     }
 
     /// Leaves the network and ends the engine, in this order; why the engine had ended before, if it had.

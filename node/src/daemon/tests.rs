@@ -141,7 +141,7 @@ async fn a_second_machine_joins_sees_a_ref_and_fetches_what_it_names() {
     set(&first, "lab/before", vec![id]).await;
     let second = two.join(&first.invite(Role::Member, 1, 60_000).unwrap()).await.unwrap();
     until(&second, shows("lab/before")).await;
-    let outcome = second.fetch(&[id], Progress::default()).await.unwrap();
+    let outcome = second.fetch(&[id], Extent::Closure, Progress::default()).await.unwrap();
     assert!(outcome.failed.is_empty(), "{:?}", outcome.failed);
     assert_eq!(outcome.arrived[0].received_bytes, 3 << 20);
     // Both ways: what the second names, the first sees, and knows that the second holds a copy too.

@@ -19,6 +19,15 @@ use crate::failure::Failure;
 /// Takes the bytes of a blob, piece by piece.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
+/// How far a fetch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The blobs and everything that they refer to.
+    Closure,
+    /// The blobs alone.
+    Flat,
+}
+
 /// What became of the fetch of one blob.
 pub type Fetched = Result<FetchLine, Failure>;
 

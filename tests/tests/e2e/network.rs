@@ -101,6 +101,38 @@ fn a_tree_is_fetched_when_it_is_wanted_and_a_ref_set_brings_what_it_names() {
 }
 
 #[test]
+fn a_program_that_asks_for_a_blob_over_http_gets_it_wherever_it_is() {
+    let (ada, _first, ben, _second) = two_machines();
+    let bytes = noise(7, 300_000);
+    ada.file("recording.dat", &bytes);
+    let sha1 = sha1_of(&ada.run(["put", "recording.dat", "--json", "--ref", "lab/day1"]).ok());
+    until(&ben, &["where", "lab/day1", "--json"], |outcome| {
+        outcome.code == Some(0) && outcome.json()["holders"][0]["name"] == "ada"
+    });
+    let path = format!("/api/v1/blobs/{sha1}");
+
+    let local = ben.http(&format!("GET {path}?local=1"), &[], b"");
+    assert_eq!((local.status, local.error_code()), (404, "NO_PROVIDER".to_owned()));
+    let head = ben.http(&format!("HEAD {path}"), &[], b"");
+    assert_eq!((head.status, head.header("content-length"), head.header("keepwell-state")), (200, "300000", "recorded"));
+    assert_eq!(ben.http(&format!("GET {path}"), &[("if-none-match", head.header("etag"))], b"").status, 304);
+    assert_eq!(ben.http(&format!("GET {path}"), &[("range", "bytes=300000-")], b"").status, 416);
+    let stat = ben.run(["stat", &format!("sha1://{sha1}"), "--json"]).ok().json();
+    assert_eq!(stat["state"], "recorded", "none of these needed its bytes");
+
+    let part = ben.http(&format!("GET {path}"), &[("range", "bytes=100000-100009")], b"");
+    assert_eq!((part.status, part.body.as_slice()), (206, &bytes[100_000..100_010]));
+    let whole = ben.http(&format!("GET {path}?local=1"), &[], b"");
+    assert_eq!((whole.status, whole.header("keepwell-state"), whole.body == bytes), (200, "here", true));
+
+    let nowhere = format!("/api/v1/blobs/{}", "01".repeat(20));
+    let nobody = ben.http(&format!("GET {nowhere}"), &[], b"");
+    assert_eq!((nobody.status, nobody.error_code()), (404, "NO_PROVIDER".to_owned()));
+    assert_eq!(ben.http(&format!("HEAD {nowhere}"), &[], b"").status, 404);
+    assert_eq!(ben.http(&format!("GET {nowhere}?local=yes"), &[], b"").status, 400);
+}
+
+#[test]
 fn a_daemon_that_was_killed_goes_on_with_all_that_it_had_said() {
     let (ada, first, ben, second) = two_machines();
     ada.file("a", b"before the kill");
