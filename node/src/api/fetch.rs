@@ -34,6 +34,9 @@ pub(crate) const NDJSON: &str = "application/x-ndjson";
 #[serde(deny_unknown_fields)]
 struct FetchRequest {
     sha1: Vec<String>,
+    /// The blobs alone, without what they refer to.
+    #[serde(default)]
+    flat: bool,
 }
 
 /// `POST /fetch`
@@ -44,14 +47,15 @@ pub(super) async fn fetch(State(api): State<Arc<Api>>, permit: Permit, headers: 
     }
     let parsed: Result<Vec<BlobId>, _> = request.sha1.iter().map(|sha1| sha1.parse::<BlobId>()).collect();
     let roots = parsed.map_err(|error| Failure::usage(error.to_string()))?;
+    let extent = if request.flat { Extent::Flat } else { Extent::Closure };
     let daemon = daemon(&api)?;
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepted.contains(NDJSON) {
-        return Ok(watched(Arc::clone(daemon), permit, roots));
+        return Ok(watched(Arc::clone(daemon), permit, roots, extent));
     }
     let mut items = Vec::with_capacity(roots.len());
     for root in roots {
-        items.push(item(daemon.fetch_one(root, Extent::Closure, Progress::default()).await)?);
+        items.push(item(daemon.fetch_one(root, extent, Progress::default()).await)?);
     }
     json_list("blobs", &items, None)
 }
@@ -64,13 +68,13 @@ fn item(outcome: Result<FetchLine, Failure>) -> Result<serde_json::Value, Failur
     }
 }
 
-fn watched(daemon: Arc<Daemon>, permit: Permit, roots: Vec<BlobId>) -> axum::response::Response {
+fn watched(daemon: Arc<Daemon>, permit: Permit, roots: Vec<BlobId>, extent: Extent) -> axum::response::Response {
     let (lines, told) = channel(PIECES_AHEAD);
     tokio::spawn(async move {
         let work = async {
             for root in roots {
                 let progress = Progress::default();
-                let fetching = daemon.fetch_one(root, Extent::Closure, progress.clone());
+                let fetching = daemon.fetch_one(root, extent, progress.clone());
                 if watch(fetching, root, &progress, &lines).await.is_err() {
                     break;
                 }

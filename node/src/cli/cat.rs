@@ -8,7 +8,7 @@ use super::context::Context;
 use super::output::{Stop, stdout_failed};
 use crate::service::cat::{ByteRange, open};
 use crate::service::read::ReadError;
-use crate::service::remote::{roots, with_blobs};
+use crate::service::remote::with_target;
 
 /// Print the bytes of a blob as they are, also with --json
 #[derive(Debug, Args)]
@@ -23,9 +23,9 @@ pub(super) struct CatArgs {
 
 pub(super) fn run(args: CatArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;
-    let roots = || roots(&*backend, &args.target);
-    let mut fetch = |blobs: &[BlobId]| context.out.fetch(&*backend, blobs);
-    let (blob, range) = with_blobs(&mut fetch, roots, || open(&*backend, &args.target, args.range))?;
+    let mut fetch = |blobs: &[BlobId], extent| context.out.fetch(&*backend, blobs, extent);
+    let work = || open(&*backend, &args.target, args.range);
+    let (blob, range) = with_target(&*backend, &args.target, &mut fetch, work)?;
     match blob.copy_range(range, &mut |piece| context.out.raw(piece)) {
         Ok(()) => Ok(0),
         Err(ReadError::Failed(failure)) => Err(failure.into()),

@@ -7,7 +7,7 @@ use keepwell_protocol::id::BlobId;
 use serde::Serialize;
 
 use crate::failure::{Code, Failure};
-use crate::service::backend::{Backend, Fetched};
+use crate::service::backend::{Backend, Extent, Fetched};
 
 /// Why a command stops before its end.
 #[derive(Debug)]
@@ -82,10 +82,10 @@ impl Output {
     }
 
     /// Brings blobs here, and shows how far it is.
-    pub(super) fn fetch(&self, backend: &dyn Backend, blobs: &[BlobId]) -> Result<Option<Vec<Fetched>>, Failure> {
+    pub(super) fn fetch(&self, backend: &dyn Backend, blobs: &[BlobId], extent: Extent) -> Result<Option<Vec<Fetched>>, Failure> {
         // There is always some length: it grows as more is known to be missing.
         let bar = self.bar(1);
-        let outcomes = backend.fetch(blobs, &mut |done_bytes, wanted_bytes| {
+        let outcomes = backend.fetch(blobs, extent, &mut |done_bytes, wanted_bytes| {
             bar.set_length(wanted_bytes);
             bar.set_position(done_bytes);
         });

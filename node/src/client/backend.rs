@@ -11,7 +11,7 @@ use super::put::RemotePutter;
 use super::{Client, Header, encoded};
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
-use crate::service::backend::{Backend, Fetched, OpenBlob, Puts, Watch};
+use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
 use crate::service::put::{Progress, PutOptions};
 use crate::service::refs::{Query, SetRef};
 use crate::service::stat::Asked;
@@ -157,8 +157,8 @@ impl Backend for Client {
         self.ask_with(Method::POST, "/invites", &[], &InviteRequest { admin, uses, lasts_ms })
     }
 
-    fn fetch(&self, blobs: &[BlobId], watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
-        self.fetch_watched(blobs, watch).map(Some)
+    fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
+        self.fetch_watched(blobs, extent, watch).map(Some)
     }
 
     fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

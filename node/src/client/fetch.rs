@@ -11,21 +11,22 @@ use super::{Client, full, gone, not_understood, request};
 use crate::api::fetch::NDJSON;
 use crate::failure::{Code, Failure};
 use crate::limits::MAX_FETCH_ROOTS;
-use crate::service::backend::{Fetched, Watch};
+use crate::service::backend::{Extent, Fetched, Watch};
 use crate::service::types::{FetchLine, FetchingLine};
 
 #[derive(Serialize)]
 struct FetchRequest {
     sha1: Vec<String>,
+    flat: bool,
 }
 
 impl Client {
     /// Has blobs fetched, one outcome each, and tells `watch` how far all of them are.
-    pub(super) fn fetch_watched(&self, blobs: &[BlobId], watch: &mut Watch<'_>) -> Result<Vec<Fetched>, Failure> {
+    pub(super) fn fetch_watched(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Vec<Fetched>, Failure> {
         let mut run = Run { outcomes: Vec::with_capacity(blobs.len()), done_bytes: 0, watch };
         for part in blobs.chunks(MAX_FETCH_ROOTS) {
             let wanted = run.outcomes.len() + part.len();
-            let body = FetchRequest { sha1: part.iter().map(ToString::to_string).collect() };
+            let body = FetchRequest { sha1: part.iter().map(ToString::to_string).collect(), flat: extent == Extent::Flat };
             let body = serde_json::to_vec(&body).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
             let accept = (header::ACCEPT, HeaderValue::from_static(NDJSON));
             let answer = self.send(request(Method::POST, "/fetch", &[accept], full(body))?)?;

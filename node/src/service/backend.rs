@@ -78,9 +78,9 @@ pub trait Backend {
     /// Invites machines. Needs the daemon: it is whom they come to.
     fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure>;
 
-    /// Fetches what is missing here of the closures of `blobs`, one outcome each, and tells `watch` how far it is. None without a
+    /// Fetches what is missing here of `blobs`, to this extent, one outcome each, and tells `watch` how far it is. None without a
     /// daemon, which has the connections.
-    fn fetch(&self, blobs: &[BlobId], watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure>;
+    fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure>;
 
     /// How the node does. A daemon goes by its own settings, not by this limit.
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure>;

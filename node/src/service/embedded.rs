@@ -12,7 +12,7 @@ use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
 
 use super::Node;
-use super::backend::{Backend, Fetched, OpenBlob, Puts, Sink, Watch};
+use super::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Sink, Watch};
 use super::put::{Outcome, Progress, PutOptions, Putter};
 use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
@@ -89,7 +89,7 @@ impl Backend for Local {
         Err(needs_daemon("inviting", "whoever is invited comes to it"))
     }
 
-    fn fetch(&self, _blobs: &[BlobId], _watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
+    fn fetch(&self, _blobs: &[BlobId], _extent: Extent, _watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
         Ok(None)
     }
 

@@ -101,6 +101,32 @@ fn a_tree_is_fetched_when_it_is_wanted_and_a_ref_set_brings_what_it_names() {
 }
 
 #[test]
+fn of_a_directory_only_the_path_that_is_wanted_is_fetched() {
+    let (ada, _first, ben, _second) = two_machines();
+    for (seed, name) in (0..).zip(["day1/a", "day1/b", "day2/c", "day2/deep/d"]) {
+        ada.file(format!("tree/{name}"), &noise(seed, 100_000));
+        ada.file(format!("tree/{name}.txt"), name.as_bytes());
+    }
+    let uri = ada.run(["put", "-r", "tree", "--ref", "lab/tree"]).ok().text().to_owned();
+    let directory = uri.split('?').next().unwrap().to_owned();
+    until(&ben, &["where", "lab/tree", "--json"], |outcome| {
+        outcome.code == Some(0) && outcome.json()["holders"][0]["name"] == "ada"
+    });
+    let blobs = || ben.run(["status", "--json"]).ok().json()["blobs"].as_u64().unwrap();
+
+    assert_eq!(ben.run(["cat", &format!("{directory}/day1/a.txt")]).ok().text(), "day1/a");
+    assert_eq!(blobs(), 2, "the directory object, and the file");
+    ben.run(["get", &format!("{directory}/day2"), "--to", "day2"]).ok();
+    assert_eq!(std::fs::read(ben.scratch().join("day2/deep/d")).unwrap(), noise(3, 100_000));
+    assert_eq!(blobs(), 6, "and the four files of that folder");
+    ben.run(["cat", &format!("{directory}/day3")]).exits(3);
+    let fetched = ben.run(["fetch", &format!("{directory}/day1/b.txt"), "--json"]).ok().json();
+    assert_eq!((&fetched["size_bytes"], blobs()), (&6.into(), 7));
+    ben.run(["get", &directory, "--to", "tree"]).ok();
+    assert_eq!(blobs(), 9, "what is asked for whole comes whole");
+}
+
+#[test]
 fn a_program_that_asks_for_a_blob_over_http_gets_it_wherever_it_is() {
     let (ada, _first, ben, _second) = two_machines();
     let bytes = noise(7, 300_000);
