@@ -57,6 +57,8 @@ pub struct DaemonConfig<'a> {
     pub home: &'a Path,
     /// Multiaddresses to listen on.
     pub listen: Vec<String>,
+    /// Whether to look for members in the local network by multicast, and to be found.
+    pub mdns: bool,
     /// A node that is trusted before the catalog says so: the inviter of a node that is joining.
     pub inviter: Option<NodeId>,
 }
@@ -73,7 +75,7 @@ impl Daemon {
             key: *config.seed,
             network: engine.home().network,
             listen: config.listen,
-            mdns: false,
+            mdns: config.mdns,
             members: members.clone(),
         })
         .await

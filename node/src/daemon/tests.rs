@@ -53,6 +53,7 @@ impl Machine {
             seed: Zeroizing::new(self.seed()),
             home: self.home.path(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            mdns: false,
             inviter,
         };
         Daemon::start(engine, self.rng(), config).await.unwrap()
@@ -204,7 +205,8 @@ async fn a_daemon_that_is_up_can_be_reached_and_one_that_listens_nowhere_invites
     first.stop().await.unwrap();
     drop(first);
     let engine = Engine::open(one.store(), SigningKey::from_bytes(&one.seed()), one.place(), &mut one.rng()).unwrap();
-    let config = DaemonConfig { seed: Zeroizing::new(one.seed()), home: one.home.path(), listen: vec![], inviter: None };
+    let config =
+        DaemonConfig { seed: Zeroizing::new(one.seed()), home: one.home.path(), listen: vec![], mdns: false, inviter: None };
     let deaf = Daemon::start(engine, one.rng(), config).await.unwrap();
     assert_eq!(deaf.invite(Role::Member, 1, 60_000).unwrap_err().code, Code::Usage);
     deaf.stop().await.unwrap();
