@@ -76,6 +76,11 @@ impl Code {
         Code::RevMismatch,
     ];
 
+    /// The code that this word stands for.
+    pub fn named(word: &str) -> Option<Code> {
+        Code::ALL.into_iter().find(|code| code.word() == word)
+    }
+
     /// The word for it in JSON.
     pub const fn word(self) -> &'static str {
         self.facts().0
@@ -210,8 +215,7 @@ impl Failure {
     pub fn from_json(json: &Value) -> Option<Failure> {
         let error = json.get("error")?;
         let text = |key: &str| Some(error.get(key)?.as_str()?.to_owned());
-        let word = text("code")?;
-        let code = Code::ALL.into_iter().find(|code| code.word() == word)?;
+        let code = Code::named(&text("code")?)?;
         let details = error.get("details").cloned().unwrap_or_else(|| json!({}));
         Some(Failure { code, message: text("message")?, hint: text("hint").unwrap_or_default(), details })
     }

@@ -36,6 +36,8 @@ pub const FETCH_BATCH_BLOBS: usize = 1_000;
 pub const FETCH_BATCH_BYTES: u64 = 16 << 20;
 /// Reasons that one failure to fetch tells.
 pub const MAX_REASONS: usize = 16;
+/// How often whoever watches a fetch is told how far it is.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// How long an invitation lasts unless told otherwise (milliseconds).
 pub const INVITE_LASTS_MS: u64 = 15 * 60 * 1_000;
 /// Machines that one invitation may be for.
@@ -54,6 +56,16 @@ pub const MAX_ADDRESSES_BYTES: u64 = 1 << 20;
 pub const LISTEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long `join` waits until the new node has heard that it is a member.
 pub const JOIN_SYNC_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long `doctor` waits for a daemon that has taken its question.
+pub const DOCTOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// Free bytes on the disk of a home below which `doctor` warns.
+pub const LOW_SPACE_BYTES: u64 = 1 << 30;
+/// Free bytes below which it calls the disk full: the index alone may need as much for one large transaction.
+pub const OUT_OF_SPACE_BYTES: u64 = 64 << 20;
+/// How far in the future a ref may seem to have been set before a clock is called wrong (milliseconds).
+pub const CLOCK_SKEW_MS: u64 = 5 * 60 * 1_000;
+/// How long after it was last written to the file of a put counts as left behind (milliseconds).
+pub const STALE_INGEST_MS: u64 = 60 * 60 * 1_000;
 /// How long a client that sends too much may pause before it is answered in the middle of it.
 pub const UNWANTED_BODY_PAUSE: Duration = Duration::from_millis(500);
 /// How long a bulk stream may be idle before the serving side closes it.
@@ -98,4 +110,5 @@ const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is 
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
 const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS);
+const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");

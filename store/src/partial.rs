@@ -101,7 +101,7 @@ pub struct Partial {
 
 impl<A: Access> Tables<A> {
     /// The ingests that belong to blobs which are being fetched.
-    pub(crate) fn partial_ingests(&self) -> Result<Vec<IngestId>, StoreError> {
+    pub fn partial_ingests(&self) -> Result<Vec<IngestId>, StoreError> {
         self.partials
             .iter()?
             .map(|row| Ok(IngestId(row::decode_bytes::<PartialRow>("partials", row?.1.value())?.ingest)))

@@ -4,6 +4,7 @@
 mod collisions;
 mod config;
 mod daemon;
+mod doctor;
 mod failures;
 mod fsck;
 mod homes;

@@ -5,6 +5,8 @@
 
 mod answer;
 mod blobs;
+mod content;
+pub(crate) mod fetch;
 mod gate;
 mod ingests;
 mod network;
@@ -73,7 +75,7 @@ pub fn router(api: Arc<Api>) -> Router {
     let v1 = Router::new()
         .route("/blobs", post(blobs::add))
         .route("/blobs/stat", post(blobs::stat))
-        .route("/blobs/{sha1}", get(blobs::read).put(blobs::add_named))
+        .route("/blobs/{sha1}", get(content::read).put(blobs::add_named))
         .route("/ingests", post(ingests::issue))
         .route("/ingests/commit", post(ingests::commit))
         .route("/ingests/{id}/commit", post(ingests::commit_one))
@@ -81,8 +83,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/refs/batch", post(refs::batch))
         .route("/refs/{*name}", one_ref)
         .route("/status", get(read_status))
+        .route("/doctor", get(network::doctor))
         .route("/blobs/{sha1}/where", get(network::holders))
-        .route("/fetch", post(network::fetch))
+        .route("/fetch", post(fetch::fetch))
         .route("/invites", post(network::invite))
         .route("/nodes", get(network::nodes))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), gate::enter));

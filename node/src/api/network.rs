@@ -1,4 +1,4 @@
-//! What needs other nodes: who they are, who holds what, inviting, fetching.
+//! What is about other nodes: who they are, who holds what, inviting.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,11 +12,12 @@ use keepwell_store::error::StoreError;
 use serde::Deserialize;
 
 use super::Api;
-use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
+use super::answer::{Answer, blocking, json, json_list, read_json};
 use super::gate::Permit;
 use crate::daemon::Daemon;
 use crate::failure::{Code, Failure};
-use crate::limits::{INVITE_LASTS_MS, MAX_FETCH_ROOTS, MAX_INVITE_USES};
+use crate::limits::{INVITE_LASTS_MS, MAX_INVITE_USES};
+use crate::service::doctor::{Inside, Outside, checks};
 use crate::service::network;
 use crate::service::types::InviteLine;
 
@@ -27,12 +28,6 @@ pub(super) struct InviteRequest {
     admin: bool,
     uses: Option<u32>,
     lasts_ms: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FetchRequest {
-    sha1: Vec<String>,
 }
 
 pub(super) async fn holders(State(api): State<Arc<Api>>, permit: Permit, Path(sha1): Path<String>) -> Answer {
@@ -55,6 +50,23 @@ pub(super) async fn nodes(State(api): State<Arc<Api>>, permit: Permit) -> Answer
     json_list("nodes", &lines, None)
 }
 
+/// `GET /doctor`
+pub(super) async fn doctor(State(api): State<Arc<Api>>, permit: Permit) -> Answer {
+    let lines = blocking(permit, move || {
+        let outside = match &api.daemon {
+            Some(daemon) => {
+                let peers = daemon.status(api.max_size_bytes)?.peers;
+                Some(Outside { listen: daemon.net().listen_addresses(), peers })
+            }
+            None => None,
+        };
+        let (max_size_bytes, now_ms) = (api.max_size_bytes, api.node.now_ms());
+        Ok(checks(&Inside { store: api.node.store(), home: &api.home, max_size_bytes, now_ms }, outside.as_ref()))
+    })
+    .await?;
+    json_list("checks", &lines, None)
+}
+
 pub(super) async fn invite(State(api): State<Arc<Api>>, permit: Permit, body: Body) -> Answer {
     let request: InviteRequest = read_json(body).await?;
     let uses = request.uses.unwrap_or(1);
@@ -70,25 +82,8 @@ pub(super) async fn invite(State(api): State<Arc<Api>>, permit: Permit, body: Bo
     json(StatusCode::CREATED, &line)
 }
 
-pub(super) async fn fetch(State(api): State<Arc<Api>>, _permit: Permit, body: Body) -> Answer {
-    let request: FetchRequest = read_json(body).await?;
-    if request.sha1.len() > MAX_FETCH_ROOTS {
-        return Err(ApiError::too_large("blobs to fetch", MAX_FETCH_ROOTS));
-    }
-    let parsed: Result<Vec<BlobId>, _> = request.sha1.iter().map(|sha1| sha1.parse::<BlobId>()).collect();
-    let roots = parsed.map_err(|error| Failure::usage(error.to_string()))?;
-    let mut items = Vec::with_capacity(roots.len());
-    for root in roots {
-        items.push(match daemon(&api)?.fetch_one(root).await {
-            Ok(line) => serde_json::to_value(line).map_err(|error| Failure::new(Code::Internal, error.to_string()))?,
-            Err(failure) => failure.to_json(),
-        });
-    }
-    json_list("blobs", &items, None)
-}
-
 /// The way to other nodes.
-fn daemon(api: &Api) -> Result<&Arc<Daemon>, Failure> {
+pub(super) fn daemon(api: &Api) -> Result<&Arc<Daemon>, Failure> {
     let missing = || Failure::new(Code::Unreachable, "this daemon is not on the network");
     api.daemon.as_ref().ok_or_else(missing)
 }

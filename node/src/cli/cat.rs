@@ -1,13 +1,14 @@
 //! `keepwell cat`
 
 use clap::Args;
+use keepwell_protocol::id::BlobId;
 use keepwell_protocol::uri::Target;
 
 use super::context::Context;
 use super::output::{Stop, stdout_failed};
-use crate::service::cat::{ByteRange, cat};
+use crate::service::cat::{ByteRange, open};
 use crate::service::read::ReadError;
-use crate::service::remote::{bring, roots};
+use crate::service::remote::with_target;
 
 /// Print the bytes of a blob as they are, also with --json
 #[derive(Debug, Args)]
@@ -22,11 +23,10 @@ pub(super) struct CatArgs {
 
 pub(super) fn run(args: CatArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;
-    let roots = roots(&*backend, &args.target)?;
-    if !backend.missing(&roots)?.is_empty() {
-        bring(&*backend, &roots)?;
-    }
-    match cat(&*backend, &args.target, args.range, &mut |piece| context.out.raw(piece)) {
+    let mut fetch = |blobs: &[BlobId], extent| context.out.fetch(&*backend, blobs, extent);
+    let work = || open(&*backend, &args.target, args.range);
+    let (blob, range) = with_target(&*backend, &args.target, &mut fetch, work)?;
+    match blob.copy_range(range, &mut |piece| context.out.raw(piece)) {
         Ok(()) => Ok(0),
         Err(ReadError::Failed(failure)) => Err(failure.into()),
         Err(ReadError::Sink(error)) => Err(stdout_failed(error)),

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::output::{Stop, Tally};
 use crate::failure::Failure;
 use crate::service::embedded::needs_daemon;
-use crate::service::remote::roots;
+use crate::service::remote::bring;
 use crate::service::types::FetchLine;
 
 /// Bring blobs here from other nodes, with all that they refer to
@@ -15,7 +15,7 @@ use crate::service::types::FetchLine;
 /// What is here already is not fetched again; a fetch that was broken off goes on where it was.
 #[derive(Debug, Args)]
 pub(super) struct FetchArgs {
-    /// What to fetch: `sha1://HASH`, `sha1dir://HASH`, or a ref, for everything that it names
+    /// What to fetch: `sha1://HASH`, `sha1dir://HASH`, or a ref, for everything that it names; of `sha1dir://HASH/path`, that path alone
     #[arg(value_name = "URI|REF", required = true)]
     targets: Vec<Target>,
 }
@@ -25,7 +25,7 @@ pub(super) fn run(args: FetchArgs, context: &mut Context) -> Result<u8, Stop> {
     let mut tally = Tally::default();
     for target in &args.targets {
         let about = |failure: Failure| failure.about("uri", target.to_string());
-        let fetched = roots(&*backend, target).and_then(|roots| backend.fetch(&roots));
+        let fetched = bring(&*backend, target, &mut |blobs, extent| context.out.fetch(&*backend, blobs, extent));
         let outcomes = match fetched {
             Ok(Some(outcomes)) => outcomes,
             Ok(None) => return Err(needs_daemon("fetching", "it has the connections to other nodes").into()),

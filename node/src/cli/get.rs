@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use keepwell_protocol::id::BlobId;
 use keepwell_protocol::uri::Target;
 
 use super::context::Context;
 use super::output::Stop;
 use crate::files::Overwrite;
 use crate::service::get::get;
-use crate::service::remote::{roots, with_blobs};
+use crate::service::remote::with_target;
 
 /// Write a blob to a file, or a directory or the fields of a ref to a tree of files
 ///
@@ -31,9 +32,9 @@ pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;
     let overwrite = if args.force { Overwrite::Yes } else { Overwrite::No };
     let bar = context.out.bar(0);
-    let roots = || roots(&*backend, &args.target);
-    let line =
-        with_blobs(&*backend, roots, || get(&*backend, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes)));
+    let mut fetch = |blobs: &[BlobId], extent| context.out.fetch(&*backend, blobs, extent);
+    let mut work = || get(&*backend, &args.target, args.to.as_deref(), overwrite, &mut |bytes| bar.inc(bytes));
+    let line = with_target(&*backend, &args.target, &mut fetch, &mut work);
     bar.finish_and_clear();
     let line = line?;
     context.out.line(&line, || line.path.clone())?;

@@ -5,6 +5,7 @@
 mod cat;
 mod config;
 mod context;
+mod doctor;
 mod fetch;
 mod fsck;
 mod get;
@@ -80,6 +81,7 @@ enum Command {
     #[command(subcommand)]
     Ref(refs::RefCommand),
     Fsck(fsck::FsckArgs),
+    Doctor(doctor::DoctorArgs),
     #[command(subcommand)]
     Config(config::ConfigCommand),
 }
@@ -112,6 +114,7 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Up(args) => up::run(args, context),
         Command::Ref(command) => refs::run(command, context),
         Command::Fsck(args) => fsck::run(args, context),
+        Command::Doctor(args) => doctor::run(args, context),
         Command::Config(command) => config::run(command, context),
     }
 }

@@ -1,6 +1,7 @@
 //! `keepwell node`
 
 use clap::Subcommand;
+use keepwell_protocol::units::TimeMs;
 
 use super::context::Context;
 use super::output::Stop;
@@ -23,5 +24,11 @@ pub(super) fn run(command: NodeCommand, context: &mut Context) -> Result<u8, Sto
 
 fn text(line: &NodeLine) -> String {
     let addresses = if line.addresses.is_empty() { "-".to_owned() } else { line.addresses.join(",") };
-    format!("{} {} {} {addresses}", line.name, line.state, line.node)
+    let time = line.last_seen_ms.and_then(|ms| TimeMs::from_unix_ms(ms).ok());
+    let sign = match (line.rtt_ms, time) {
+        (Some(ms), _) => format!(" {ms}ms"),
+        (None, Some(time)) if line.state == "absent" => format!(" last seen {time}"),
+        _ => String::new(),
+    };
+    format!("{} {} {} {addresses}{sign}", line.name, line.state, line.node)
 }

@@ -3,9 +3,11 @@
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use keepwell_protocol::id::BlobId;
 use serde::Serialize;
 
 use crate::failure::{Code, Failure};
+use crate::service::backend::{Backend, Extent, Fetched};
 
 /// Why a command stops before its end.
 #[derive(Debug)]
@@ -77,6 +79,18 @@ impl Output {
             _ => (ProgressBar::new(total_bytes), "{bytes}/{total_bytes} {bytes_per_sec} {wide_bar}"),
         };
         bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
+    }
+
+    /// Brings blobs here, and shows how far it is.
+    pub(super) fn fetch(&self, backend: &dyn Backend, blobs: &[BlobId], extent: Extent) -> Result<Option<Vec<Fetched>>, Failure> {
+        // There is always some length: it grows as more is known to be missing.
+        let bar = self.bar(1);
+        let outcomes = backend.fetch(blobs, extent, &mut |done_bytes, wanted_bytes| {
+            bar.set_length(wanted_bytes);
+            bar.set_position(done_bytes);
+        });
+        bar.finish_and_clear();
+        outcomes
     }
 
     /// Shows all that was printed so far.

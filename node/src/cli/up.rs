@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::output::Stop;
-use crate::daemon::up::{ReadyLine, up};
+use crate::daemon::up::{Reach, ReadyLine, up};
 use crate::failure::Failure;
 
 /// Run the daemon of this home in the foreground; SIGTERM or Ctrl-C stops it
@@ -15,6 +15,11 @@ pub(super) struct UpArgs {
     /// Where to listen for other nodes, such as /ip4/0.0.0.0/tcp/4077; port 0 is any [default: what the settings say]
     #[arg(long, value_name = "MULTIADDR")]
     listen: Vec<String>,
+    /// Look for other members in the local network, by multicast DNS, and let them find this one [default: what the settings say]
+    ///
+    /// Everybody in that network can then see that a node with this id is here. Only members are talked to, found or not.
+    #[arg(long)]
+    mdns: bool,
     /// Where to listen for programs besides the socket of the home; not built yet
     #[arg(long, value_name = "HOST:PORT")]
     api: Option<String>,
@@ -34,7 +39,8 @@ pub(super) fn run(args: UpArgs, context: &mut Context) -> Result<u8, Stop> {
     })?;
     let wait = context.lock_wait_of_daemon(&location)?;
     let mut said = Ok(());
-    up(&location.path, wait, max_size, &socket, listen, |line| {
+    let reach = Reach { listen, mdns: args.mdns || config.mdns.value };
+    up(&location.path, wait, max_size, &socket, reach, |line| {
         said = tell(line, context);
         Ok(())
     })?;

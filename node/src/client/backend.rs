@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::put::RemotePutter;
 use super::{Client, Header, encoded};
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_FETCH_ROOTS, MAX_LIST_REFS, MAX_STAT_BLOBS};
-use crate::service::backend::{Backend, OpenBlob, Puts};
+use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
+use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
 use crate::service::put::{Progress, PutOptions};
 use crate::service::refs::{Query, SetRef};
 use crate::service::stat::Asked;
-use crate::service::types::{BlobState, FetchLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use crate::service::types::{BlobState, CheckLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
 
 #[derive(Serialize)]
 struct StatRequest {
@@ -32,16 +32,16 @@ struct NodeList {
     nodes: Vec<NodeLine>,
 }
 
+#[derive(Deserialize)]
+struct CheckList {
+    checks: Vec<CheckLine>,
+}
+
 #[derive(Serialize)]
 struct InviteRequest {
     admin: bool,
     uses: u32,
     lasts_ms: u64,
-}
-
-#[derive(Deserialize)]
-struct FetchList {
-    blobs: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -157,14 +157,8 @@ impl Backend for Client {
         self.ask_with(Method::POST, "/invites", &[], &InviteRequest { admin, uses, lasts_ms })
     }
 
-    fn fetch(&self, blobs: &[BlobId]) -> Result<Option<Vec<Result<FetchLine, Failure>>>, Failure> {
-        let mut outcomes = Vec::with_capacity(blobs.len());
-        for part in blobs.chunks(MAX_FETCH_ROOTS) {
-            let request = StatRequest { sha1: part.iter().map(ToString::to_string).collect() };
-            let list: FetchList = self.ask_with(Method::POST, "/fetch", &[], &request)?;
-            outcomes.extend(list.blobs.into_iter().map(fetched));
-        }
-        Ok(Some(outcomes))
+    fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
+        self.fetch_watched(blobs, extent, watch).map(Some)
     }
 
     fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
@@ -172,11 +166,10 @@ impl Backend for Client {
     }
 }
 
-/// What became of one fetch: a line, or a failure in its place.
-fn fetched(item: serde_json::Value) -> Result<FetchLine, Failure> {
-    match Failure::from_json(&item) {
-        Some(failure) => Err(failure),
-        None => serde_json::from_value(item).map_err(|error| super::not_understood(&error.to_string())),
+impl Client {
+    /// What the daemon finds in itself when it looks for what may be wrong.
+    pub fn doctor(&self) -> Result<Vec<CheckLine>, Failure> {
+        Ok(self.ask::<CheckList>(Method::GET, "/doctor", &[])?.checks)
     }
 }
 

@@ -27,8 +27,9 @@ pub(super) struct RemoteBlob<'a> {
 impl Client {
     /// Asks whether the daemon has a blob, and how large it is.
     pub(super) fn open_blob(&self, uri: &BlobUri) -> Result<RemoteBlob<'_>, Failure> {
-        let b3 = uri.b3.map(|b3| format!("?b3={b3}")).unwrap_or_default();
-        let path = format!("/blobs/{}{b3}", uri.sha1);
+        let b3 = uri.b3.map(|b3| format!("&b3={b3}")).unwrap_or_default();
+        // A command decides itself what is to be fetched, and shows how far it is.
+        let path = format!("/blobs/{}?local=1{b3}", uri.sha1);
         let head = request(Method::HEAD, &path, &[], empty())?;
         let response = match self.send(head) {
             Ok(response) => response,

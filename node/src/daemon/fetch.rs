@@ -3,6 +3,8 @@
 //! What is wanted follows from the catalog: sizes and BLAKE3 come with refs, link facts and holdings, so every byte that arrives has
 //! something to be verified against. A holder that lacks a blob, lies about it or goes away is passed over for the next.
 
+mod progress;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
@@ -22,7 +24,11 @@ use crate::engine::{PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{FETCH_BATCH_BLOBS, FETCH_BATCH_BYTES};
 use crate::service::Node;
+use crate::service::backend::Extent;
+use crate::service::read::recorded;
 use crate::transfer::fetch::{FetchError, Fetched, Fetcher};
+
+pub use progress::Progress;
 
 /// A stream that a member answers on.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -72,27 +78,25 @@ pub struct Fetch<'a> {
     streams: &'a dyn Streams,
     /// Blobs that some fetch of this daemon is at: one at a time.
     busy: BlobLocks,
+    progress: Progress,
     outcome: Outcome,
 }
 
 impl<'a> Fetch<'a> {
-    /// A fetch into `node`. All fetches of a daemon share `busy`.
-    pub fn new(node: Arc<dyn Node + Send + Sync>, streams: &'a dyn Streams, busy: BlobLocks) -> Fetch<'a> {
-        Fetch { node, streams, busy, outcome: Outcome::default() }
+    /// A fetch into `node`, which counts in `progress`. All fetches of a daemon share `busy`.
+    pub fn new(node: Arc<dyn Node + Send + Sync>, streams: &'a dyn Streams, busy: BlobLocks, progress: Progress) -> Fetch<'a> {
+        Fetch { node, streams, busy, progress, outcome: Outcome::default() }
     }
 
-    /// Fetches everything in the closure of `roots` that is not here. `progress` is told of bytes as they come.
+    /// Fetches everything of `roots`, to this extent, that is not here.
     ///
     /// # Errors
     /// When this node's disk fails or is full; what came before that stays. Blobs that nobody gave are in the outcome.
-    pub async fn closure(
-        mut self,
-        roots: &[BlobId],
-        progress: impl Fn(u64) + Clone + Send + 'static,
-    ) -> Result<Outcome, Failure> {
-        let mut wanted = self.look(roots)?;
+    pub async fn run(mut self, roots: &[BlobId], extent: Extent) -> Result<Outcome, Failure> {
+        let mut wanted = self.look(roots, extent)?;
+        self.progress.want(wanted.values().map(|wanted| wanted.fact.size_bytes).sum());
         while let Some(holder) = next_holder(&wanted) {
-            self.ask_holder(holder, &mut wanted, progress.clone()).await?;
+            self.ask_holder(holder, &mut wanted).await?;
         }
         for (id, _) in wanted {
             self.outcome.failed.entry(id).or_default();
@@ -100,10 +104,10 @@ impl<'a> Fetch<'a> {
         Ok(self.outcome)
     }
 
-    fn look(&mut self, roots: &[BlobId]) -> Result<BTreeMap<BlobId, Wanted>, Failure> {
+    fn look(&mut self, roots: &[BlobId], extent: Extent) -> Result<BTreeMap<BlobId, Wanted>, Failure> {
         let snapshot = self.node.store().snapshot()?;
         let connected: BTreeSet<NodeId> = self.streams.connected().into_iter().collect();
-        let (missing, unknown) = missing(&snapshot, roots)?;
+        let (missing, unknown) = missing(&snapshot, roots, extent)?;
         for id in unknown {
             self.outcome.failed.entry(id).or_default().push("no member says what it is".into());
         }
@@ -118,12 +122,7 @@ impl<'a> Fetch<'a> {
     }
 
     /// Takes from one holder whatever it is the next one for.
-    async fn ask_holder(
-        &mut self,
-        holder: NodeId,
-        wanted: &mut BTreeMap<BlobId, Wanted>,
-        progress: impl Fn(u64) + Clone + Send + 'static,
-    ) -> Result<(), Failure> {
+    async fn ask_holder(&mut self, holder: NodeId, wanted: &mut BTreeMap<BlobId, Wanted>) -> Result<(), Failure> {
         let mine: Vec<BlobFact> = wanted.values().filter(|w| w.holders.first() == Some(&holder)).map(|w| w.fact).collect();
         let stream = match self.streams.open(holder).await {
             Ok(stream) => stream,
@@ -144,15 +143,18 @@ impl<'a> Fetch<'a> {
                 Ok(outcomes) => outcomes,
                 Err(error) => batch.iter().map(|_| Err(FetchError::Stream(io::Error::other(error.to_string())))).collect(),
             };
-            self.take(holder, batch.into_iter().zip(outcomes).collect(), wanted, &progress).await?;
+            let arrived = batch.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok());
+            self.progress.add(arrived.map(|(fact, _)| fact.size_bytes).sum());
+            self.take(holder, batch.into_iter().zip(outcomes).collect(), wanted).await?;
         }
         for fact in large {
-            let outcome = self.one_large(&mut fetcher, fact, progress.clone()).await?;
-            let Some(outcome) = outcome else {
-                wanted.remove(&fact.sha1);
-                continue;
-            };
-            self.take(holder, vec![(fact, outcome)], wanted, &|_| ()).await?;
+            match self.one_large(&mut fetcher, fact).await? {
+                Some(outcome) => self.take(holder, vec![(fact, outcome)], wanted).await?,
+                None => {
+                    self.progress.add(fact.size_bytes);
+                    wanted.remove(&fact.sha1);
+                }
+            }
         }
         Ok(())
     }
@@ -162,7 +164,6 @@ impl<'a> Fetch<'a> {
         &self,
         fetcher: &mut Fetcher<Box<dyn Stream>>,
         fact: BlobFact,
-        progress: impl Fn(u64) + Send + 'static,
     ) -> Result<Option<Result<Fetched, FetchError>>, Failure> {
         let (busy, node) = (self.busy.clone(), Arc::clone(&self.node));
         let waited = tokio::task::spawn_blocking(move || {
@@ -170,13 +171,21 @@ impl<'a> Fetch<'a> {
             let here = node.store().snapshot()?.blob(&fact.sha1)?.is_some();
             Ok::<_, StoreError>((!here).then_some(guard))
         });
-        let Some(_guard) = waited.await.map_err(internal)?? else { return Ok(None) };
-        let mut told = 0;
-        let report = move |done: u64| {
-            progress(done.saturating_sub(told));
-            told = done;
-        };
-        Ok(Some(fetcher.large(fact, self.node.new_ingest(), report).await))
+        let Some(guard) = waited.await.map_err(internal)?? else { return Ok(None) };
+        let (guard, part) = (Arc::new(guard), self.progress.part());
+        let (held, reached) = (Arc::clone(&guard), part.clone());
+        let outcome = fetcher
+            .large(fact, self.node.new_ingest(), move |done_bytes| {
+                // Whoever writes keeps the blob to itself to the end, also when nobody waits for this fetch any more.
+                let _held = &held;
+                reached.reached(done_bytes);
+            })
+            .await;
+        if outcome.is_err() {
+            // The next holder begins with what is here, and counts it anew.
+            part.reached(0);
+        }
+        Ok(Some(outcome))
     }
 
     /// Records what came, and passes the holder over for the rest.
@@ -185,13 +194,11 @@ impl<'a> Fetch<'a> {
         holder: NodeId,
         outcomes: Vec<(BlobFact, Result<Fetched, FetchError>)>,
         wanted: &mut BTreeMap<BlobId, Wanted>,
-        progress: &(impl Fn(u64) + Send + 'static),
     ) -> Result<(), Failure> {
         let (mut blobs, mut arrived) = (Vec::new(), Vec::new());
         for (fact, outcome) in outcomes {
             match outcome {
                 Ok(Fetched { blob, received_bytes }) => {
-                    progress(received_bytes);
                     blobs.push(blob);
                     arrived.push(Arrived { fact, received_bytes, from: holder });
                 }
@@ -225,39 +232,26 @@ fn next_holder(wanted: &BTreeMap<BlobId, Wanted>) -> Option<NodeId> {
     wanted.values().find_map(|wanted| wanted.holders.first().copied())
 }
 
-/// What is not here of the closure of `roots`, and what of it nobody knows the BLAKE3 of.
-fn missing(snapshot: &Snapshot, roots: &[BlobId]) -> Result<(Vec<BlobFact>, Vec<BlobId>), StoreError> {
+/// What is not here of `roots`, to this extent, and what of it nobody knows the BLAKE3 of.
+fn missing(snapshot: &Snapshot, roots: &[BlobId], extent: Extent) -> Result<(Vec<BlobFact>, Vec<BlobId>), StoreError> {
     let (mut missing, mut unknown, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
     let mut due: Vec<(BlobId, Option<BlobFact>)> = roots.iter().map(|id| (*id, None)).collect();
     while let Some((id, fact)) = due.pop() {
         if !seen.insert(id) {
             continue;
         }
-        due.extend(snapshot.children(&id)?.into_iter().map(|child| (child.sha1, Some(child))));
+        if extent == Extent::Closure {
+            due.extend(snapshot.children(&id)?.into_iter().map(|child| (child.sha1, Some(child))));
+        }
         if snapshot.blob(&id)?.is_some() {
             continue;
         }
-        match fact.map_or_else(|| known(snapshot, &id), |fact| Ok(Some(fact)))? {
+        match fact.map_or_else(|| recorded(snapshot, &id), |fact| Ok(Some(fact)))? {
             Some(fact) => missing.push(fact),
             None => unknown.push(id),
         }
     }
     Ok((missing, unknown))
-}
-
-/// What the catalog says that a blob is: a ref that names it, else whoever holds it.
-fn known(snapshot: &Snapshot, id: &BlobId) -> Result<Option<BlobFact>, StoreError> {
-    use keepwell_protocol::catalog::item::Item;
-    use keepwell_protocol::catalog::reference::RefBody;
-    for name in snapshot.refs_naming(id)? {
-        for value in snapshot.item(&Item::reference(&name))?.values() {
-            let links = RefBody::of(value).map(|body| body.links).unwrap_or_default();
-            if let Some(fact) = links.iter().filter(|link| link.sha1 == *id).find_map(|link| link.fact()) {
-                return Ok(Some(fact));
-            }
-        }
-    }
-    Ok(snapshot.holders(id)?.first().map(|holding| holding.fact))
 }
 
 fn batches(small: Vec<BlobFact>) -> Vec<Vec<BlobFact>> {

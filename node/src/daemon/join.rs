@@ -51,7 +51,7 @@ pub fn join(
     let body = NodeBody { name: name.to_string(), role: Role::Member, storage: engine.home().storage };
     let started = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = started.map_err(|error| Failure::new(Code::Internal, format!("cannot start threads: {error}")))?;
-    let config = DaemonConfig { seed, home: &path, listen: Vec::new(), inviter: Some(ticket.inviter) };
+    let config = DaemonConfig { seed, home: &path, listen: Vec::new(), mdns: false, inviter: Some(ticket.inviter) };
     let joined = runtime.block_on(async {
         let daemon = Daemon::start(engine, rng, config).await?;
         let outcome = take_part(&daemon, ticket, body).await;

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod driver;
 pub mod fetch;
+pub mod heard;
 pub mod invites;
 pub mod join;
 pub mod network;
@@ -25,13 +26,15 @@ use crate::engine::{Engine, EngineRng, closure};
 use crate::failure::{Code, Failure};
 use crate::limits::{LISTEN_TIMEOUT, MAX_REASONS};
 use crate::net::{Net, NetConfig, NetEvent};
+use crate::service::backend::Extent;
 use crate::service::network::Seen;
 use crate::service::status::status;
 use crate::service::types::{FetchLine, PeerLine, StatusLine};
 use crate::service::{self, Node};
 use addresses::Addresses;
 use driver::Driver;
-use fetch::{Fetch, Outcome};
+use fetch::{Fetch, Outcome, Progress};
+use heard::Heard;
 use invites::Invites;
 use network::{Inward, NetStreams, Outward};
 
@@ -41,6 +44,7 @@ pub struct Daemon {
     net: Net,
     invites: Arc<Mutex<Invites>>,
     addresses: Arc<Mutex<Addresses>>,
+    heard: Heard,
     busy: BlobLocks,
     inward: Mutex<Option<JoinHandle<()>>>,
 }
@@ -53,6 +57,8 @@ pub struct DaemonConfig<'a> {
     pub home: &'a Path,
     /// Multiaddresses to listen on.
     pub listen: Vec<String>,
+    /// Whether to look for members in the local network by multicast, and to be found.
+    pub mdns: bool,
     /// A node that is trusted before the catalog says so: the inviter of a node that is joining.
     pub inviter: Option<NodeId>,
 }
@@ -69,7 +75,7 @@ impl Daemon {
             key: *config.seed,
             network: engine.home().network,
             listen: config.listen,
-            mdns: false,
+            mdns: config.mdns,
             members: members.clone(),
         })
         .await
@@ -83,8 +89,10 @@ impl Daemon {
             net.dial(known, Some(*node)).ok();
         }
         let addresses = Arc::new(Mutex::new(addresses));
-        let inward = tokio::spawn(Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses)).run(early, events));
-        Ok(Daemon { driver, net, invites, addresses, busy: BlobLocks::default(), inward: Mutex::new(Some(inward)) })
+        let heard = Heard::default();
+        let inward = Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses), heard.clone());
+        let inward = tokio::spawn(inward.run(early, events));
+        Ok(Daemon { driver, net, invites, addresses, heard, busy: BlobLocks::default(), inward: Mutex::new(Some(inward)) })
     }
 
     /// The engine, for whoever asks something of the node.
@@ -108,6 +116,12 @@ impl Daemon {
         for node in peers.connected {
             seen.entry(node).or_default().connected = true;
         }
+        for (node, sign) in self.heard.signs() {
+            let seen = seen.entry(node).or_default();
+            seen.last_seen_ms = sign.last_seen_ms;
+            // It may have answered while the connection broke.
+            seen.rtt_ms = sign.rtt_ms.filter(|_| seen.connected);
+        }
         seen
     }
 
@@ -118,8 +132,8 @@ impl Daemon {
         let (mine, names) = (snapshot.vector()?, service::network::names(&snapshot)?);
         let (peers, seen) = (self.driver.peers(), self.seen());
         for (node, name) in names.iter().filter(|(node, _)| **node != self.driver.home().node) {
-            let connected = seen.get(node).is_some_and(|seen| seen.connected);
-            line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms: None, last_seen_ms: None });
+            let Seen { connected, rtt_ms, last_seen_ms, .. } = seen.get(node).cloned().unwrap_or_default();
+            line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms, last_seen_ms });
             if peers.acks.get(node).is_none_or(|ack| !wants(&ack.persisted, &mine).is_empty()) {
                 line.unacknowledged.push(name.clone());
             }
@@ -128,19 +142,21 @@ impl Daemon {
         Ok(line)
     }
 
-    /// Fetches what is missing of the closure of one blob. A failure names everybody who was asked.
-    pub async fn fetch_one(&self, root: BlobId) -> Result<FetchLine, Failure> {
-        let outcome = self.fetch(&[root], |_| ()).await?;
+    /// Fetches what is missing of one blob, to this extent, and counts in `progress`. A failure names everybody who was asked.
+    pub async fn fetch_one(&self, root: BlobId, extent: Extent, progress: Progress) -> Result<FetchLine, Failure> {
+        let outcome = self.fetch(&[root], extent, progress).await?;
         let snapshot = self.driver.store().snapshot()?;
         let names = service::network::names(&snapshot)?;
-        if !outcome.failed.is_empty() && !closure::missing(&snapshot, &[root], 1)?.is_empty() {
+        let (mut is_missing, mut size_bytes) = (false, 0);
+        closure::visit(&snapshot, &[root], |id| {
+            let record = snapshot.blob(&id)?;
+            is_missing |= record.is_none();
+            size_bytes += record.map_or(0, |record| record.size_bytes);
+            Ok(extent == Extent::Closure)
+        })?;
+        if is_missing && !outcome.failed.is_empty() {
             return Err(no_provider(&root, &outcome, &names));
         }
-        let mut size_bytes = 0;
-        closure::visit(&snapshot, &[root], |id| {
-            size_bytes += snapshot.blob(&id)?.map_or(0, |record| record.size_bytes);
-            Ok(true)
-        })?;
         let from: BTreeSet<String> =
             outcome.arrived.iter().map(|arrived| service::network::name_of(&names, &arrived.from)).collect();
         Ok(FetchLine {
@@ -167,11 +183,11 @@ impl Daemon {
         dialled.map_err(|error| Failure::new(Code::Usage, format!("the ticket's addresses are of no use: {error}")))
     }
 
-    /// Fetches what is missing here of the closure of `roots`.
-    pub async fn fetch(&self, roots: &[BlobId], progress: impl Fn(u64) + Clone + Send + 'static) -> Result<Outcome, Failure> {
+    /// Fetches what is missing here of `roots`, to this extent, and counts in `progress`.
+    pub async fn fetch(&self, roots: &[BlobId], extent: Extent, progress: Progress) -> Result<Outcome, Failure> {
         let streams = NetStreams::new(self.net.clone(), self.driver.clone());
         let node: Arc<dyn Node + Send + Sync> = Arc::new(self.driver.clone());
-        Fetch::new(node, &streams, self.busy.clone()).closure(roots, progress).await
+        Fetch::new(node, &streams, self.busy.clone(), progress).run(roots, extent).await
     }
 
     /// Leaves the network and ends the engine, in this order; why the engine had ended before, if it had.

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::addresses::Addresses;
 use super::driver::{Driver, World};
 use super::fetch::{Opening, Stream, Streams};
+use super::heard::Heard;
 use super::invites::Invites;
 use crate::engine::{Event, Input};
 use crate::failure::{Code, Failure};
@@ -129,12 +130,13 @@ pub struct Inward {
     driver: Driver,
     invites: Arc<Mutex<Invites>>,
     addresses: Arc<Mutex<Addresses>>,
+    heard: Heard,
 }
 
 impl Inward {
-    /// Leads what happens on the network to `driver`.
-    pub fn new(driver: Driver, invites: Arc<Mutex<Invites>>, addresses: Arc<Mutex<Addresses>>) -> Inward {
-        Inward { driver, invites, addresses }
+    /// Leads what happens on the network to `driver`, and notes in `heard` who was heard.
+    pub fn new(driver: Driver, invites: Arc<Mutex<Invites>>, addresses: Arc<Mutex<Addresses>>, heard: Heard) -> Inward {
+        Inward { driver, invites, addresses, heard }
     }
 
     /// Handles events until the network is down.
@@ -147,9 +149,18 @@ impl Inward {
 
     fn handle(&self, event: NetEvent) {
         match event {
-            NetEvent::Connected { peer, .. } => self.driver.give(Input::Connected { peer }),
-            NetEvent::Disconnected { peer, .. } => self.driver.give(Input::Disconnected { peer }),
-            NetEvent::Message { from, bytes } => self.driver.give(Input::Received { from, bytes }),
+            NetEvent::Connected { peer, .. } => {
+                self.heard.spoke(peer, self.driver.now_ms());
+                self.driver.give(Input::Connected { peer });
+            }
+            NetEvent::Disconnected { peer, .. } => {
+                self.heard.left(peer);
+                self.driver.give(Input::Disconnected { peer });
+            }
+            NetEvent::Message { from, bytes } => {
+                self.heard.spoke(from, self.driver.now_ms());
+                self.driver.give(Input::Received { from, bytes });
+            }
             NetEvent::Gossip { bytes } => self.driver.give(Input::Gossiped { entry: bytes }),
             NetEvent::Bulk { from, stream } => {
                 let store = Arc::clone(self.driver.store());
@@ -164,7 +175,8 @@ impl Inward {
                 self.addresses.lock().unwrap_or_else(PoisonError::into_inner).learn(peer, addresses);
             }
             NetEvent::Refused { who, reason } => eprintln!("warning: refused {who}: {reason}"),
-            NetEvent::Listening { .. } | NetEvent::Rtt { .. } => {}
+            NetEvent::Rtt { peer, rtt } => self.heard.answered(peer, rtt),
+            NetEvent::Listening { .. } => {}
             NetEvent::Restarted { reason } => eprintln!("warning: the network was started again: {reason}"),
             NetEvent::Failed { reason } => eprintln!("error: the network is down: {reason}"),
         }

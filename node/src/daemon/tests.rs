@@ -53,6 +53,7 @@ impl Machine {
             seed: Zeroizing::new(self.seed()),
             home: self.home.path(),
             listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            mdns: false,
             inviter,
         };
         Daemon::start(engine, self.rng(), config).await.unwrap()
@@ -141,7 +142,7 @@ async fn a_second_machine_joins_sees_a_ref_and_fetches_what_it_names() {
     set(&first, "lab/before", vec![id]).await;
     let second = two.join(&first.invite(Role::Member, 1, 60_000).unwrap()).await.unwrap();
     until(&second, shows("lab/before")).await;
-    let outcome = second.fetch(&[id], |_| ()).await.unwrap();
+    let outcome = second.fetch(&[id], Extent::Closure, Progress::default()).await.unwrap();
     assert!(outcome.failed.is_empty(), "{:?}", outcome.failed);
     assert_eq!(outcome.arrived[0].received_bytes, 3 << 20);
     // Both ways: what the second names, the first sees, and knows that the second holds a copy too.
@@ -204,7 +205,8 @@ async fn a_daemon_that_is_up_can_be_reached_and_one_that_listens_nowhere_invites
     first.stop().await.unwrap();
     drop(first);
     let engine = Engine::open(one.store(), SigningKey::from_bytes(&one.seed()), one.place(), &mut one.rng()).unwrap();
-    let config = DaemonConfig { seed: Zeroizing::new(one.seed()), home: one.home.path(), listen: vec![], inviter: None };
+    let config =
+        DaemonConfig { seed: Zeroizing::new(one.seed()), home: one.home.path(), listen: vec![], mdns: false, inviter: None };
     let deaf = Daemon::start(engine, one.rng(), config).await.unwrap();
     assert_eq!(deaf.invite(Role::Member, 1, 60_000).unwrap_err().code, Code::Usage);
     deaf.stop().await.unwrap();

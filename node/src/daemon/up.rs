@@ -36,13 +36,22 @@ pub struct ReadyLine {
     pub api: Vec<String>,
 }
 
+/// How a daemon and other nodes find each other.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// Multiaddresses to listen on.
+    pub listen: Vec<String>,
+    /// Whether to look for members in the local network by multicast, and to be found.
+    pub mdns: bool,
+}
+
 /// Serves the home at `path` on `socket` until SIGTERM or SIGINT. `ready` is called once, when requests are taken.
 pub fn up(
     path: &Path,
     wait: DurationMs,
     max_size: Option<SizeBytes>,
     socket: &Path,
-    listen: Vec<String>,
+    reach: Reach,
     ready: impl FnOnce(&ReadyLine) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
@@ -50,7 +59,7 @@ pub fn up(
     let seed = Zeroizing::new(key.to_bytes());
     let engine = Engine::open(store, key, place, &mut rng)?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
-    let config = DaemonConfig { seed, home: &path, listen, inviter: None };
+    let config = DaemonConfig { seed, home: &path, listen: reach.listen, mdns: reach.mdns, inviter: None };
     let daemon = Arc::new(runtime.block_on(Daemon::start(engine, rng, config))?);
     let max_size_bytes = max_size.map(|size| size.0);
     let known = daemon.status(max_size_bytes)?;

@@ -47,6 +47,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         source: UnitError,
     },
+    /// Neither yes nor no.
+    #[error("{origin}: expected `true` or `false`, found `{value}`")]
+    Switch {
+        /// Where it stands.
+        origin: String,
+        /// What stands there.
+        value: String,
+    },
 }
 
 /// Where a setting came from.
@@ -93,6 +101,8 @@ pub struct Config {
     pub max_size: Setting<Option<SizeBytes>>,
     /// The multiaddresses to listen on for other nodes (`listen`, `KEEPWELL_LISTEN`, there parted by commas).
     pub listen: Setting<Vec<String>>,
+    /// Whether to look for members in the local network by multicast, and to be found (`mdns`, `KEEPWELL_MDNS`).
+    pub mdns: Setting<bool>,
 }
 
 /// `config.toml` as it is written. A key that is not here is an error: it is mistyped, or meant for another version.
@@ -102,6 +112,7 @@ struct Written {
     lock_wait: Option<Spanned<String>>,
     max_size: Option<Spanned<String>>,
     listen: Option<Spanned<Vec<String>>>,
+    mdns: Option<Spanned<bool>>,
 }
 
 /// How a variable of the environment is looked up.
@@ -126,6 +137,7 @@ impl Config {
             lock_wait: lock_wait.unwrap_or(Setting { value: DurationMs(LOCK_WAIT_MS), origin: Origin::Default }),
             max_size: max_size.unwrap_or(Setting { value: None, origin: Origin::Default }),
             listen: listen(text, written.listen, env),
+            mdns: mdns(text, written.mdns, env)?,
         })
     }
 
@@ -136,6 +148,7 @@ impl Config {
             ("lock_wait", self.lock_wait.value.to_string(), self.lock_wait.origin),
             ("max_size", max_size, self.max_size.origin),
             ("listen", self.listen.value.join(","), self.listen.origin),
+            ("mdns", self.mdns.value.to_string(), self.mdns.origin),
         ]
     }
 }
@@ -149,6 +162,7 @@ pub fn first_text(max_size: Option<SizeBytes>) -> String {
         None => text.push_str("# max_size = \"2TiB\"\n"),
     }
     text.push_str(&format!("# listen = [\"{DEFAULT_LISTEN}\"]\n"));
+    text.push_str("# mdns = false\n");
     text
 }
 
@@ -165,6 +179,23 @@ fn listen(text: &str, written: Option<Spanned<Vec<String>>>, env: Env<'_>) -> Se
             Setting { value: written.into_inner(), origin }
         }
         (None, None) => Setting { value: vec![DEFAULT_LISTEN.to_owned()], origin: Origin::Default },
+    }
+}
+
+/// What the environment says, else the file, else no.
+fn mdns(text: &str, written: Option<Spanned<bool>>, env: Env<'_>) -> Result<Setting<bool>, ConfigError> {
+    const VARIABLE: &str = "KEEPWELL_MDNS";
+    match (env(VARIABLE), written) {
+        (Some(value), _) => match value.as_str() {
+            "true" | "1" => Ok(Setting { value: true, origin: Origin::Env(VARIABLE) }),
+            "false" | "0" => Ok(Setting { value: false, origin: Origin::Env(VARIABLE) }),
+            _ => Err(ConfigError::Switch { origin: VARIABLE.to_owned(), value }),
+        },
+        (None, Some(written)) => {
+            let origin = Origin::File(line_at(text, written.span().start));
+            Ok(Setting { value: written.into_inner(), origin })
+        }
+        (None, None) => Ok(Setting { value: false, origin: Origin::Default }),
     }
 }
 
@@ -218,6 +249,19 @@ mod tests {
         assert_eq!(lock_wait("", None), Setting { value: DurationMs(LOCK_WAIT_MS), origin: Origin::Default });
         assert_eq!(lock_wait(text, None), Setting { value: DurationMs(5_000), origin: Origin::File(2) });
         assert_eq!(lock_wait(text, Some("1m")), Setting { value: DurationMs(60_000), origin: Origin::Env("KEEPWELL_LOCK_WAIT") });
+    }
+
+    #[test]
+    fn mdns_is_off_unless_somebody_wants_it() {
+        let mdns = |text: &str, value: Option<&str>| {
+            let env = |name: &str| value.filter(|_| name == "KEEPWELL_MDNS").map(str::to_owned);
+            Config::parse(text, Path::new("config.toml"), &env).map(|config| config.mdns).map_err(|error| error.to_string())
+        };
+        assert_eq!(mdns("", None).unwrap(), Setting { value: false, origin: Origin::Default });
+        assert_eq!(mdns("mdns = true\n", None).unwrap(), Setting { value: true, origin: Origin::File(1) });
+        assert_eq!(mdns("mdns = true\n", Some("0")).unwrap(), Setting { value: false, origin: Origin::Env("KEEPWELL_MDNS") });
+        assert!(mdns("", Some("maybe")).unwrap_err().starts_with("KEEPWELL_MDNS: expected"));
+        assert!(mdns("mdns = \"yes\"\n", None).unwrap_err().contains("line 1"));
     }
 
     #[test]

@@ -67,6 +67,21 @@ impl HomeLock {
     }
 }
 
+/// Who has the lock of `home`, as it named itself; none if it is free. Looking takes nothing and makes nothing.
+pub fn holder_of(home: &Path) -> Result<Option<String>, LockError> {
+    let path = super::lock_file(home);
+    let mut file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|source| LockError::File { path: path.clone(), source })?,
+    };
+    match file.try_lock_shared() {
+        // Given up again when the file is closed, at the end of this function.
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(holder(&mut file))),
+        Err(TryLockError::Error(source)) => Err(LockError::File { path, source }),
+    }
+}
+
 /// Writes who holds the lock, for whoever finds it taken. It is a message, not the lock: it may outlive its process.
 fn name_holder(file: &mut File) -> io::Result<()> {
     let command: Vec<String> = std::env::args().skip(1).take(2).collect();
@@ -93,7 +108,9 @@ mod tests {
         let error = HomeLock::acquire(home.path(), DurationMs(0)).unwrap_err();
         let expected = format!("in use by process {} (keepwell", std::process::id());
         assert!(error.to_string().contains(&expected), "{error}");
+        assert!(holder_of(home.path()).unwrap().is_some_and(|holder| error.to_string().ends_with(&holder)));
         drop(held);
+        assert_eq!(holder_of(home.path()).unwrap(), None);
         assert!(HomeLock::acquire(home.path(), DurationMs(0)).is_ok());
     }
 

@@ -183,7 +183,11 @@ pub(crate) fn lock_file(home: &Path) -> PathBuf {
     home.join("lock")
 }
 
-fn index_file(home: &Path) -> PathBuf {
+pub(crate) fn key_file(home: &Path) -> PathBuf {
+    home.join("identity.key")
+}
+
+pub(crate) fn index_file(home: &Path) -> PathBuf {
     home.join("index.redb")
 }
 
@@ -193,7 +197,7 @@ fn open_locked(
     lock: HomeLock,
     no_key: impl FnOnce(&Path) -> Result<SigningKey, HomeError>,
 ) -> Result<OpenHome, HomeError> {
-    let key_file = path.join("identity.key");
+    let key_file = key_file(path);
     let key = match identity::load(&key_file)? {
         Some(key) => key,
         None => no_key(&key_file)?,

@@ -1,5 +1,7 @@
 //! What the network tells the node, and why it could not do something.
 
+use std::time::Duration;
+
 use keepwell_protocol::id::NodeId;
 use keepwell_protocol::limits::MAX_MESSAGE_BYTES;
 use tokio::sync::oneshot;
@@ -63,8 +65,8 @@ pub enum NetEvent {
     Rtt {
         /// Who.
         peer: NodeId,
-        /// In milliseconds.
-        rtt_ms: f64,
+        /// From the question to the answer.
+        rtt: Duration,
     },
     /// Where a member can be reached, worth remembering over a restart: all that is known, the latest first.
     Learned {

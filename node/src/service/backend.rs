@@ -19,6 +19,21 @@ use crate::failure::Failure;
 /// Takes the bytes of a blob, piece by piece.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
+/// How far a fetch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The blobs and everything that they refer to.
+    Closure,
+    /// The blobs alone.
+    Flat,
+}
+
+/// What became of the fetch of one blob.
+pub type Fetched = Result<FetchLine, Failure>;
+
+/// Is told how many bytes a fetch has brought, and how many it knows that it is to bring.
+pub type Watch<'a> = dyn FnMut(u64, u64) + 'a;
+
 /// A home that can be worked on.
 pub trait Backend {
     /// Opens a blob. If the URI says which BLAKE3 it has, a blob with another one is not it.
@@ -63,8 +78,9 @@ pub trait Backend {
     /// Invites machines. Needs the daemon: it is whom they come to.
     fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure>;
 
-    /// Fetches what is missing here of the closures of `blobs`, one outcome each. None without a daemon, which has the connections.
-    fn fetch(&self, blobs: &[BlobId]) -> Result<Option<Vec<Result<FetchLine, Failure>>>, Failure>;
+    /// Fetches what is missing here of `blobs`, to this extent, one outcome each, and tells `watch` how far it is. None without a
+    /// daemon, which has the connections.
+    fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure>;
 
     /// How the node does. A daemon goes by its own settings, not by this limit.
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure>;

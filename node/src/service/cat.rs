@@ -5,8 +5,7 @@ use std::str::FromStr;
 
 use keepwell_protocol::uri::Target;
 
-use super::backend::{Backend, Sink};
-use super::read::ReadError;
+use super::backend::{Backend, OpenBlob};
 use super::resolve::{Resolved, resolve};
 use crate::failure::Failure;
 
@@ -49,18 +48,22 @@ impl ByteRange {
     }
 }
 
-/// Gives the bytes of what `target` names to `sink`, each verified before it leaves.
-pub fn cat(backend: &dyn Backend, target: &Target, range: Option<ByteRange>, sink: &mut Sink<'_>) -> Result<(), ReadError> {
+/// The blob that `target` names, and which bytes of it are meant. Each is verified before it is given out.
+pub fn open<'b>(
+    backend: &'b dyn Backend,
+    target: &Target,
+    range: Option<ByteRange>,
+) -> Result<(Box<dyn OpenBlob + 'b>, Range<u64>), Failure> {
     let uri = match resolve(backend, target)? {
         Resolved::Blob(uri) => uri,
         Resolved::Tree(_) => {
             let failure = Failure::usage(format!("{target} is a tree of files, and `cat` gives out one"));
-            return Err(failure.hint("name a file in it, or restore it with `keepwell get`").into());
+            return Err(failure.hint("name a file in it, or restore it with `keepwell get`"));
         }
     };
     let blob = backend.open(&uri)?;
     let range = range.map_or(Ok(0..blob.size_bytes()), |range| range.within(blob.size_bytes()))?;
-    blob.copy_range(range, sink)
+    Ok((blob, range))
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
 
 use super::Node;
-use super::backend::{Backend, OpenBlob, Puts, Sink};
+use super::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Sink, Watch};
 use super::put::{Outcome, Progress, PutOptions, Putter};
 use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
-use super::types::{FetchLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::types::{InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
 use super::{network, status};
 use crate::failure::{Code, Failure};
 use crate::local::Local;
@@ -89,7 +89,7 @@ impl Backend for Local {
         Err(needs_daemon("inviting", "whoever is invited comes to it"))
     }
 
-    fn fetch(&self, _blobs: &[BlobId]) -> Result<Option<Vec<Result<FetchLine, Failure>>>, Failure> {
+    fn fetch(&self, _blobs: &[BlobId], _extent: Extent, _watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
         Ok(None)
     }
 

@@ -20,8 +20,8 @@ pub struct Seen {
     pub connected: bool,
     /// When it was last heard, in Unix milliseconds.
     pub last_seen_ms: Option<u64>,
-    /// How long it takes to answer, in milliseconds.
-    pub rtt_ms: Option<f64>,
+    /// How long it takes to answer, in milliseconds, rounded up.
+    pub rtt_ms: Option<u64>,
     /// Where it was reached.
     pub addresses: Vec<String>,
 }
@@ -83,6 +83,7 @@ fn line(id: &NodeId, name: &str, itself: &NodeId, seen: Option<&Seen>) -> NodeLi
         node: id.to_string(),
         state: state.to_owned(),
         addresses: seen.map(|seen| seen.addresses.clone()).unwrap_or_default(),
+        rtt_ms: seen.and_then(|seen| seen.rtt_ms),
         last_seen_ms: seen.and_then(|seen| seen.last_seen_ms),
     }
 }

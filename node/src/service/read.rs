@@ -3,9 +3,12 @@
 use std::io;
 use std::ops::Range;
 
-use keepwell_protocol::id::{B3, BlobId};
+use keepwell_protocol::catalog::item::Item;
+use keepwell_protocol::catalog::reference::RefBody;
+use keepwell_protocol::id::{B3, BlobFact, BlobId};
 use keepwell_protocol::uri::BlobUri;
 use keepwell_store::blobs::{BlobRecord, Bytes};
+use keepwell_store::error::StoreError;
 use keepwell_store::hash::groups::{expected_group, verify_group};
 use keepwell_store::limits::{GROUP_BYTES, GROUPS_PER_SPAN};
 use keepwell_store::store::Snapshot;
@@ -47,6 +50,19 @@ pub fn open(node: &dyn Node, uri: &BlobUri) -> Result<Blob, Failure> {
     }
     let bytes = node.store().open_blob(&snapshot, &id, &record)?;
     Ok(Blob { id, record, snapshot, bytes })
+}
+
+/// What the catalog says that a blob is, wherever it is: a ref that names it, else whoever holds it.
+pub fn recorded(snapshot: &Snapshot, id: &BlobId) -> Result<Option<BlobFact>, StoreError> {
+    for name in snapshot.refs_naming(id)? {
+        for value in snapshot.item(&Item::reference(&name))?.values() {
+            let links = RefBody::of(value).map(|body| body.links).unwrap_or_default();
+            if let Some(fact) = links.iter().filter(|link| link.sha1 == *id).find_map(|link| link.fact()) {
+                return Ok(Some(fact));
+            }
+        }
+    }
+    Ok(snapshot.holders(id)?.first().map(|holding| holding.fact))
 }
 
 impl Blob {

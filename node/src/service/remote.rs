@@ -1,11 +1,13 @@
 //! What commands fetch before they go on: the blobs that a target stands for, with all that those need.
 
+use std::collections::BTreeSet;
+
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::json;
 use keepwell_protocol::uri::Target;
 
-use super::backend::Backend;
-use super::resolve::look_up;
+use super::backend::{Backend, Extent, Fetched};
+use super::resolve::{Resolved, look_up, resolve, within_directory};
 use crate::failure::{Code, Failure};
 
 /// The blobs that `target` stands for: itself, the directory, or whatever the ref's object names.
@@ -26,36 +28,68 @@ pub fn roots(backend: &dyn Backend, target: &Target) -> Result<Vec<BlobId>, Fail
     }
 }
 
-/// Brings here what is missing of `blobs` and all they need, if there is a daemon to do it. The first that nobody has is a failure.
-pub fn bring(backend: &dyn Backend, blobs: &[BlobId]) -> Result<(), Failure> {
-    for outcome in backend.fetch(blobs)?.into_iter().flatten() {
-        outcome?;
-    }
-    Ok(())
-}
+/// Brings blobs here to some extent, as [`Backend::fetch`] does; whoever has a terminal shows how far it is.
+pub type Fetch<'a> = dyn FnMut(&[BlobId], Extent) -> Result<Option<Vec<Fetched>>, Failure> + 'a;
 
-/// Does what needs blobs here; if some are missing, they are brought and it is done again.
+/// Does what needs `blobs` and all they need here; if some are missing, they are brought and it is done again.
 pub fn with_blobs<T>(
-    backend: &dyn Backend,
+    fetch: &mut Fetch<'_>,
     blobs: impl FnOnce() -> Result<Vec<BlobId>, Failure>,
     mut work: impl FnMut() -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     match work() {
         Err(failure) if failure.code == Code::NoProvider => {
-            let blobs = blobs()?;
-            let Some(outcomes) = backend.fetch(&blobs)? else { return Err(failure) };
-            for outcome in outcomes {
-                match outcome {
-                    Ok(_) => {}
-                    // Where nobody could be asked, what failed first says more.
-                    Err(nobody) if nobody.code == Code::NoProvider && nobody.details.get("tried").is_none() => {
-                        return Err(failure);
-                    }
-                    Err(other) => return Err(other),
-                }
-            }
+            require(fetch(&blobs()?, Extent::Closure)?, failure)?;
             work()
         }
         outcome => outcome,
     }
+}
+
+/// Does what reads what `target` names; if some of it is missing, it is brought and it is done again.
+pub fn with_target<T>(
+    backend: &dyn Backend,
+    target: &Target,
+    fetch: &mut Fetch<'_>,
+    mut work: impl FnMut() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    match work() {
+        Err(failure) if failure.code == Code::NoProvider => {
+            require(bring(backend, target, fetch)?, failure)?;
+            work()
+        }
+        outcome => outcome,
+    }
+}
+
+/// Brings what `target` names, an outcome a blob: of a path in a directory that path alone, of all else the closure. None without
+/// a daemon.
+pub fn bring(backend: &dyn Backend, target: &Target, fetch: &mut Fetch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
+    let Some(uri) = within_directory(backend, target)? else {
+        return fetch(&roots(backend, target)?, Extent::Closure);
+    };
+    let directory = fetch(&[uri.blob.sha1], Extent::Flat)?;
+    if directory.as_ref().is_none_or(|outcomes| outcomes.iter().any(Result::is_err)) {
+        return Ok(directory);
+    }
+    // Folders within it are part of the directory object itself: one blob leads to every path.
+    let files = match resolve(backend, &Target::Dir(uri))? {
+        Resolved::Blob(uri) => vec![uri.sha1],
+        Resolved::Tree(tree) => tree.files.into_iter().map(|(_, uri)| uri.sha1).collect::<BTreeSet<_>>().into_iter().collect(),
+    };
+    fetch(&files, Extent::Flat)
+}
+
+/// Blobs of which some were missing, as `failure` says, are here now. The first that nobody has is the failure.
+fn require(outcomes: Option<Vec<Fetched>>, failure: Failure) -> Result<(), Failure> {
+    let Some(outcomes) = outcomes else { return Err(failure) };
+    for outcome in outcomes {
+        match outcome {
+            Ok(_) => {}
+            // Where nobody could be asked, what failed first says more.
+            Err(nobody) if nobody.code == Code::NoProvider && nobody.details.get("tried").is_none() => return Err(failure),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(())
 }

@@ -59,6 +59,24 @@ pub fn look_up(backend: &dyn Backend, uri: &RefUri) -> Result<(RefName, Json), F
     Err(first.map_or_else(|| Failure::usage("not a ref"), |name| RefRefusal::NotFound(name).into()))
 }
 
+/// The path in a directory that `target` leads to; none if it is anything else, also the whole of a directory.
+pub fn within_directory(backend: &dyn Backend, target: &Target) -> Result<Option<DirUri>, Failure> {
+    match target {
+        Target::Dir(uri) => Ok((!uri.path.is_empty()).then(|| uri.clone())),
+        Target::Blob(_) => Ok(None),
+        Target::Ref(uri) => {
+            let mut fields = Vec::new();
+            // What cannot be written as files can be fetched all the same.
+            let collected = collect(&look_up(backend, uri)?.1, &mut Vec::new(), &mut fields);
+            match fields.as_slice() {
+                _ if collected.is_err() => Ok(None),
+                [(_, Target::Dir(only))] if !only.path.is_empty() => Ok(Some(only.clone())),
+                _ => Ok(None),
+            }
+        }
+    }
+}
+
 fn in_directory(backend: &dyn Backend, uri: &DirUri) -> Result<Resolved, Failure> {
     let bytes = read_whole(backend, &uri.blob, MAX_DIRECTORY_BYTES)?;
     let directory = Directory::parse(&bytes).map_err(|error| {

@@ -219,9 +219,9 @@ pub struct PeerLine {
     pub node: String,
     /// Whether it can be talked to.
     pub connected: bool,
-    /// How long an answer takes.
+    /// How long an answer takes, in milliseconds, rounded up; none if it is not connected.
     pub rtt_ms: Option<u64>,
-    /// When it was last heard of.
+    /// When it last said anything, in Unix milliseconds; none if it has not since the daemon started.
     pub last_seen_ms: Option<u64>,
 }
 
@@ -308,7 +308,9 @@ pub struct NodeLine {
     pub state: String,
     /// Where it was reached.
     pub addresses: Vec<String>,
-    /// When it was last heard, in Unix milliseconds.
+    /// How long an answer takes, in milliseconds, rounded up; none if it is not connected.
+    pub rtt_ms: Option<u64>,
+    /// When it last said anything, in Unix milliseconds; none if it has not since the daemon started.
     pub last_seen_ms: Option<u64>,
 }
 
@@ -338,6 +340,24 @@ pub struct FetchLine {
     pub existed: bool,
 }
 
+/// A fetch that goes on, as whoever watches it is told in between.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchingLine {
+    /// How far it is.
+    pub progress: ProgressLine,
+}
+
+/// How far a fetch of one blob, and of all that it needs, has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressLine {
+    /// The SHA-1 of the blob that was asked for.
+    pub sha1: String,
+    /// Bytes that are here of those that were missing. They may become fewer, when what a node sent was of no use.
+    pub done_bytes: u64,
+    /// Bytes that were missing when it began.
+    pub wanted_bytes: u64,
+}
+
 /// A home that has joined a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JoinLine {
@@ -353,4 +373,51 @@ pub struct JoinLine {
     pub network_name: String,
     /// The member that took it in.
     pub via: String,
+}
+
+/// One thing that `doctor` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckLine {
+    /// What was looked at, in one word.
+    pub check: String,
+    /// How it is.
+    pub state: CheckState,
+    /// What was found.
+    pub message: String,
+    /// What to do about it; empty if there is nothing to do.
+    pub hint: String,
+    /// The word of the code with which a command would fail for it; problems alone have one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+}
+
+/// How something is that `doctor` looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckState {
+    /// As it should be.
+    Ok,
+    /// It works, and may not go on to, or not for everybody.
+    Warn,
+    /// It does not work.
+    Problem,
+}
+
+impl CheckLine {
+    /// The same with what to do about it.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        CheckLine { hint: hint.into(), ..self }
+    }
+}
+
+impl CheckState {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            CheckState::Ok => "ok",
+            CheckState::Warn => "warn",
+            CheckState::Problem => "problem",
+        }
+    }
 }

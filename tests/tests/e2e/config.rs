@@ -24,6 +24,7 @@ fn every_setting_tells_who_set_it() {
     let (size, origin) = setting(Outcome::of(&mut show(), b""), "max_size");
     assert_eq!((size.as_str(), origin.as_str()), ("500GiB", "config.toml:3"));
     assert_eq!(setting(Outcome::of(show().env("KEEPWELL_LOCK_WAIT", "5s"), b""), "lock_wait"), set("5s", "KEEPWELL_LOCK_WAIT"));
+    assert_eq!(setting(Outcome::of(&mut show(), b""), "mdns"), set("false", "default"));
     assert_eq!(setting(Outcome::of(&mut show(), b""), "home").1, "KEEPWELL_HOME");
     let text = home.run(["config", "show", "--origin"]).ok();
     assert!(text.text().contains("lock_wait = \"30s\"  # default"), "{text}");

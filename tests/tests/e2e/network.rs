@@ -39,12 +39,17 @@ fn until(home: &TempHome, args: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Ou
     }
 }
 
+fn now_ms() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
 fn until_found(home: &TempHome, args: &[&str]) -> Outcome {
     until(home, args, |outcome| outcome.code == Some(0))
 }
 
 #[test]
 fn what_is_named_on_one_machine_is_fetched_on_the_other() {
+    let began_ms = now_ms();
     let (ada, first, ben, second) = two_machines();
     let bytes = noise(1, 3_000_000);
     ada.file("recording.dat", &bytes);
@@ -65,6 +70,11 @@ fn what_is_named_on_one_machine_is_fetched_on_the_other() {
 
     let status = until(&ada, &["status", "--json"], |outcome| outcome.json()["converged"] == true).json();
     assert_eq!((&status["peers"][0]["name"], &status["peers"][0]["connected"]), (&"ben".into(), &true.into()));
+    let peer =
+        until(&ada, &["status", "--json"], |outcome| outcome.json()["peers"][0]["rtt_ms"].is_u64()).json()["peers"][0].clone();
+    assert!(peer["last_seen_ms"].as_u64().unwrap() > began_ms, "{peer}");
+    let checks = ben.run(["doctor", "--json"]).ok().json_lines();
+    assert!(checks.iter().any(|line| line["message"] == "1 of 1 connected"), "{checks:?}");
     let nodes = ben.run(["node", "ls", "--json"]).ok().json_lines();
     assert_eq!(nodes.iter().map(|line| line["state"].as_str().unwrap()).collect::<Vec<_>>(), ["connected", "self"]);
     for daemon in [first, second] {
@@ -88,6 +98,64 @@ fn a_tree_is_fetched_when_it_is_wanted_and_a_ref_set_brings_what_it_names() {
     }
     let line = until_found(&ada, &["ref", "get", "lab/mine", "--json"]).json();
     assert_eq!((&line["set_by"], &line["state"]), (&"ben".into(), &"backed".into()));
+}
+
+#[test]
+fn of_a_directory_only_the_path_that_is_wanted_is_fetched() {
+    let (ada, _first, ben, _second) = two_machines();
+    for (seed, name) in (0..).zip(["day1/a", "day1/b", "day2/c", "day2/deep/d"]) {
+        ada.file(format!("tree/{name}"), &noise(seed, 100_000));
+        ada.file(format!("tree/{name}.txt"), name.as_bytes());
+    }
+    let uri = ada.run(["put", "-r", "tree", "--ref", "lab/tree"]).ok().text().to_owned();
+    let directory = uri.split('?').next().unwrap().to_owned();
+    until(&ben, &["where", "lab/tree", "--json"], |outcome| {
+        outcome.code == Some(0) && outcome.json()["holders"][0]["name"] == "ada"
+    });
+    let blobs = || ben.run(["status", "--json"]).ok().json()["blobs"].as_u64().unwrap();
+
+    assert_eq!(ben.run(["cat", &format!("{directory}/day1/a.txt")]).ok().text(), "day1/a");
+    assert_eq!(blobs(), 2, "the directory object, and the file");
+    ben.run(["get", &format!("{directory}/day2"), "--to", "day2"]).ok();
+    assert_eq!(std::fs::read(ben.scratch().join("day2/deep/d")).unwrap(), noise(3, 100_000));
+    assert_eq!(blobs(), 6, "and the four files of that folder");
+    ben.run(["cat", &format!("{directory}/day3")]).exits(3);
+    let fetched = ben.run(["fetch", &format!("{directory}/day1/b.txt"), "--json"]).ok().json();
+    assert_eq!((&fetched["size_bytes"], blobs()), (&6.into(), 7));
+    ben.run(["get", &directory, "--to", "tree"]).ok();
+    assert_eq!(blobs(), 9, "what is asked for whole comes whole");
+}
+
+#[test]
+fn a_program_that_asks_for_a_blob_over_http_gets_it_wherever_it_is() {
+    let (ada, _first, ben, _second) = two_machines();
+    let bytes = noise(7, 300_000);
+    ada.file("recording.dat", &bytes);
+    let sha1 = sha1_of(&ada.run(["put", "recording.dat", "--json", "--ref", "lab/day1"]).ok());
+    until(&ben, &["where", "lab/day1", "--json"], |outcome| {
+        outcome.code == Some(0) && outcome.json()["holders"][0]["name"] == "ada"
+    });
+    let path = format!("/api/v1/blobs/{sha1}");
+
+    let local = ben.http(&format!("GET {path}?local=1"), &[], b"");
+    assert_eq!((local.status, local.error_code()), (404, "NO_PROVIDER".to_owned()));
+    let head = ben.http(&format!("HEAD {path}"), &[], b"");
+    assert_eq!((head.status, head.header("content-length"), head.header("keepwell-state")), (200, "300000", "recorded"));
+    assert_eq!(ben.http(&format!("GET {path}"), &[("if-none-match", head.header("etag"))], b"").status, 304);
+    assert_eq!(ben.http(&format!("GET {path}"), &[("range", "bytes=300000-")], b"").status, 416);
+    let stat = ben.run(["stat", &format!("sha1://{sha1}"), "--json"]).ok().json();
+    assert_eq!(stat["state"], "recorded", "none of these needed its bytes");
+
+    let part = ben.http(&format!("GET {path}"), &[("range", "bytes=100000-100009")], b"");
+    assert_eq!((part.status, part.body.as_slice()), (206, &bytes[100_000..100_010]));
+    let whole = ben.http(&format!("GET {path}?local=1"), &[], b"");
+    assert_eq!((whole.status, whole.header("keepwell-state"), whole.body == bytes), (200, "here", true));
+
+    let nowhere = format!("/api/v1/blobs/{}", "01".repeat(20));
+    let nobody = ben.http(&format!("GET {nowhere}"), &[], b"");
+    assert_eq!((nobody.status, nobody.error_code()), (404, "NO_PROVIDER".to_owned()));
+    assert_eq!(ben.http(&format!("HEAD {nowhere}"), &[], b"").status, 404);
+    assert_eq!(ben.http(&format!("GET {nowhere}?local=yes"), &[], b"").status, 400);
 }
 
 #[test]
@@ -133,7 +201,6 @@ fn what_needs_the_daemon_says_so() {
     for (uses, code) in [(0, 2), (1, 0), (MAX_INVITE_USES, 0), (MAX_INVITE_USES + 1, 2)] {
         ada.run(["invite", "--uses", &uses.to_string()]).exits(code);
     }
-    let now_ms = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
     let before = now_ms();
     let expires_ms = ada.run(["invite", "--json"]).ok().json()["expires_ms"].as_u64().unwrap();
     assert!((before + INVITE_LASTS_MS..=now_ms() + INVITE_LASTS_MS).contains(&expires_ms));

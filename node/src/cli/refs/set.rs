@@ -72,7 +72,8 @@ pub(super) fn run(args: SetArgs, context: &mut Context) -> Result<u8, Stop> {
         let links = json::direct_links(&json::parse_object(&set.obj)?)?;
         Ok(links.into_iter().map(|(_, uri)| uri.sha1).collect())
     };
-    let line = with_blobs(&*backend, named, || backend.set_ref(set.clone()))?;
+    let line =
+        with_blobs(&mut |blobs, extent| context.out.fetch(&*backend, blobs, extent), named, || backend.set_ref(set.clone()))?;
     context.out.line(&line, || set_note(&line))?;
     Ok(0)
 }

@@ -185,8 +185,17 @@ impl Streams for Pipes {
 }
 
 async fn fetch(lab: &Lab, into: usize, streams: &Pipes, roots: &[BlobId]) -> Outcome {
+    fetch_as(lab, into, streams, roots, Extent::Closure).await
+}
+
+async fn fetch_as(lab: &Lab, into: usize, streams: &Pipes, roots: &[BlobId], extent: Extent) -> Outcome {
     let node: Arc<dyn Node + Send + Sync> = Arc::clone(&lab.0[into]) as _;
-    Fetch::new(node, streams, BlobLocks::default()).closure(roots, |_| ()).await.unwrap()
+    let progress = Progress::default();
+    let outcome = Fetch::new(node, streams, BlobLocks::default(), progress.clone()).run(roots, extent).await.unwrap();
+    let arrived: u64 = outcome.arrived.iter().map(|arrived| arrived.fact.size_bytes).sum();
+    assert_eq!(progress.done_bytes(), arrived, "what has come is counted once, and nothing else");
+    assert!(arrived <= progress.wanted_bytes());
+    outcome
 }
 
 #[tokio::test]
@@ -205,6 +214,20 @@ async fn a_ref_brings_its_whole_closure() {
     assert!(crate::engine::closure::missing(&snapshot, &[parent.sha1], 10).unwrap().is_empty());
     let again = fetch(&lab, 1, &lab.streams(1), &[parent.sha1]).await;
     assert!(again.arrived.is_empty() && again.failed.is_empty());
+}
+
+#[tokio::test]
+async fn a_flat_fetch_brings_what_is_named_and_nothing_that_it_refers_to() {
+    let lab = Lab::new(2);
+    let child = lab.0[0].store_bytes(b"the child").sha1;
+    let parent = lab.0[0].store_bytes(b"the parent");
+    lab.0[0].put(vec![PutBlob { blob: Stored::Known(parent), children: vec![child] }]).unwrap();
+    lab.sync();
+    let outcome = fetch_as(&lab, 1, &lab.streams(1), &[parent.sha1], Extent::Flat).await;
+    assert_eq!(outcome.arrived.iter().map(|arrived| arrived.fact).collect::<Vec<_>>(), [parent]);
+    // What it refers to comes when the whole of it is wanted.
+    let rest = fetch(&lab, 1, &lab.streams(1), &[parent.sha1]).await;
+    assert_eq!(rest.arrived.iter().map(|arrived| arrived.fact.sha1).collect::<Vec<_>>(), [child]);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What follows when connections come, go or fail, and from what the peers' protocols say of themselves.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use keepwell_protocol::id::NodeId;
@@ -24,9 +25,7 @@ impl Driver<'_> {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Door(Either::Left(event))) => self.on_protocol(event),
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
-                let found = found.into_iter().filter_map(|(peer, address)| Some((identity::node_id(&peer)?, address)));
-                found.for_each(|(node, address)| self.learn(node, [without_peer(address)]));
-                self.dial_due();
+                self.on_found(found);
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_established(peer_id, connection_id, &endpoint);
@@ -57,6 +56,17 @@ impl Driver<'_> {
         }
     }
 
+    /// Anybody in the local network may say where a node is. So only members are heard of, none that is here already, and whoever
+    /// answers at an address must prove to be the one that it is said to be.
+    fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+        for (node, address) in members_found(found, &self.kept.members) {
+            if !self.links.contains_key(&node) {
+                self.learn(node, [address]);
+            }
+        }
+        self.dial_due();
+    }
+
     fn on_established(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let target = self.dials.remove(&id);
         if let Some(target) = &target {
@@ -78,6 +88,7 @@ impl Driver<'_> {
             is_dialled,
             opened: Instant::now(),
             failed_pings: 0,
+            rtt: None,
             has_asked: false,
         };
         self.connections.insert(id, connection);
@@ -199,8 +210,9 @@ impl Driver<'_> {
         match result {
             Ok(rtt) => {
                 connection.failed_pings = 0;
+                connection.rtt = Some(rtt);
                 if self.links.get(&node).is_some_and(|seat| seat.up_since.is_some()) {
-                    self.tell(NetEvent::Rtt { peer: node, rtt_ms: rtt.as_secs_f64() * 1e3 });
+                    self.tell(NetEvent::Rtt { peer: node, rtt });
                 }
             }
             Err(ping::Failure::Unsupported) => {}
@@ -238,4 +250,34 @@ fn without_peer(mut address: Multiaddr) -> Multiaddr {
         address.pop();
     }
     address
+}
+
+/// Those of the addresses that are a member's, and that this node could dial.
+fn members_found(found: Vec<(PeerId, Multiaddr)>, members: &BTreeSet<NodeId>) -> Vec<(NodeId, Multiaddr)> {
+    let found = found.into_iter().filter_map(|(peer, address)| Some((identity::node_id(&peer)?, without_peer(address))));
+    found.filter(|(node, address)| members.contains(node) && identity::is_dialable(address)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_whom_the_local_network_tells_only_members_at_an_address_are_dialled() {
+        let node = |seed: u8| {
+            let peer = identity::keypair([seed; 32]).unwrap().public().to_peer_id();
+            (peer, identity::node_id(&peer).unwrap())
+        };
+        let at = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let ((ada, ada_node), (eve, _)) = (node(1), node(2));
+        let good = at("/ip4/10.0.0.1/tcp/4077");
+        let named = good.clone().with_p2p(ada).unwrap();
+        let found = vec![
+            (ada, named),
+            (ada, at("/ip4/10.0.0.1/udp/4077/quic-v1")),
+            (eve, good.clone()),
+            (PeerId::random(), good.clone()),
+        ];
+        assert_eq!(members_found(found, &BTreeSet::from([ada_node])), [(ada_node, good)]);
+    }
 }

@@ -71,6 +71,8 @@ struct Connection {
     is_dialled: bool,
     opened: Instant,
     failed_pings: u32,
+    /// How long the last answer to a ping took.
+    rtt: Option<Duration>,
     /// Whether a stranger has asked to join on it.
     has_asked: bool,
 }

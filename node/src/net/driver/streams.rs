@@ -26,11 +26,7 @@ impl Driver<'_> {
     pub(super) fn on_inside(&mut self, inside: Inside) {
         match inside {
             Inside::Stream { protocol, peer, wire } => self.on_stream(protocol, peer, wire),
-            Inside::LinkUp { node } => {
-                if let Some(seat) = self.links.get_mut(&node) {
-                    seat.up_since = Some(Instant::now());
-                }
-            }
+            Inside::LinkUp { node } => self.on_link_up(node),
             Inside::LinkEnded { node, ending } => self.on_link_ended(node, ending),
             Inside::Heard { node, fault } => self.on_heard(node, fault),
             Inside::Asked { connection, peer } => {
@@ -42,6 +38,16 @@ impl Driver<'_> {
                 }
             }
             Inside::Resolved { target, addresses } => self.dial(target, addresses),
+        }
+    }
+
+    fn on_link_up(&mut self, node: NodeId) {
+        let Some(seat) = self.links.get_mut(&node) else { return };
+        seat.up_since = Some(Instant::now());
+        // The first ping is answered before the greetings are over, and the next one is a while away.
+        let of_node = self.connections.values().filter(|connection| connection.node == node);
+        if let Some(rtt) = of_node.filter_map(|connection| connection.rtt).next_back() {
+            self.tell(NetEvent::Rtt { peer: node, rtt });
         }
     }
 

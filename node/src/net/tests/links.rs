@@ -1,9 +1,11 @@
 //! Messages between members, and how links begin and end.
 
+use std::time::Instant;
+
 use keepwell_protocol::limits::{MAX_GOSSIP_ENTRY_BYTES, MAX_MESSAGE_BYTES};
 use tokio::time::timeout;
 
-use super::super::limits::MAX_RESTARTS;
+use super::super::limits::{MAX_RESTARTS, PING_INTERVAL};
 use super::super::{Net, NetError, NetEvent};
 use super::{NETWORK, Node, PATIENCE, config, id, pair};
 use keepwell_protocol::id::NetworkId;
@@ -218,10 +220,13 @@ async fn a_bare_address_is_dialled_until_a_member_answers_and_is_learned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connected_peer_is_pinged() {
-    let (mut ada, bob) = pair().await;
-    let rtt_ms = ada.until("a round trip", |event| match event {
-        NetEvent::Rtt { peer, rtt_ms } if peer == bob.id => Some(rtt_ms),
+    let (mut ada, bob) = (Node::new(1, &[1, 2]).await, Node::new(2, &[1, 2]).await);
+    bob.dial(&ada);
+    let rtt = ada.until("a round trip", |event| match event {
+        NetEvent::Rtt { peer, rtt } if peer == bob.id => Some(rtt),
         _ => None,
     });
-    assert!(rtt_ms.await > 0.0);
+    let began = Instant::now();
+    assert!(!rtt.await.is_zero());
+    assert!(began.elapsed() < PING_INTERVAL, "the first answer is told as soon as the link works");
 }
