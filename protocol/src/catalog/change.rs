@@ -100,6 +100,9 @@ pub enum ChangeError {
     /// A change says something.
     #[error("change without writes")]
     Empty,
+    /// See [`Item::has_legal_key`].
+    #[error("`{0}` is not a name that an item of its kind can have")]
+    IllegalKey(String),
     /// See [`Item::shard`].
     #[error("write to `{0}` stands in the wrong shard")]
     WrongShard(String),
@@ -217,6 +220,9 @@ impl Change {
             return Err(ChangeError::Empty);
         }
         for write in &self.writes {
+            if !write.item.has_legal_key() {
+                return Err(ChangeError::IllegalKey(write.item.key.chars().take(100).collect()));
+            }
             if write.item.shard() != self.shard {
                 return Err(ChangeError::WrongShard(write.item.key.clone()));
             }

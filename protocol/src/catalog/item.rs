@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 
 use crate::id::NodeId;
 use crate::log::op::PROTECTS;
+use crate::name::RefName;
 
 /// What shards are derived under. Never changes: the shard of an item is part of every change.
 const SHARD_CONTEXT: &str = "keepwell 2026-11-23 shard v1";
@@ -56,6 +57,16 @@ impl Item {
         Item { kind: Kind::NODE, key: node.to_string() }
     }
 
+    /// Whether its key is one that things of its kind can have. Of an unknown kind, any is.
+    pub fn has_legal_key(&self) -> bool {
+        match self.kind {
+            Kind::REF => RefName::parse(&self.key).is_ok(),
+            Kind::NETWORK => self.key.is_empty(),
+            Kind::NODE => self.key.parse::<NodeId>().is_ok_and(|node| node.to_string() == self.key),
+            _ => true,
+        }
+    }
+
     /// The shard that writes to this item belong to.
     pub fn shard(&self) -> u8 {
         let mut hasher = blake3::Hasher::new_derive_key(SHARD_CONTEXT);
@@ -76,6 +87,19 @@ mod tests {
         let shards: Vec<u8> = ["lab/raw", "lab/sorted", ""].iter().map(|name| Item::reference(name).shard()).collect();
         assert_eq!(shards, GOLDEN);
         assert_ne!(Item::network().shard(), Item::reference("").shard());
+    }
+
+    #[test]
+    fn a_key_must_suit_the_kind() {
+        let node = NodeId([0xab; 32]);
+        for legal in [Item::reference("lab/raw"), Item::network(), Item::node(&node), Item { kind: Kind(77), key: "x".into() }] {
+            assert!(legal.has_legal_key(), "{legal:?}");
+        }
+        let key = |kind, key: &str| Item { kind, key: key.into() };
+        let upper = node.to_string().to_uppercase();
+        for illegal in [key(Kind::REF, "raw"), key(Kind::NETWORK, "x"), key(Kind::NODE, "n1"), key(Kind::NODE, &upper)] {
+            assert!(!illegal.has_legal_key(), "{illegal:?}");
+        }
     }
 
     const GOLDEN: [u8; 3] = [65, 194, 41];

@@ -156,9 +156,10 @@ fn changes_that_break_a_rule_close_their_author_and_nothing_else() {
         Change::next(item.shard(), 0, &forger.chain.boot, &DocState::default(), None, vec![write_to("lab/forged")])
     };
     type Break = fn(&mut Change);
-    let broken: [(&str, Break); 5] = [
+    let broken: [(&str, Break); 6] = [
         ("actor sequence", |change| change.actor_seq = 5),
         ("first operation", |change| change.start_op = u64::from(u32::MAX)),
+        ("is not a name", |change| change.writes[0].item = Item::reference("\u{1b}[2J")),
         ("wrong shard", |change| change.writes[0].item = Item::reference("elsewhere/entirely")),
         ("without a change of the epoch before", |change| change.epoch = 3),
         ("without writes", |change| change.writes.clear()),
