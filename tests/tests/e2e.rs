@@ -8,6 +8,7 @@ mod failures;
 mod fsck;
 mod homes;
 mod http;
+mod kills;
 mod network;
 mod putting;
 mod refs;
