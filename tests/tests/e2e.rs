@@ -6,6 +6,7 @@ mod config;
 mod daemon;
 mod failures;
 mod fsck;
+mod full;
 mod homes;
 mod http;
 mod kills;

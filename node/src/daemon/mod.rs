@@ -61,7 +61,7 @@ impl Daemon {
     /// Starts `engine` and puts it on the network.
     pub async fn start(engine: Engine, rng: EngineRng, config: DaemonConfig<'_>) -> Result<Daemon, Failure> {
         let down = |error: crate::net::NetError| Failure::new(Code::Unreachable, format!("the network does not start: {error}"));
-        let invites = Invites::open(config.home).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let invites = Invites::open(config.home)?;
         let addresses = Addresses::open(config.home);
         let members = trusted(&engine, &addresses, config.inviter)?;
         let listens = !config.listen.is_empty();

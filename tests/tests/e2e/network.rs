@@ -39,7 +39,7 @@ fn until(home: &TempHome, args: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Ou
     }
 }
 
-fn until_found(home: &TempHome, args: &[&str]) -> Outcome {
+pub(super) fn until_found(home: &TempHome, args: &[&str]) -> Outcome {
     until(home, args, |outcome| outcome.code == Some(0))
 }
 
