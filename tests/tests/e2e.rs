@@ -1,6 +1,7 @@
 //! End-to-end plays: a user's stories, told with the real binary on real files.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test are its own: what cannot be read fails it")]
 
+mod big;
 mod collisions;
 mod config;
 mod daemon;

@@ -17,7 +17,7 @@ fn up(home: &TempHome) -> Running {
 }
 
 /// A first machine that is up, and a second that has joined and is up.
-fn two_machines() -> (TempHome, Running, TempHome, Running) {
+pub(super) fn two_machines() -> (TempHome, Running, TempHome, Running) {
     let (ada, ben) = (TempHome::initialised("ada"), TempHome::new());
     let first = up(&ada);
     let ticket = ada.run(["invite"]).ok().text().to_owned();
