@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::engine::{PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{FETCH_BATCH_BLOBS, FETCH_BATCH_BYTES};
-use crate::service::Node;
+use crate::service::{Node, collision};
 use crate::transfer::fetch::{FetchError, Fetched, Fetcher};
 
 /// A stream that a member answers on.
@@ -57,6 +57,8 @@ pub struct Outcome {
     pub arrived: Vec<Arrived>,
     /// What did not, and why: a line for each holder that was tried.
     pub failed: BTreeMap<BlobId, Vec<String>>,
+    /// Those of it that are not what is meant, and of which another one of the same SHA-1 is here.
+    pub collided: BTreeSet<BlobId>,
 }
 
 /// What is still to come, and who may have it.
@@ -103,7 +105,11 @@ impl<'a> Fetch<'a> {
     fn look(&mut self, roots: &[BlobId]) -> Result<BTreeMap<BlobId, Wanted>, Failure> {
         let snapshot = self.node.store().snapshot()?;
         let connected: BTreeSet<NodeId> = self.streams.connected().into_iter().collect();
-        let (missing, unknown) = missing(&snapshot, roots)?;
+        let Missing { missing, unknown, collided } = missing(&snapshot, roots)?;
+        for id in &collided {
+            self.outcome.failed.entry(*id).or_default().push(first_is_kept(*id));
+        }
+        self.outcome.collided = collided;
         for id in unknown {
             self.outcome.failed.entry(id).or_default().push("no member says what it is".into());
         }
@@ -225,37 +231,44 @@ fn next_holder(wanted: &BTreeMap<BlobId, Wanted>) -> Option<NodeId> {
     wanted.values().find_map(|wanted| wanted.holders.first().copied())
 }
 
-/// What is not here of the closure of `roots`, and what of it nobody knows the BLAKE3 of.
-fn missing(snapshot: &Snapshot, roots: &[BlobId]) -> Result<(Vec<BlobFact>, Vec<BlobId>), StoreError> {
-    let (mut missing, mut unknown, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+/// What is not here of a closure.
+#[derive(Default)]
+struct Missing {
+    missing: Vec<BlobFact>,
+    /// Nobody knows its BLAKE3.
+    unknown: Vec<BlobId>,
+    /// Another blob of the same SHA-1 is here.
+    collided: BTreeSet<BlobId>,
+}
+
+/// What is not here of the closure of `roots`.
+fn missing(snapshot: &Snapshot, roots: &[BlobId]) -> Result<Missing, StoreError> {
+    let (mut found, mut seen) = (Missing::default(), BTreeSet::new());
     let mut due: Vec<(BlobId, Option<BlobFact>)> = roots.iter().map(|id| (*id, None)).collect();
     while let Some((id, fact)) = due.pop() {
         if !seen.insert(id) {
             continue;
         }
         due.extend(snapshot.children(&id)?.into_iter().map(|child| (child.sha1, Some(child))));
-        if snapshot.blob(&id)?.is_some() {
+        if let Some(record) = snapshot.blob(&id)? {
+            let meant = fact.map_or_else(|| collision::named(snapshot, &id), |fact| Ok(vec![fact]))?;
+            if meant.iter().any(|meant| *meant != record.fact(id)) {
+                found.collided.insert(id);
+            }
             continue;
         }
         match fact.map_or_else(|| known(snapshot, &id), |fact| Ok(Some(fact)))? {
-            Some(fact) => missing.push(fact),
-            None => unknown.push(id),
+            Some(fact) => found.missing.push(fact),
+            None => found.unknown.push(id),
         }
     }
-    Ok((missing, unknown))
+    Ok(found)
 }
 
 /// What the catalog says that a blob is: a ref that names it, else whoever holds it.
 fn known(snapshot: &Snapshot, id: &BlobId) -> Result<Option<BlobFact>, StoreError> {
-    use keepwell_protocol::catalog::item::Item;
-    use keepwell_protocol::catalog::reference::RefBody;
-    for name in snapshot.refs_naming(id)? {
-        for value in snapshot.item(&Item::reference(&name))?.values() {
-            let links = RefBody::of(value).map(|body| body.links).unwrap_or_default();
-            if let Some(fact) = links.iter().filter(|link| link.sha1 == *id).find_map(|link| link.fact()) {
-                return Ok(Some(fact));
-            }
-        }
+    if let Some(fact) = collision::named(snapshot, id)?.first() {
+        return Ok(Some(*fact));
     }
     Ok(snapshot.holders(id)?.first().map(|holding| holding.fact))
 }
@@ -284,7 +297,7 @@ fn record(node: &dyn Node, blobs: Vec<Ingested>) -> Result<BTreeMap<BlobId, Stri
         return Ok(BTreeMap::new());
     }
     let Placement { placed, collided, .. } = node.store().place(blobs)?;
-    let collision = |id: BlobId| (id, format!("another blob with the SHA-1 {id} is stored here; the first is kept"));
+    let collision = |id: BlobId| (id, first_is_kept(id));
     let mut refused: BTreeMap<BlobId, String> = collided.iter().map(|blob| collision(blob.fact().sha1)).collect();
     let puts = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();
     for outcome in node.put(puts)? {
@@ -295,6 +308,10 @@ fn record(node: &dyn Node, blobs: Vec<Ingested>) -> Result<BTreeMap<BlobId, Stri
         }
     }
     Ok(refused)
+}
+
+fn first_is_kept(id: BlobId) -> String {
+    format!("another blob with the SHA-1 {id} is stored here; the first is kept")
 }
 
 fn internal(error: tokio::task::JoinError) -> Failure {

@@ -133,7 +133,8 @@ impl Daemon {
         let outcome = self.fetch(&[root], |_| ()).await?;
         let snapshot = self.driver.store().snapshot()?;
         let names = service::network::names(&snapshot)?;
-        if !outcome.failed.is_empty() && !closure::missing(&snapshot, &[root], 1)?.is_empty() {
+        let is_whole = outcome.collided.is_empty() && closure::missing(&snapshot, &[root], 1)?.is_empty();
+        if !outcome.failed.is_empty() && !is_whole {
             return Err(no_provider(&root, &outcome, &names));
         }
         let mut size_bytes = 0;
@@ -223,7 +224,7 @@ fn no_provider(root: &BlobId, outcome: &Outcome, names: &BTreeMap<NodeId, String
     if tried.is_empty() {
         tried.push("no connected member is known to hold it".into());
     }
-    let collided = tried.iter().any(|reason| reason.contains("the first is kept"));
+    let collided = !outcome.collided.is_empty() || tried.iter().any(|reason| reason.contains("the first is kept"));
     let code = if collided { Code::Collision } else { Code::NoProvider };
     let message = format!("{} of the blobs that {root} needs could not be fetched: {}", missing.len(), tried.join("; "));
     let hint = "see `keepwell where` for who holds it, and `keepwell status` for who is connected";
