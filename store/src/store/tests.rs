@@ -65,7 +65,9 @@ fn an_index_that_met_a_full_disk_can_be_read_and_is_written_again_when_there_is_
     assert!(!home.store.has_met_full());
     assert!(home.put(&bytes_of(refused, INLINE_MAX_BYTES)).is_err());
     home.disk.set_capacity(None);
-    (refused..=u8::MAX).for_each(|tag| drop(home.put(&bytes_of(tag, INLINE_MAX_BYTES)).unwrap()));
+    for tag in refused..=u8::MAX {
+        home.put(&bytes_of(tag, INLINE_MAX_BYTES)).unwrap();
+    }
     drop(before);
     home.put(&bytes_of(1, LARGE)).unwrap();
     assert_eq!(home.false_records(), []);
