@@ -330,9 +330,12 @@ impl From<RefRefusal> for Failure {
     }
 }
 
+/// The forms of what can be named.
+pub(crate) const URI_HINT: &str = "write it as `sha1://HASH`, `sha1dir://HASH/path`, `keepwell://group/key` or `group/key`";
+
 /// What its user wrote is not legal; the message says what would be.
 macro_rules! usage_from {
-    ($($error:ty => $hint:literal,)*) => {
+    ($($error:ty => $hint:expr,)*) => {
         $(impl From<$error> for Failure {
             fn from(error: $error) -> Self {
                 Failure::usage(with_sources(&error)).hint($hint)
@@ -342,7 +345,7 @@ macro_rules! usage_from {
 }
 
 usage_from! {
-    UriError => "write it as `sha1://HASH`, `sha1dir://HASH/path`, `keepwell://group/key` or `group/key`",
+    UriError => URI_HINT,
     NameError => "choose another name",
     UnitError => "write it as in the examples",
     JsonError => "check the JSON, for example with `python3 -m json.tool`",

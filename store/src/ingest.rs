@@ -334,7 +334,11 @@ impl<'a> Target<'a> {
     }
 
     /// The file as a clone of `source`; `None` when the bytes must be copied, into the file that is there now.
+    ///
+    /// Either way what does not fit is refused before it is begun.
     fn clone_of(&mut self, source: &File) -> Result<Option<Written>, IngestError> {
+        let size_bytes = source.metadata().map_err(IngestError::Read)?.len();
+        self.fs.leave_room(size_bytes).map_err(IngestError::writing)?;
         let written = self.create().map_err(IngestError::writing)?;
         if written.file.clone_from_file(source).map_err(IngestError::writing)? {
             return Ok(Some(written));
@@ -358,6 +362,7 @@ impl<'a> Target<'a> {
         let written = self.written.take().map_or_else(|| self.create(), Ok).map_err(IngestError::writing)?;
         let (mut count, mut buffer, mut done_bytes) = (first.len(), first, 0);
         while count > 0 {
+            self.fs.leave_room(count as u64).map_err(IngestError::writing)?;
             written.file.write_all_at(&buffer[..count], done_bytes).map_err(IngestError::writing)?;
             done_bytes += count as u64;
             progress(done_bytes);
@@ -373,6 +378,7 @@ impl<'a> Target<'a> {
             self.inline = piece.to_vec();
             return Ok(());
         }
+        self.fs.leave_room(piece.len() as u64)?;
         let written = match self.written.take() {
             Some(written) => written,
             None => self.create()?,

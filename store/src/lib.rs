@@ -13,6 +13,7 @@ pub mod fsck;
 pub mod hash;
 pub mod holdings;
 pub mod home;
+mod index;
 pub mod ingest;
 pub mod layout;
 pub mod limits;

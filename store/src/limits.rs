@@ -3,6 +3,9 @@
 /// Memory that the index may use for its pages (bytes).
 pub const INDEX_CACHE_BYTES: usize = 32 * 1024 * 1024;
 
+/// Space that blobs leave free on the disk, so that the index can always grow: a full index cannot even be cleared (bytes).
+pub const INDEX_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+
 /// Blobs up to this size live in the database, larger ones in files (bytes).
 pub const INLINE_MAX_BYTES: usize = 16 * 1024;
 

@@ -136,14 +136,35 @@ impl Partial {
             return Err(PartialError::TooLarge { size_bytes: fact.size_bytes });
         }
         let known = store.snapshot()?.partial(&fact.sha1)?.filter(|row| row.fact == fact);
-        let opened = match &known {
-            Some(row) => store.fs().open_to_write(&layout::ingest_file(&IngestId(row.ingest))).ok(),
-            None => None,
-        };
-        let (row, file) = match (known, opened) {
-            (Some(row), Some(file)) => (row, file),
-            _ => create(store, fact, fresh)?,
-        };
+        if let Some(row) = known
+            && let Some(resumed) = Partial::resume(store, row, shape)?
+        {
+            return Ok(resumed);
+        }
+        let (row, file) = create(store, fact, fresh)?;
+        Partial::on(store, row, file, shape)
+    }
+
+    /// Goes on with what an earlier process left, if that is of use.
+    fn resume(store: &Arc<Store>, row: PartialRow, shape: Shape) -> Result<Option<Partial>, PartialError> {
+        let path = layout::ingest_file(&IngestId(row.ingest));
+        let writable = store.fs().open_to_write(&path).ok();
+        // One that nobody may write to had come to its end: a kill came between that and its record.
+        let was_ended = writable.is_none();
+        let Some(file) = writable.or_else(|| store.fs().open(&path).ok()) else { return Ok(None) };
+        let fact = row.fact;
+        let partial = Partial::on(store, row, file, shape)?;
+        if was_ended && partial.needs() != Need::Nothing {
+            // It has rotted since. What cannot be removed now is a leftover at the next start.
+            store.fs().unlink(&path).ok();
+            return Ok(None);
+        }
+        let room = store.fs().leave_room(fact.size_bytes - partial.done_bytes);
+        room.map_err(|source| StoreError::file("cannot go on with", fact.sha1.to_string(), source))?;
+        Ok(Some(partial))
+    }
+
+    fn on(store: &Arc<Store>, row: PartialRow, file: Box<dyn BlobFile>, shape: Shape) -> Result<Partial, PartialError> {
         let spans = (0..shape.spans()).map(|_| None).collect();
         let mut partial =
             Partial { store: Arc::clone(store), row, shape, file, spans, sha1: Sha1::new(), done_bytes: 0, resumed_bytes: 0 };
@@ -208,7 +229,9 @@ impl Partial {
             self.verify(number, piece)?;
         }
         let path = || layout::ingest_file(&IngestId(self.row.ingest)).as_str().to_owned();
-        self.file.write_all_at(bytes, offset_bytes).map_err(|source| StoreError::file("cannot write", path(), source))?;
+        let room = self.store.fs().leave_room(bytes.len() as u64);
+        room.and_then(|()| self.file.write_all_at(bytes, offset_bytes))
+            .map_err(|source| StoreError::file("cannot write", path(), source))?;
         self.sha1.update(bytes);
         self.done_bytes += bytes.len() as u64;
         Ok(())
@@ -310,8 +333,12 @@ fn create(store: &Arc<Store>, fact: BlobFact, fresh: IngestId) -> Result<(Partia
     let row = PartialRow { fact, ingest: fresh.0, span_values: Vec::new() };
     let path = layout::ingest_file(&fresh);
     let failed = |source| StoreError::file("cannot create", path.as_str(), source);
+    store.fs().leave_room(fact.size_bytes).map_err(failed)?;
     store.fs().create_folders(&[layout::ingest_folder()]).map_err(failed)?;
     let file = store.fs().create_new(&path).map_err(failed)?;
     store.write(|txn| txn.put_partial(&row))?;
     Ok((row, file))
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,8 @@ pub type Known<'a> = dyn Fn(&BlobId) -> Result<Option<BlobFact>, StoreError> + '
 /// When the disk or the records fail, and then nothing was placed.
 pub fn place(fs: &SharedFs, locks: &BlobLocks, blobs: Vec<Ingested>, known: &Known<'_>) -> Result<Placement, PlaceError> {
     let (blobs, collided) = distinct(blobs);
+    let inline = blobs.values().filter(|blob| matches!(blob.body, Body::Inline(_)));
+    fs.leave_room(inline.map(|blob| blob.fact.size_bytes).sum()).map_err(PlaceError::from_io)?;
     let mut placement = Placement { collided, ..Placement::default() };
     let folders = folders_of(&blobs);
     fs.create_folders(&folders).map_err(PlaceError::from_io)?;

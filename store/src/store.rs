@@ -7,13 +7,13 @@ use std::path::Path;
 
 use keepwell_protocol::id::{BlobFact, BlobId};
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, StorageBackend};
+use redb::{ReadableDatabase, StorageBackend};
 
 use crate::blobs::{BlobRecord, Bytes};
 use crate::error::StoreError;
 use crate::fs::{HomePath, SharedFs};
+use crate::index::Index;
 use crate::ingest::{self, Ingested};
-use crate::limits::INDEX_CACHE_BYTES;
 use crate::locks::{BlobGuard, BlobLocks};
 use crate::place::{PlaceError, Placement, place};
 use crate::tables::{Reading, Tables, Writing};
@@ -26,7 +26,7 @@ pub type Snapshot = Tables<Reading>;
 
 /// The store of one home. Whoever opens it owns it: the index is locked against every other process.
 pub struct Store {
-    index: Database,
+    index: Index,
     fs: SharedFs,
     locks: BlobLocks,
 }
@@ -71,8 +71,7 @@ impl Store {
     ///
     /// Files that an interrupted ingest left are removed: nobody was ever told of them. What a fetch has gathered stays, to be resumed.
     pub fn open(backend: impl StorageBackend, fs: SharedFs) -> Result<Store, StoreError> {
-        let index = Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(backend)?;
-        let store = Store { index, fs, locks: BlobLocks::default() };
+        let store = Store { index: Index::open(backend)?, fs, locks: BlobLocks::default() };
         store.make_tables()?;
         store.remove_leftovers()?;
         Ok(store)
@@ -88,13 +87,13 @@ impl Store {
 
     /// The present state of the index.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Ok(Tables::<Reading>::open(&self.index.begin_read()?)?)
+        Ok(Tables::<Reading>::open(&self.index.database()?.begin_read()?)?)
     }
 
     /// Runs `work` in a write transaction and commits it. If `work` fails, nothing has happened.
     pub fn write<T, E: From<StoreError>>(&self, work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
-        let mut held = Vec::new();
-        let mut transaction = self.index.begin_write().map_err(StoreError::from)?;
+        let (mut held, index) = (Vec::new(), self.index.database()?);
+        let mut transaction = index.begin_write().map_err(StoreError::from)?;
         transaction.set_quick_repair(true);
         let outcome = {
             let tables = Tables::<Writing<'_>>::open(&transaction).map_err(StoreError::from)?;
@@ -102,6 +101,11 @@ impl Store {
         };
         transaction.commit().map_err(StoreError::from)?;
         Ok(outcome)
+    }
+
+    /// Whether the index met a full disk since it was last used. The next use opens it again; what was not committed is lost.
+    pub fn has_met_full(&self) -> bool {
+        self.index.has_met_full()
     }
 
     /// Moves ingested blobs to where blobs live, durably, so that they can be recorded.

@@ -22,7 +22,12 @@ impl TempHome {
     /// When the machine has no room for temporary files; so do the methods below.
     #[expect(clippy::new_without_default, reason = "a default that touches the disk would surprise")]
     pub fn new() -> Self {
-        let root = tempfile::Builder::new().prefix("keepwell-").tempdir().expect("a temporary folder");
+        TempHome::within(&std::env::temp_dir())
+    }
+
+    /// The same below a folder, for example on a disk of its own.
+    pub fn within(folder: &Path) -> Self {
+        let root = tempfile::Builder::new().prefix("keepwell-").tempdir_in(folder).expect("a temporary folder");
         let home = TempHome { root };
         std::fs::create_dir(home.scratch()).expect("a folder in our own temporary folder");
         home

@@ -18,9 +18,11 @@ mod home;
 mod http;
 mod outcome;
 mod running;
+mod small_disk;
 
 pub use binary::{keepwell_binary, repository};
 pub use home::TempHome;
 pub use http::HttpAnswer;
 pub use outcome::Outcome;
 pub use running::Running;
+pub use small_disk::on_a_small_disk;

@@ -1,14 +1,17 @@
 //! End-to-end plays: a user's stories, told with the real binary on real files.
 #![expect(clippy::unwrap_used, reason = "the helpers of a test are its own: what cannot be read fails it")]
 
+mod big;
 mod collisions;
 mod config;
 mod daemon;
 mod doctor;
 mod failures;
 mod fsck;
+mod full;
 mod homes;
 mod http;
+mod kills;
 mod network;
 mod putting;
 mod refs;

@@ -27,8 +27,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+use keepwell_protocol::uri::UriError;
 
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, URI_HINT};
 use context::Context;
 use output::{Output, Stop};
 
@@ -126,14 +127,17 @@ fn usage(error: &clap::Error, words: &[OsString]) -> u8 {
         error.print().ok();
         return 0;
     }
-    if !words.iter().any(|word| word == "--json") {
+    let is_json = words.iter().any(|word| word == "--json");
+    let is_uri = std::error::Error::source(error).is_some_and(|source| source.is::<UriError>());
+    if !is_json && !is_uri {
         error.print().ok();
         return Code::Usage.exit();
     }
     let text = error.render().to_string();
     let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").replace('\n', " ");
-    let failure = Failure::usage(message).hint("see `keepwell --help`, and `keepwell COMMAND --help`");
-    Output::new(true, true, false).end(Err(Stop::Failure(failure)))
+    let hint = if is_uri { URI_HINT } else { "see `keepwell --help`, and `keepwell COMMAND --help`" };
+    let failure = Failure::usage(message).hint(hint);
+    Output::new(is_json, true, false).end(Err(Stop::Failure(failure)))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The driver: one thread that owns the engine, gives it inputs in batches, and performs what each step asks for.
 //!
 //! Whatever has come while a step ran goes into the next one together (group commit). Effects are performed in their order, after
-//! the step is durable; answers go to whoever waits. A step that fails ends the driver: the store must be opened again, so everybody
-//! who waits is told and the daemon exits.
+//! the step is durable; answers go to whoever waits. A step that finds the disk full has not happened: everybody who waits for it is
+//! told so, and the engine starts anew for the next one. Any other failure ends the driver: everybody is told, and the daemon exits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,7 +82,7 @@ struct Shared {
 /// An input and whoever waits for its answer.
 enum Job {
     Input(Input),
-    Ask(Box<dyn FnOnce(RequestId) -> Input + Send>, SyncSender<Reply>),
+    Ask(Box<dyn FnOnce(RequestId) -> Input + Send>, SyncSender<Result<Reply, Failure>>),
     Stop,
 }
 
@@ -106,6 +106,8 @@ impl Driver {
             world: Box::new(world),
             waiting: BTreeMap::new(),
             next: 1,
+            connected: BTreeSet::new(),
+            is_stale: false,
             peers: Arc::clone(&peers),
             stepped,
         };
@@ -160,7 +162,7 @@ impl Driver {
         let (answer, reply) = sync_channel(1);
         let stopped = || Failure::new(Code::Unreachable, "the daemon is stopping").hint("start it again with `keepwell up`");
         self.shared.jobs.send(Job::Ask(Box::new(input), answer)).map_err(|_| stopped())?;
-        reply.recv().map_err(|_| stopped())
+        reply.recv().map_err(|_| stopped())?
     }
 }
 
@@ -206,8 +208,12 @@ struct Running {
     engine: Engine,
     rng: EngineRng,
     world: Box<dyn World>,
-    waiting: BTreeMap<RequestId, SyncSender<Reply>>,
+    waiting: BTreeMap<RequestId, SyncSender<Result<Reply, Failure>>>,
     next: u64,
+    /// Who is connected, as the inputs say; the engine is told again when it starts anew.
+    connected: BTreeSet<NodeId>,
+    /// Whether a step has failed since the engine was started.
+    is_stale: bool,
     peers: Arc<Mutex<Peers>>,
     stepped: watch::Sender<u64>,
 }
@@ -259,13 +265,56 @@ impl Running {
         if inputs.is_empty() {
             return Ok(());
         }
-        let effects = self.engine.step(now_ms(), &mut self.rng, inputs)?;
+        for input in &inputs {
+            match input {
+                Input::Connected { peer } => drop(self.connected.insert(*peer)),
+                Input::Disconnected { peer } => drop(self.connected.remove(peer)),
+                _ => {}
+            }
+        }
+        let was_stale = self.is_stale;
+        let effects = match self.fresh_step(inputs) {
+            Ok(effects) => effects,
+            Err(error) if matches!(error, StoreError::NoSpace) || self.engine.store().has_met_full() => {
+                if !was_stale {
+                    eprintln!("warning: the disk of this home is full: what is asked is refused until there is space");
+                }
+                self.refuse_all();
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
         let known = Peers { connected: self.engine.connected_peers().copied().collect(), acks: self.engine.acks().clone() };
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
         self.world.stepped(self.engine.store())?;
         effects.into_iter().try_for_each(|effect| self.perform(effect))?;
         self.stepped.send_modify(|steps| *steps += 1);
         Ok(())
+    }
+
+    /// A step of an engine that no failed one has left anything in.
+    fn fresh_step(&mut self, inputs: Vec<Input>) -> Result<Vec<Effect>, StoreError> {
+        let mut all = inputs;
+        if self.is_stale {
+            self.engine.restart()?;
+            let again = self.connected.iter().map(|peer| Input::Connected { peer: *peer });
+            all = again.chain(all.into_iter().filter(|input| !matches!(input, Input::Connected { .. }))).collect();
+        }
+        let was_stale = std::mem::replace(&mut self.is_stale, true);
+        let effects = self.engine.step(now_ms(), &mut self.rng, all)?;
+        self.is_stale = false;
+        if was_stale {
+            eprintln!("note: there is space again on the disk of this home");
+        }
+        Ok(effects)
+    }
+
+    /// The disk is full: nothing of this step has happened, and whoever waits for it is told.
+    fn refuse_all(&mut self) {
+        for (_, answer) in std::mem::take(&mut self.waiting) {
+            // Whoever asked may have gone.
+            drop(answer.send(Err(StoreError::NoSpace.into())));
+        }
     }
 
     fn perform(&mut self, effect: Effect) -> Result<(), Failure> {
@@ -275,11 +324,14 @@ impl Running {
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
             // What cannot be moved now stays queued, with the reason.
-            Effect::Unlink(blob) => drop(self.engine.store().unlink(&blob)?),
+            Effect::Unlink(blob) => match self.engine.store().unlink(&blob) {
+                Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
+                _ => {}
+            },
             Effect::Reply(request, reply) => {
                 if let Some(answer) = self.waiting.remove(&request) {
                     // Whoever asked may have gone; what was done is done.
-                    drop(answer.send(reply));
+                    drop(answer.send(Ok(reply)));
                 }
             }
         }

@@ -23,9 +23,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::engine::{PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{FETCH_BATCH_BLOBS, FETCH_BATCH_BYTES};
-use crate::service::Node;
 use crate::service::backend::Extent;
 use crate::service::read::recorded;
+use crate::service::{Node, collision};
 use crate::transfer::fetch::{FetchError, Fetched, Fetcher};
 
 pub use progress::Progress;
@@ -63,6 +63,8 @@ pub struct Outcome {
     pub arrived: Vec<Arrived>,
     /// What did not, and why: a line for each holder that was tried.
     pub failed: BTreeMap<BlobId, Vec<String>>,
+    /// Those of it that are not what is meant, and of which another one of the same SHA-1 is here.
+    pub collided: BTreeSet<BlobId>,
 }
 
 /// What is still to come, and who may have it.
@@ -107,7 +109,11 @@ impl<'a> Fetch<'a> {
     fn look(&mut self, roots: &[BlobId], extent: Extent) -> Result<BTreeMap<BlobId, Wanted>, Failure> {
         let snapshot = self.node.store().snapshot()?;
         let connected: BTreeSet<NodeId> = self.streams.connected().into_iter().collect();
-        let (missing, unknown) = missing(&snapshot, roots, extent)?;
+        let Missing { missing, unknown, collided } = missing(&snapshot, roots, extent)?;
+        for id in &collided {
+            self.outcome.failed.entry(*id).or_default().push(first_is_kept(*id));
+        }
+        self.outcome.collided = collided;
         for id in unknown {
             self.outcome.failed.entry(id).or_default().push("no member says what it is".into());
         }
@@ -232,9 +238,19 @@ fn next_holder(wanted: &BTreeMap<BlobId, Wanted>) -> Option<NodeId> {
     wanted.values().find_map(|wanted| wanted.holders.first().copied())
 }
 
-/// What is not here of `roots`, to this extent, and what of it nobody knows the BLAKE3 of.
-fn missing(snapshot: &Snapshot, roots: &[BlobId], extent: Extent) -> Result<(Vec<BlobFact>, Vec<BlobId>), StoreError> {
-    let (mut missing, mut unknown, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());
+/// What is not here of roots and what they link to.
+#[derive(Default)]
+struct Missing {
+    missing: Vec<BlobFact>,
+    /// Nobody knows its BLAKE3.
+    unknown: Vec<BlobId>,
+    /// Another blob of the same SHA-1 is here.
+    collided: BTreeSet<BlobId>,
+}
+
+/// What is not here of `roots`, to this extent.
+fn missing(snapshot: &Snapshot, roots: &[BlobId], extent: Extent) -> Result<Missing, StoreError> {
+    let (mut found, mut seen) = (Missing::default(), BTreeSet::new());
     let mut due: Vec<(BlobId, Option<BlobFact>)> = roots.iter().map(|id| (*id, None)).collect();
     while let Some((id, fact)) = due.pop() {
         if !seen.insert(id) {
@@ -243,15 +259,19 @@ fn missing(snapshot: &Snapshot, roots: &[BlobId], extent: Extent) -> Result<(Vec
         if extent == Extent::Closure {
             due.extend(snapshot.children(&id)?.into_iter().map(|child| (child.sha1, Some(child))));
         }
-        if snapshot.blob(&id)?.is_some() {
+        if let Some(record) = snapshot.blob(&id)? {
+            let meant = fact.map_or_else(|| collision::named(snapshot, &id), |fact| Ok(vec![fact]))?;
+            if meant.iter().any(|meant| *meant != record.fact(id)) {
+                found.collided.insert(id);
+            }
             continue;
         }
         match fact.map_or_else(|| recorded(snapshot, &id), |fact| Ok(Some(fact)))? {
-            Some(fact) => missing.push(fact),
-            None => unknown.push(id),
+            Some(fact) => found.missing.push(fact),
+            None => found.unknown.push(id),
         }
     }
-    Ok((missing, unknown))
+    Ok(found)
 }
 
 fn batches(small: Vec<BlobFact>) -> Vec<Vec<BlobFact>> {
@@ -278,7 +298,7 @@ fn record(node: &dyn Node, blobs: Vec<Ingested>) -> Result<BTreeMap<BlobId, Stri
         return Ok(BTreeMap::new());
     }
     let Placement { placed, collided, .. } = node.store().place(blobs)?;
-    let collision = |id: BlobId| (id, format!("another blob with the SHA-1 {id} is stored here; the first is kept"));
+    let collision = |id: BlobId| (id, first_is_kept(id));
     let mut refused: BTreeMap<BlobId, String> = collided.iter().map(|blob| collision(blob.fact().sha1)).collect();
     let puts = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();
     for outcome in node.put(puts)? {
@@ -289,6 +309,10 @@ fn record(node: &dyn Node, blobs: Vec<Ingested>) -> Result<BTreeMap<BlobId, Stri
         }
     }
     Ok(refused)
+}
+
+fn first_is_kept(id: BlobId) -> String {
+    format!("another blob with the SHA-1 {id} is stored here; the first is kept")
 }
 
 fn internal(error: tokio::task::JoinError) -> Failure {

@@ -12,6 +12,7 @@ use keepwell_protocol::id::NodeId;
 use keepwell_protocol::ticket::JoinRefusal;
 use serde::{Deserialize, Serialize};
 
+use crate::failure::{Code, Failure};
 use crate::files::{Overwrite, write_whole};
 use crate::limits::{MAX_INVITES, MAX_INVITES_BYTES};
 
@@ -65,6 +66,16 @@ pub enum InvitesError {
     /// Past [`MAX_INVITES`].
     #[error("{MAX_INVITES} invitations are open; wait until some have lapsed")]
     TooMany,
+}
+
+impl From<InvitesError> for Failure {
+    fn from(error: InvitesError) -> Self {
+        let message = error.to_string();
+        match error {
+            InvitesError::File { path, source, .. } => Failure { message, ..Failure::file("", &path, &source) },
+            _ => Failure::new(Code::Internal, message),
+        }
+    }
 }
 
 impl Invites {

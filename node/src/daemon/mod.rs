@@ -67,7 +67,7 @@ impl Daemon {
     /// Starts `engine` and puts it on the network.
     pub async fn start(engine: Engine, rng: EngineRng, config: DaemonConfig<'_>) -> Result<Daemon, Failure> {
         let down = |error: crate::net::NetError| Failure::new(Code::Unreachable, format!("the network does not start: {error}"));
-        let invites = Invites::open(config.home).map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+        let invites = Invites::open(config.home)?;
         let addresses = Addresses::open(config.home);
         let members = trusted(&engine, &addresses, config.inviter)?;
         let listens = !config.listen.is_empty();
@@ -154,7 +154,8 @@ impl Daemon {
             size_bytes += record.map_or(0, |record| record.size_bytes);
             Ok(extent == Extent::Closure)
         })?;
-        if is_missing && !outcome.failed.is_empty() {
+        let is_whole = outcome.collided.is_empty() && !is_missing;
+        if !outcome.failed.is_empty() && !is_whole {
             return Err(no_provider(&root, &outcome, &names));
         }
         let from: BTreeSet<String> =
@@ -239,7 +240,7 @@ fn no_provider(root: &BlobId, outcome: &Outcome, names: &BTreeMap<NodeId, String
     if tried.is_empty() {
         tried.push("no connected member is known to hold it".into());
     }
-    let collided = tried.iter().any(|reason| reason.contains("the first is kept"));
+    let collided = !outcome.collided.is_empty() || tried.iter().any(|reason| reason.contains("the first is kept"));
     let code = if collided { Code::Collision } else { Code::NoProvider };
     let message = format!("{} of the blobs that {root} needs could not be fetched: {}", missing.len(), tried.join("; "));
     let hint = "see `keepwell where` for who holds it, and `keepwell status` for who is connected";

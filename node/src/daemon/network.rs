@@ -232,7 +232,7 @@ pub fn invite(
     // An ingest's name is as random as a secret must be: drawn from a generator seeded by the operating system.
     let secret = driver.new_ingest().0;
     let added = invites.lock().unwrap_or_else(PoisonError::into_inner).add(driver.now_ms(), &secret, role, uses, expires_ms);
-    added.map_err(|error| Failure::new(Code::Internal, error.to_string()))?;
+    added?;
     let home = driver.home();
     Ok(Ticket { network: home.network, network_name, inviter: home.node, addresses, secret, expires_ms })
 }

@@ -45,7 +45,8 @@ pub type EngineRng = ChaCha8Rng;
 impl Engine {
     /// Takes all inputs in one transaction, and returns what the world must do once it is durable, in this order.
     ///
-    /// An input that is refused is answered; an error means that nothing at all has happened, and that the store must be reopened.
+    /// An input that is refused is answered; an error means that nothing at all has happened, and that the engine must be
+    /// restarted ([`Engine::restart`]), or the store reopened.
     pub fn step(&mut self, now_ms: u64, rng: &mut EngineRng, inputs: Vec<Input>) -> Result<Vec<Effect>, StoreError> {
         let store = Arc::clone(&self.store);
         store.write(|txn| {
@@ -55,6 +56,15 @@ impl Engine {
             }
             Ok(step.effects)
         })
+    }
+
+    /// Goes on after a failed step as after a restart of the process: what the step left in memory is forgotten, and what the disk
+    /// says holds. The peers that are connected must be told of again.
+    pub fn restart(&mut self) -> Result<(), StoreError> {
+        let missing = || StoreError::Inconsistent("this home is no more".into());
+        self.home = self.store.snapshot()?.home()?.ok_or_else(missing)?;
+        self.replication = Replication::default();
+        Ok(())
     }
 
     /// The disk that it writes to; for reading.

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use keepwell_protocol::units::DurationMs;
+use keepwell_store::error::is_no_space;
 
 use crate::limits::LOCK_POLL_MS;
 
@@ -62,7 +63,11 @@ impl HomeLock {
                 Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(LOCK_POLL_MS)),
             }
         }
-        name_holder(&mut file).map_err(failed)?;
+        match name_holder(&mut file) {
+            // The lock holds without its message, and a home on a full disk can be read.
+            Err(error) if is_no_space(&error) => {}
+            named => named.map_err(failed)?,
+        }
         Ok(HomeLock { _file: file })
     }
 }

@@ -31,6 +31,8 @@ use lock::{HomeLock, LockError};
 /// Mode of the home's folder: what is in it is its user's alone.
 const MODE: u32 = 0o700;
 const MODE_CONFIG: u32 = 0o600;
+/// The index while it is made.
+const INDEX_PART: &str = ".keepwell-index.part";
 /// What a home may hold before it is whole: anything else was not made by us.
 const OURS: [&str; 7] = ["config.toml", "identity.key", "index.redb", "lock", "blobs", "ingest", "trash"];
 
@@ -160,6 +162,7 @@ pub fn prepare(
     refuse_network_filesystem(path)?;
     refuse_foreign(path)?;
     let lock = HomeLock::acquire(path, wait)?;
+    make_index(path)?;
     let home = open_locked(path, lock, |key_file| Ok(identity::create(key_file, &seed())?))?;
     if home.store.snapshot()?.home()?.is_some() {
         return Err(HomeError::Exists(path.to_owned()));
@@ -207,6 +210,22 @@ fn open_locked(
     let found = fs::metadata(&index).map_err(|source| HomeError::File { what: "look at", path: index, source })?;
     let place = DiskPlace { device: found.dev(), inode: found.ino() };
     Ok(OpenHome { path: path.to_owned(), key, store, place, lock })
+}
+
+/// Makes an empty index, unless there is one. It gets its name when it is whole: a kill must leave no half of one under it.
+fn make_index(home: &Path) -> Result<(), HomeError> {
+    let (index, part) = (index_file(home), home.join(INDEX_PART));
+    if index.exists() {
+        return Ok(());
+    }
+    let failed = |what| move |source| HomeError::File { what, path: index_file(home), source };
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed.map_err(failed("make"))?,
+    }
+    drop(Store::open_at(&part, Arc::new(RealFs::new(home)))?);
+    fs::File::open(&part).and_then(|file| file.sync_all()).map_err(failed("sync"))?;
+    fs::rename(&part, &index).and_then(|()| sync_folder(home)).map_err(failed("make"))
 }
 
 fn make_folder(path: &Path) -> Result<(), HomeError> {
@@ -304,6 +323,19 @@ mod tests {
         assert!(matches!(open(&path, DurationMs(0)), Err(HomeError::NotMade(_))), "it has no index");
         let second = prepare(&path, DurationMs(0), None, || panic!("there is a key")).unwrap();
         assert_eq!(second.key.to_bytes(), key);
+    }
+
+    #[test]
+    fn an_index_whose_making_was_killed_is_made_anew_and_one_that_is_there_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("home");
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join(INDEX_PART), [0; 4096]).unwrap();
+        drop(prepare(&path, DurationMs(0), None, seed).unwrap());
+        assert!(!path.join(INDEX_PART).exists());
+        fs::write(index_file(&path), [0; 4096]).unwrap();
+        assert!(prepare(&path, DurationMs(0), None, || panic!("there is a key")).is_err());
+        assert_eq!(fs::read(index_file(&path)).unwrap(), [0; 4096], "what cannot be read is not thrown away");
     }
 
     #[test]

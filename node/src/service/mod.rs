@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod cat;
+pub mod collision;
 pub mod doctor;
 pub mod embedded;
 pub mod fsck;

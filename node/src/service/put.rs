@@ -11,6 +11,7 @@ use keepwell_store::fs::FileReader;
 use keepwell_store::ingest::{Body, IngestId, Ingested, adopt, ingest, ingest_path};
 
 use super::Node;
+use super::collision::{self, collision};
 use crate::engine::{PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{PUT_BATCH_BLOBS, PUT_BATCH_BYTES};
@@ -179,7 +180,17 @@ impl<'a> Putter<'a> {
 
 /// Places and records blobs in one transaction, and tells what became of each.
 fn record(node: &dyn Node, links: &[BlobId], waiting: Vec<Waiting>, blobs: Vec<Ingested>) -> Result<Vec<Outcome>, Failure> {
-    let placement = node.store().place(blobs)?;
+    let mut taken = BTreeMap::new();
+    let snapshot = node.store().snapshot()?;
+    let mut free = Vec::with_capacity(blobs.len());
+    for blob in blobs {
+        match collision::taken(&snapshot, &blob.fact())? {
+            Some(other) => drop(taken.insert(blob.fact(), other)),
+            None => free.push(blob),
+        }
+    }
+    drop(snapshot);
+    let placement = node.store().place(free)?;
     let children: BTreeMap<BlobId, &Waiting> = waiting.iter().rev().map(|waiting| (waiting.fact.sha1, waiting)).collect();
     let new = placement.placed.into_iter().map(|placed| (placed.fact().sha1, Stored::New(placed)));
     let known = placement.existed.into_iter().map(|fact| (fact.sha1, Stored::Known(fact)));
@@ -194,7 +205,11 @@ fn record(node: &dyn Node, links: &[BlobId], waiting: Vec<Waiting>, blobs: Vec<I
     // What collided was dropped from the placement: the record that it collided with is the one to name.
     drop(placement.collided);
     let mut seen = BTreeSet::new();
-    waiting.into_iter().map(|waiting| outcome(node, &outcomes, waiting, &mut seen)).collect()
+    let told = |waiting: Waiting| match taken.get(&waiting.fact) {
+        Some(kept) => Ok(Err((waiting.number, collision(&waiting.fact, kept)))),
+        None => outcome(node, &outcomes, waiting, &mut seen),
+    };
+    waiting.into_iter().map(told).collect()
 }
 
 fn outcome(
@@ -218,16 +233,6 @@ fn outcome(
             Err((number, collision(&fact, &kept.unwrap_or(fact))))
         }
     })
-}
-
-/// Somebody made two files with one SHA-1. The first one's name is taken.
-fn collision(refused: &BlobFact, kept: &BlobFact) -> Failure {
-    let message = format!("another blob with the SHA-1 {} is stored here: this one was made to collide with it", kept.sha1);
-    Failure::new(Code::Collision, message)
-        .hint("find out where this file comes from; it cannot be stored as it is, only inside an archive, say")
-        .about("sha1", kept.sha1.to_string())
-        .about("kept_b3", kept.b3.to_string())
-        .about("refused_b3", refused.b3.to_string())
 }
 
 fn distinct<'a>(ids: impl Iterator<Item = &'a BlobId>) -> Vec<BlobId> {

@@ -3,8 +3,6 @@
 use std::io;
 use std::ops::Range;
 
-use keepwell_protocol::catalog::item::Item;
-use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::id::{B3, BlobFact, BlobId};
 use keepwell_protocol::uri::BlobUri;
 use keepwell_store::blobs::{BlobRecord, Bytes};
@@ -15,6 +13,7 @@ use keepwell_store::store::Snapshot;
 
 use super::Node;
 use super::backend::Backend;
+use super::collision;
 use crate::failure::{Code, Failure};
 
 /// Why a blob was not read to its end.
@@ -54,13 +53,8 @@ pub fn open(node: &dyn Node, uri: &BlobUri) -> Result<Blob, Failure> {
 
 /// What the catalog says that a blob is, wherever it is: a ref that names it, else whoever holds it.
 pub fn recorded(snapshot: &Snapshot, id: &BlobId) -> Result<Option<BlobFact>, StoreError> {
-    for name in snapshot.refs_naming(id)? {
-        for value in snapshot.item(&Item::reference(&name))?.values() {
-            let links = RefBody::of(value).map(|body| body.links).unwrap_or_default();
-            if let Some(fact) = links.iter().filter(|link| link.sha1 == *id).find_map(|link| link.fact()) {
-                return Ok(Some(fact));
-            }
-        }
+    if let Some(fact) = collision::named(snapshot, id)?.first() {
+        return Ok(Some(*fact));
     }
     Ok(snapshot.holders(id)?.first().map(|holding| holding.fact))
 }

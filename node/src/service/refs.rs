@@ -113,7 +113,7 @@ pub fn get(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
     let value = row.winner().ok_or_else(|| RefRefusal::NotFound(name.clone()))?;
     let mut line = line(&snapshot, name, value)?;
     let roots: Vec<BlobId> = body_of(value)?.links.iter().map(|link| link.sha1).collect();
-    line.durable = u32::from(closure::missing(&snapshot, &roots, 1)?.is_empty());
+    line.durable = line.durable.min(u32::from(closure::missing(&snapshot, &roots, 1)?.is_empty()));
     line.conflicts = Some(row.conflicts().iter().map(|value| conflict(&snapshot, value)).collect::<Result<_, _>>()?);
     Ok(line)
 }
@@ -232,11 +232,13 @@ fn line(snapshot: &Snapshot, name: &RefName, value: &Value) -> Result<RefLine, F
 }
 
 fn link_line(snapshot: &Snapshot, link: &RefLink) -> Result<LinkLine, Failure> {
+    let record = snapshot.blob(&link.sha1)?;
     Ok(LinkLine {
         sha1: link.sha1.to_string(),
         b3: link.proof.map(|(b3, _)| b3.to_string()),
         size_bytes: link.proof.map(|(_, size_bytes)| size_bytes),
-        here: snapshot.blob(&link.sha1)?.is_some(),
+        // Another blob of the same SHA-1 is not this one.
+        here: record.is_some_and(|record| link.fact().is_none_or(|fact| fact == record.fact(link.sha1))),
     })
 }
 

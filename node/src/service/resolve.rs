@@ -8,6 +8,7 @@ use keepwell_protocol::uri::{BlobUri, DirUri, RefUri, Target};
 
 use super::backend::Backend;
 use super::read::read_whole;
+use super::types::LinkLine;
 use crate::engine::RefRefusal;
 use crate::failure::{Code, Failure};
 
@@ -100,6 +101,8 @@ fn in_ref(backend: &dyn Backend, uri: &RefUri) -> Result<Resolved, Failure> {
     let (name, value) = look_up(backend, uri)?;
     let mut fields = Vec::new();
     collect(&value, &mut Vec::new(), &mut fields)?;
+    let links = backend.get_ref(&name)?.links;
+    fields.iter_mut().for_each(|(_, target)| mean(target, &links));
     match fields.as_slice() {
         [] => Err(Failure::usage(format!("{uri} names no blob")).hint(format!("look at it with `keepwell ref get {name}`"))),
         [(_, only)] => resolve(backend, only),
@@ -111,6 +114,18 @@ fn in_ref(backend: &dyn Backend, uri: &RefUri) -> Result<Resolved, Failure> {
             Ok(Resolved::Tree(tree))
         }
     }
+}
+
+/// Makes a target mean the very blob that its ref means: not another one that happens to have its SHA-1.
+fn mean(target: &mut Target, links: &[LinkLine]) {
+    let uri = match target {
+        Target::Blob(uri) => uri,
+        Target::Dir(uri) => &mut uri.blob,
+        Target::Ref(_) => return,
+    };
+    let sha1 = uri.sha1.to_string();
+    let b3 = links.iter().filter(|link| link.sha1 == sha1).find_map(|link| link.b3.as_ref()?.parse().ok());
+    uri.b3 = uri.b3.or(b3);
 }
 
 /// Every string in `value` that is the URI of a blob or a directory, under the keys that lead to it.

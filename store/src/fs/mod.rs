@@ -83,8 +83,13 @@ pub trait BlobFs: Send + Sync {
     /// Lists a folder in ascending order of name.
     fn list(&self, path: &HomePath) -> io::Result<Vec<Entry>>;
 
-    /// Space that a file of ours may still take (bytes).
+    /// Space that blobs may still take, which leaves some for the index (bytes). A quota may allow less.
     fn free_bytes(&self) -> io::Result<u64>;
+
+    /// Fails as a full disk does when so many more bytes of blobs would leave too little for the index.
+    fn leave_room(&self, more_bytes: u64) -> io::Result<()> {
+        if self.free_bytes()? < more_bytes { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
 
     /// The folders that this instance has made durable.
     fn durable_folders(&self) -> &DurableFolders;
@@ -165,6 +170,14 @@ mod tests {
         assert!(is_disk_full(&Errno::NOSPC.into()));
         assert!(is_disk_full(&Errno::DQUOT.into()));
         assert!(!is_disk_full(&Errno::IO.into()));
+    }
+
+    #[test]
+    fn more_than_is_free_is_refused_as_by_a_full_disk() {
+        let home = tempfile::tempdir().unwrap();
+        let fs = RealFs::new(home.path());
+        fs.leave_room(1).unwrap();
+        assert!(is_disk_full(&fs.leave_room(u64::MAX).unwrap_err()));
     }
 
     #[test]

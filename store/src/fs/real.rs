@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::{BlobFile, BlobFs, DurableFolders, Entry, HomePath, Kind, Metadata};
+use crate::limits::INDEX_RESERVE_BYTES;
 
 /// Mode of a file while it is written: nobody else reads a part of a blob.
 const MODE_WRITING: u32 = 0o600;
@@ -100,7 +101,7 @@ impl BlobFs for RealFs {
 
     fn free_bytes(&self) -> io::Result<u64> {
         let found = rustix::fs::statvfs(&self.home)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        Ok(found.f_bavail.saturating_mul(found.f_frsize).saturating_sub(INDEX_RESERVE_BYTES))
     }
 
     fn durable_folders(&self) -> &DurableFolders {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ingest::{Body, leftovers};
-use crate::limits::INLINE_MAX_BYTES;
+use crate::limits::{INDEX_CACHE_BYTES, INLINE_MAX_BYTES};
 use crate::testing::{LARGE, TestHome, bytes_of, id_of};
 
 #[test]
@@ -50,6 +50,32 @@ fn a_failed_disk_is_told_and_the_index_works_again_after_a_restart() {
     let home = home.reopened();
     home.put(&bytes).unwrap();
     assert_eq!(home.false_records(), []);
+}
+
+#[test]
+fn an_index_that_met_a_full_disk_can_be_read_and_is_written_again_when_there_is_room() {
+    let home = TestHome::new();
+    let kept = bytes_of(1, INLINE_MAX_BYTES);
+    home.put(&kept).unwrap();
+    let before = home.snapshot();
+    home.disk.set_capacity(Some(0));
+    let refused = (2..=u8::MAX).find(|tag| home.put(&bytes_of(*tag, INLINE_MAX_BYTES)).is_err()).unwrap();
+    assert!(home.store.has_met_full());
+    assert_eq!(home.read(&id_of(&kept)).unwrap(), Some(kept.clone()), "while it is full");
+    assert!(!home.store.has_met_full());
+    assert!(home.put(&bytes_of(refused, INLINE_MAX_BYTES)).is_err());
+    home.disk.set_capacity(None);
+    for tag in refused..=u8::MAX {
+        home.put(&bytes_of(tag, INLINE_MAX_BYTES)).unwrap();
+    }
+    drop(before);
+    home.put(&bytes_of(1, LARGE)).unwrap();
+    assert_eq!(home.false_records(), []);
+    let home = home.reopened();
+    for tag in 1..=u8::MAX {
+        let bytes = bytes_of(tag, INLINE_MAX_BYTES);
+        assert_eq!(home.read(&id_of(&bytes)).unwrap(), Some(bytes));
+    }
 }
 
 /// Fills the index with small blobs of `total_bytes`, and tells how often the disk is asked when all are read a second time.

@@ -2,6 +2,8 @@
 
 use keepwell_tests::{Outcome, TempHome};
 
+use super::network::{two_machines, until_found};
+
 const FIRST: &[u8] = include_bytes!("../../data/sha-mbles-1.bin");
 const SECOND: &[u8] = include_bytes!("../../data/sha-mbles-2.bin");
 
@@ -66,4 +68,54 @@ fn a_uri_that_names_the_other_one_is_not_answered_with_this_one() {
     home.run(["cat", &format!("sha1://{sha1}?b3={}", put["b3"].as_str().unwrap())]).ok();
     let other = format!("sha1://{sha1}?b3={}", "0".repeat(64));
     assert_eq!(home.run(["cat", &other, "--json"]).exits(9).error_code(), "INTEGRITY");
+}
+
+#[test]
+fn a_node_that_knows_the_first_by_a_ref_refuses_the_second() {
+    for len in [0, 300_000] {
+        let (first, second) = (extended(FIRST, len), extended(SECOND, len));
+        let (ada, _up_ada, ben, _up_ben) = two_machines();
+        ada.file("first", &first);
+        ben.file("second", &second);
+        let kept = ada.run(["put", "first", "--ref", "lab/x#data", "--json"]).ok().json();
+        until_found(&ben, &["ref", "get", "lab/x"]);
+        let refused = ben.run(["put", "second", "--json"]).exits(9);
+        assert_eq!(refused.error_code(), "COLLISION");
+        assert_eq!(refused.json()["error"]["details"]["kept_b3"], kept["b3"]);
+        ben.run(["fetch", "lab/x"]).ok();
+        assert!(ben.run(["cat", "lab/x"]).ok().stdout == first);
+        assert_eq!(ben.run(["put", "second", "--json"]).exits(9).error_code(), "COLLISION");
+    }
+}
+
+#[test]
+fn nodes_that_each_took_another_one_are_told_and_never_given_the_wrong_one() {
+    for len in [0, 300_000] {
+        let (first, second) = (extended(FIRST, len), extended(SECOND, len));
+        let (ada, up_ada, ben, up_ben) = two_machines();
+        // They do not hear from each other while each takes another one of the pair.
+        up_ben.terminate().ok();
+        ada.file("first", &first);
+        ben.file("second", &second);
+        let uri = ada.run(["put", "first", "--ref", "lab/x#data"]).ok().text().replace("?label=first", "");
+        ben.run(["put", "second"]).ok();
+        let up_ben = ben.up();
+        let refused = |home: &TempHome, name: &str| {
+            let line = until_found(home, &["ref", "get", name, "--json"]).json();
+            assert_eq!((&line["links"][0]["here"], &line["durable"]), (&false.into(), &0.into()));
+            assert_eq!(home.run(["fetch", name, "--json"]).exits(9).error_code(), "COLLISION");
+            assert_eq!(home.run(["cat", name, "--json"]).exits(9).error_code(), "INTEGRITY");
+            home.run(["get", name, "--to", "out", "--json"]).exits(9);
+            assert!(!home.scratch().join("out").exists());
+        };
+        refused(&ben, "lab/x");
+        ben.run(["ref", "set", "lab/y", &format!("data={uri}")]).ok();
+        refused(&ada, "lab/y");
+        assert!(ada.run(["cat", "lab/x"]).ok().stdout == first);
+        assert!(ben.run(["cat", "lab/y"]).ok().stdout == second);
+        for (home, daemon) in [(&ada, up_ada), (&ben, up_ben)] {
+            daemon.terminate().ok();
+            home.run(["fsck", "--verify"]).ok();
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! What goes wrong is told by its kind, with the next step, in text and in JSON.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use keepwell_tests::{Outcome, TempHome};
 
@@ -22,6 +22,60 @@ fn inputs_that_cannot_be_read_say_why() {
     assert_eq!(code(home.run(["put", "/dev/null", "--json"]), 2), "USAGE");
     let hint = home.run(["put", "folder"]).exits(2).stderr;
     assert_eq!(hint, "error: folder is a directory\nhint: store a directory and everything in it with `keepwell put -r`\n");
+}
+
+/// The hint of a refusal, told in text as in JSON.
+#[track_caller]
+fn hint_of(home: &TempHome, args: &[&str], exit: i32) -> String {
+    let json = home.run(args.iter().chain(&["--json"])).exits(exit).json();
+    let hint = json["error"]["hint"].as_str().unwrap().to_owned();
+    let text = home.run(args).exits(exit);
+    assert!(text.stderr.contains(&format!("\nhint: {hint}\n")), "{hint}: {text}");
+    hint
+}
+
+#[test]
+fn whatever_goes_wrong_the_next_step_is_told() {
+    let home = TempHome::initialised("ada");
+    fs::create_dir(home.scratch().join("folder")).unwrap();
+    let absent = "sha1://0123456789012345678901234567890123456789";
+    let told = |args: &[&str], exit: i32, step: &str| {
+        let hint = hint_of(&home, args, exit);
+        assert!(hint.contains(step), "{args:?}: {hint}");
+    };
+    told(&["put", "missing"], 3, "check the path");
+    told(&["put", "folder"], 2, "keepwell put -r");
+    // It can be opened and not read.
+    told(&["put", "/proc/self/mem"], 2, "check that the input can be read");
+    told(&["cat", "sha1://12"], 2, "sha1://HASH");
+    told(&["cat", absent], 8, "keepwell put");
+    told(&["ref", "get", "lab/none"], 3, "keepwell ref ls");
+    told(&["ref", "set", "lab/x", &format!("a={absent}")], 8, "--allow-missing");
+    told(&["fetch", absent], 5, "keepwell up");
+    told(&["invite"], 5, "keepwell up");
+    let daemon = home.up();
+    told(&["fetch", absent], 8, "keepwell put");
+    told(&["put", "/proc/self/mem"], 2, "check that the input can be read");
+    told(&["up"], 5, "stop it");
+    told(&["fsck"], 5, "stop the daemon");
+    daemon.terminate().ok();
+    told(&["init"], 10, "--home");
+    assert_eq!(fs::read_dir(home.path().join("ingest")).map_or(0, Iterator::count), 0);
+}
+
+#[test]
+fn a_file_that_its_owner_may_not_read_is_told_with_the_next_step() {
+    let home = TempHome::initialised("ada");
+    let secret = home.file("secret", b"x");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    // A user namespace takes even root's right to read everything; where there is none, an ordinary user has no such right.
+    let command = home.command();
+    let mut within = std::process::Command::new("unshare");
+    within.arg("--user").arg(command.get_program()).args(["put", "secret", "--json"]).current_dir(home.scratch());
+    within.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let outcome = Outcome::of(&mut within, b"").exits(6);
+    assert_eq!(outcome.error_code(), "DENIED");
+    assert!(outcome.json()["error"]["hint"].as_str().unwrap().contains("permissions"));
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn up(home: &TempHome) -> Running {
 }
 
 /// A first machine that is up, and a second that has joined and is up.
-fn two_machines() -> (TempHome, Running, TempHome, Running) {
+pub(super) fn two_machines() -> (TempHome, Running, TempHome, Running) {
     let (ada, ben) = (TempHome::initialised("ada"), TempHome::new());
     let first = up(&ada);
     let ticket = ada.run(["invite"]).ok().text().to_owned();
@@ -43,7 +43,7 @@ fn now_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
 }
 
-fn until_found(home: &TempHome, args: &[&str]) -> Outcome {
+pub(super) fn until_found(home: &TempHome, args: &[&str]) -> Outcome {
     until(home, args, |outcome| outcome.code == Some(0))
 }
 

@@ -9,7 +9,7 @@ use keepwell_tests::TempHome;
 use super::{noise, sha1_of};
 
 /// Every file below a folder with its bytes, and every folder with none.
-fn contents(top: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
+pub(super) fn contents(top: &Path) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut due = vec![top.to_owned()];
     while let Some(folder) = due.pop() {

@@ -63,6 +63,29 @@ fn more_askers_than_max_step_inputs_are_all_answered() {
 }
 
 #[test]
+fn a_full_disk_refuses_what_is_asked_and_the_driver_goes_on_when_there_is_room() {
+    let disk = SimDisk::new(1);
+    let (engine, rng) = engine(&disk);
+    let driver = Driver::start(engine, rng, Alone).unwrap();
+    let peer = NodeId([7; 32]);
+    driver.give(Input::Connected { peer });
+    disk.set_capacity(Some(0));
+    let write = |number: u32| driver.write_refs(vec![a_set(&format!("lab/{number}"))]);
+    let refused = (0..10_000).find(|number| write(*number).is_err()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(write(refused).unwrap_err().code, Code::NoSpace);
+        assert!(refs::get(&driver, &RefName::parse("lab/0").unwrap()).is_ok(), "it can be read");
+    }
+    disk.set_capacity(None);
+    write(refused).unwrap();
+    assert_eq!(driver.peers().connected, [peer], "who was connected still is");
+    for number in 0..=refused {
+        assert!(refs::get(&driver, &RefName::parse(&format!("lab/{number}")).unwrap()).is_ok());
+    }
+    driver.stop().unwrap();
+}
+
+#[test]
 fn a_disk_that_fails_ends_the_driver_and_everybody_is_told() {
     let disk = SimDisk::new(1);
     let (engine, rng) = engine(&disk);

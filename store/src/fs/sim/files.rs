@@ -71,8 +71,9 @@ impl BlobFs for SimFs {
         self.handle.call("list", |world| world.tree.list(path))
     }
 
+    /// The capacity of this disk is like a quota: it shows in what fails, and nowhere before.
     fn free_bytes(&self) -> io::Result<u64> {
-        self.handle.call("free", |world| Ok(world.free_bytes()))
+        Ok(u64::MAX)
     }
 
     fn durable_folders(&self) -> &DurableFolders {
