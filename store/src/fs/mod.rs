@@ -5,6 +5,7 @@
 
 mod folders;
 mod network;
+mod page_buffer;
 mod path;
 mod real;
 pub mod sim;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 pub use folders::DurableFolders;
 pub use network::{NetworkFsError, network_filesystem, refuse_network_filesystem};
+pub use page_buffer::PageBuffer;
 pub use path::{HomePath, HomePathError};
 pub use real::RealFs;
 
@@ -102,6 +104,9 @@ pub trait BlobFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize>;
 
     /// Writes all bytes at an offset, extending the file as needed. A failure may leave a part written.
+    ///
+    /// Large pieces far into a file may go around the page cache if they are those of a [`PageBuffer`]: that is cheaper, and a blob
+    /// of many gigabytes does not push out what others read.
     fn write_all_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()>;
 
     /// The present length (bytes).

@@ -7,7 +7,7 @@ use super::*;
 use crate::fs::sim::SimDisk;
 use crate::fs::{Kind, RealFs};
 use crate::hash::hash_bytes;
-use crate::limits::{COPY_BUFFER_BYTES, FIRST_BUFFER_BYTES, SECOND_THREAD_FROM_BYTES};
+use crate::limits::{COPY_BUFFER_BYTES, FIRST_BUFFER_BYTES, THREADS_FROM_BYTES};
 
 const ID: IngestId = IngestId([0xab; 16]);
 
@@ -43,15 +43,8 @@ fn body_of(fs: &SharedFs, blob: &Ingested) -> Vec<u8> {
 
 #[test]
 fn small_blobs_stay_in_memory_and_larger_ones_go_to_a_read_only_file() {
-    for size in [
-        0,
-        1,
-        INLINE_MAX_BYTES,
-        INLINE_MAX_BYTES + 1,
-        FIRST_BUFFER_BYTES,
-        SECOND_THREAD_FROM_BYTES,
-        3 * SECOND_THREAD_FROM_BYTES + 7,
-    ] {
+    for size in [0, 1, INLINE_MAX_BYTES, INLINE_MAX_BYTES + 1, FIRST_BUFFER_BYTES, THREADS_FROM_BYTES, 3 * THREADS_FROM_BYTES + 7]
+    {
         let (_disk, fs) = simulated(1);
         let bytes = bytes_of(size);
         let blob = take_in(&fs, &bytes).unwrap();
@@ -72,9 +65,9 @@ fn small_blobs_stay_in_memory_and_larger_ones_go_to_a_read_only_file() {
 fn progress_grows_to_the_size() {
     let (_disk, fs) = simulated(1);
     let mut seen = Vec::new();
-    let bytes = bytes_of(SECOND_THREAD_FROM_BYTES + 2 * COPY_BUFFER_BYTES + 1);
+    let bytes = bytes_of(THREADS_FROM_BYTES + 2 * COPY_BUFFER_BYTES + 1);
     let blob = ingest(&fs, ID, &mut bytes.as_slice(), &mut |done| seen.push(done)).unwrap();
-    assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[1] - pair[0] <= SECOND_THREAD_FROM_BYTES as u64));
+    assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[1] - pair[0] <= THREADS_FROM_BYTES as u64));
     assert_eq!((seen.len(), seen.last()), (4, Some(&(bytes.len() as u64))));
     drop(blob);
 }
@@ -137,7 +130,7 @@ fn a_source_that_fails_leaves_nothing() {
             if count == 0 { Err(io::Error::other("gone")) } else { Ok(count) }
         }
     }
-    for size in [10, 100_000, 3 * SECOND_THREAD_FROM_BYTES] {
+    for size in [10, 100_000, 3 * THREADS_FROM_BYTES] {
         let (_disk, fs) = simulated(1);
         assert!(matches!(ingest(&fs, ID, &mut Broken(size), &mut |_| {}), Err(IngestError::Read(_))));
         assert!(!is_left(&fs));
@@ -147,8 +140,8 @@ fn a_source_that_fails_leaves_nothing() {
 #[test]
 fn a_full_disk_is_its_own_error_and_leaves_nothing() {
     let (disk, fs) = simulated(1);
-    let bytes = bytes_of(2 * SECOND_THREAD_FROM_BYTES);
-    disk.set_capacity(Some(SECOND_THREAD_FROM_BYTES as u64 + 10));
+    let bytes = bytes_of(2 * THREADS_FROM_BYTES);
+    disk.set_capacity(Some(THREADS_FROM_BYTES as u64 + 10));
     assert!(matches!(take_in(&fs, &bytes), Err(IngestError::DiskFull(_))));
     assert!(!is_left(&fs));
     disk.set_capacity(None);
