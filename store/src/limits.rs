@@ -21,10 +21,10 @@ pub const COPY_BUFFER_BYTES: usize = 1024 * 1024;
 /// Buffers that circulate between the reading and the hashing threads.
 pub const COPY_BUFFERS: usize = 8;
 
-/// Pieces of this size and more are written around the page cache where that is possible (bytes).
-pub const DIRECT_WRITE_BYTES: usize = 1024 * 1024;
+/// Pieces of this size and more are written around the page cache, and read without filling it, where that is possible (bytes).
+pub const DIRECT_BYTES: usize = 1024 * 1024;
 
-/// The beginning of a file that goes through the page cache all the same, since small blobs are read again soon (bytes).
+/// The beginning of a file that is kept in the page cache all the same, since small blobs are read again soon (bytes).
 pub const CACHED_HEAD_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Inputs shorter than this are hashed by the reading thread alone: others cost more than they save (bytes).
@@ -46,7 +46,7 @@ const _: () = assert!(COPY_BUFFER_BYTES.is_multiple_of(GROUP_BYTES) && THREADS_F
 // What one ingest holds in memory; its first buffer is one of those that circulate.
 const _: () = assert!(COPY_BUFFER_BYTES * COPY_BUFFERS <= 8 * 1024 * 1024 && THREADS_FROM_BYTES == COPY_BUFFER_BYTES);
 // Whoever writes large blobs hands over pieces that need no copy.
-const _: () = assert!(COPY_BUFFER_BYTES >= DIRECT_WRITE_BYTES && CACHED_HEAD_BYTES.is_multiple_of(DIRECT_WRITE_BYTES as u64));
+const _: () = assert!(COPY_BUFFER_BYTES >= DIRECT_BYTES && CACHED_HEAD_BYTES.is_multiple_of(DIRECT_BYTES as u64));
 // A saved SHA-1 state carries no half block.
 const _: () = assert!(SHA1_STATE_EVERY_BYTES.is_multiple_of(crate::hash::sha1_state::BLOCK_BYTES));
 // A file always has group values to verify ranges by, or is one group.

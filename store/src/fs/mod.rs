@@ -101,6 +101,8 @@ pub trait BlobFs: Send + Sync {
 #[allow(clippy::len_without_is_empty)]
 pub trait BlobFile: Send + Sync {
     /// Reads at an offset; fewer bytes than asked only at the end of the file, 0 beyond it.
+    ///
+    /// Large pieces far into a file need not be kept in the page cache.
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize>;
 
     /// Writes all bytes at an offset, extending the file as needed. A failure may leave a part written.

@@ -1,7 +1,7 @@
 //! The file system of the operating system, below the folder of one home.
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -9,17 +9,20 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::page_buffer::{PAGE_BYTES, begins_at_a_page};
 use super::{BlobFile, BlobFs, DurableFolders, Entry, HomePath, Kind, Metadata};
-use crate::limits::{CACHED_HEAD_BYTES, DIRECT_WRITE_BYTES};
+use crate::limits::{CACHED_HEAD_BYTES, DIRECT_BYTES};
 
 /// Mode of a file while it is written: nobody else reads a part of a blob.
 const MODE_WRITING: u32 = 0o600;
 /// Mode of a whole blob.
 const MODE_READ_ONLY: u32 = 0o444;
 const WRITE_BITS: u32 = 0o222;
+
+/// Read or write without keeping pages in the page cache (since Linux 6.14).
+const RWF_DONTCACHE: ReadWriteFlags = ReadWriteFlags::from_bits_retain(0x80);
 
 /// The files below one folder.
 #[derive(Debug)]
@@ -120,11 +123,25 @@ struct RealFile {
     direct: OnceLock<Option<File>>,
     /// Whether the file system refused such a piece after all.
     refused: AtomicBool,
+    /// Whether it cannot read without keeping the pages, either.
+    keeps_pages: AtomicBool,
 }
 
 impl RealFile {
     fn new(file: File) -> Self {
-        Self { file, direct: OnceLock::new(), refused: AtomicBool::new(false) }
+        Self { file, direct: OnceLock::new(), refused: AtomicBool::new(false), keeps_pages: AtomicBool::new(false) }
+    }
+
+    /// Reads from the page cache what is in it, and leaves in it nothing that was not.
+    fn read_uncached(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
+        if !self.keeps_pages.load(Ordering::Relaxed) {
+            match preadv2(&self.file, &mut [IoSliceMut::new(buffer)], offset_bytes, RWF_DONTCACHE) {
+                // The file system, or the kernel, does not know how.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => self.keeps_pages.store(true, Ordering::Relaxed),
+                other => return other.map_err(io::Error::from),
+            }
+        }
+        self.file.read_at(buffer, offset_bytes)
     }
 
     /// Writes pages around the page cache; `false`, having written nothing that is not to be written again, if it takes none.
@@ -155,14 +172,16 @@ fn reopen_direct(file: &File) -> Option<File> {
 fn direct_bytes(bytes: &[u8], offset_bytes: u64) -> usize {
     let fits = offset_bytes >= CACHED_HEAD_BYTES && offset_bytes.is_multiple_of(PAGE_BYTES as u64) && begins_at_a_page(bytes);
     let whole_pages = bytes.len() - bytes.len() % PAGE_BYTES;
-    if fits && whole_pages >= DIRECT_WRITE_BYTES { whole_pages } else { 0 }
+    if fits && whole_pages >= DIRECT_BYTES { whole_pages } else { 0 }
 }
 
 impl BlobFile for RealFile {
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize> {
         let mut done = 0;
+        let keeps_pages = buffer.len() < DIRECT_BYTES || offset_bytes < CACHED_HEAD_BYTES;
         while done < buffer.len() {
-            match self.file.read_at(&mut buffer[done..], offset_bytes + done as u64) {
+            let (rest, at) = (&mut buffer[done..], offset_bytes + done as u64);
+            match if keeps_pages { self.file.read_at(rest, at) } else { self.read_uncached(rest, at) } {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -230,14 +249,14 @@ mod tests {
 
     #[test]
     fn whole_pages_of_large_pieces_go_around_the_page_cache() {
-        let piece = PageBuffer::zeroed(2 * DIRECT_WRITE_BYTES + 1);
+        let piece = PageBuffer::zeroed(2 * DIRECT_BYTES + 1);
         let direct = |from: usize, to: usize, offset_bytes| direct_bytes(&piece[from..to], offset_bytes);
-        assert_eq!(direct(0, DIRECT_WRITE_BYTES, CACHED_HEAD_BYTES), DIRECT_WRITE_BYTES);
-        assert_eq!(direct(0, 2 * DIRECT_WRITE_BYTES + 1, CACHED_HEAD_BYTES), 2 * DIRECT_WRITE_BYTES);
-        assert_eq!(direct(0, DIRECT_WRITE_BYTES - 1, CACHED_HEAD_BYTES), 0, "small");
-        assert_eq!(direct(0, DIRECT_WRITE_BYTES, CACHED_HEAD_BYTES - PAGE_BYTES as u64), 0, "near the start");
-        assert_eq!(direct(0, DIRECT_WRITE_BYTES, CACHED_HEAD_BYTES + 1), 0, "at no page of the file");
-        assert_eq!(direct(1, DIRECT_WRITE_BYTES + 1, CACHED_HEAD_BYTES), 0, "at no page of memory");
+        assert_eq!(direct(0, DIRECT_BYTES, CACHED_HEAD_BYTES), DIRECT_BYTES);
+        assert_eq!(direct(0, 2 * DIRECT_BYTES + 1, CACHED_HEAD_BYTES), 2 * DIRECT_BYTES);
+        assert_eq!(direct(0, DIRECT_BYTES - 1, CACHED_HEAD_BYTES), 0, "small");
+        assert_eq!(direct(0, DIRECT_BYTES, CACHED_HEAD_BYTES - PAGE_BYTES as u64), 0, "near the start");
+        assert_eq!(direct(0, DIRECT_BYTES, CACHED_HEAD_BYTES + 1), 0, "at no page of the file");
+        assert_eq!(direct(1, DIRECT_BYTES + 1, CACHED_HEAD_BYTES), 0, "at no page of memory");
     }
 
     /// Where the file system takes no such pieces this shows the other way only.
@@ -246,14 +265,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let fs = RealFs::new(home.path());
         let head = usize::try_from(CACHED_HEAD_BYTES).unwrap();
-        let mut bytes = PageBuffer::zeroed(head + 3 * DIRECT_WRITE_BYTES + 5);
+        let mut bytes = PageBuffer::zeroed(head + 3 * DIRECT_BYTES + 5);
         for (number, word) in (0u64..).zip(bytes.chunks_mut(8)) {
             word.copy_from_slice(&number.to_le_bytes()[..word.len()]);
         }
         for is_refused in [false, true] {
             let file = RealFile::new(File::create_new(home.path().join(is_refused.to_string())).unwrap());
             file.refused.store(is_refused, Ordering::Relaxed);
-            let starts = [0, head, head + DIRECT_WRITE_BYTES, bytes.len()];
+            let starts = [0, head, head + DIRECT_BYTES, bytes.len()];
             for piece in starts.windows(2) {
                 file.write_all_at(&bytes[piece[0]..piece[1]], piece[0] as u64).unwrap();
             }
@@ -263,9 +282,9 @@ mod tests {
         // Once more over what is there, by a handle of another life.
         fs.rename(&path("false"), &path("moved")).unwrap();
         let file = fs.open_to_write(&path("moved")).unwrap();
-        let changed = PageBuffer::zeroed(DIRECT_WRITE_BYTES);
+        let changed = PageBuffer::zeroed(DIRECT_BYTES);
         file.write_all_at(&changed, CACHED_HEAD_BYTES).unwrap();
-        bytes[head..head + DIRECT_WRITE_BYTES].fill(0);
+        bytes[head..head + DIRECT_BYTES].fill(0);
         assert!(std::fs::read(home.path().join("moved")).unwrap() == bytes[..]);
     }
 
