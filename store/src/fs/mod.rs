@@ -18,6 +18,7 @@ pub use folders::DurableFolders;
 pub use network::{NetworkFsError, network_filesystem, refuse_network_filesystem};
 pub use page_buffer::PageBuffer;
 pub use path::{HomePath, HomePathError};
+pub(crate) use real::RealFile;
 pub use real::RealFs;
 
 /// A file system shared by everything that holds files of one home.
@@ -148,6 +149,20 @@ impl io::Read for FileReader<'_> {
         self.offset_bytes += count as u64;
         Ok(count)
     }
+}
+
+/// Reads until the buffer is full or the source ends, and tells how many bytes there are.
+pub(crate) fn read_full(source: &mut dyn io::Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match source.read(&mut buffer[done..]) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 #[cfg(test)]

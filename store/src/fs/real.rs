@@ -117,7 +117,8 @@ impl BlobFs for RealFs {
     }
 }
 
-struct RealFile {
+/// An open file of the operating system: one of ours, or one from outside the home that is read.
+pub(crate) struct RealFile {
     file: File,
     /// The same file, opened again when a first piece is to go around the page cache; none where that is not possible.
     direct: OnceLock<Option<File>>,
@@ -128,8 +129,13 @@ struct RealFile {
 }
 
 impl RealFile {
-    fn new(file: File) -> Self {
+    pub(crate) fn new(file: File) -> Self {
         Self { file, direct: OnceLock::new(), refused: AtomicBool::new(false), keeps_pages: AtomicBool::new(false) }
+    }
+
+    /// The file itself, for what only the operating system can do with it.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Reads from the page cache what is in it, and leaves in it nothing that was not.
@@ -278,6 +284,11 @@ mod tests {
             }
             file.sync().unwrap();
             assert!(std::fs::read(home.path().join(is_refused.to_string())).unwrap() == bytes[..]);
+            file.keeps_pages.store(is_refused, Ordering::Relaxed);
+            let mut read_back = vec![0; 3 * DIRECT_BYTES + 6];
+            assert_eq!(file.read_at(&mut read_back, CACHED_HEAD_BYTES).unwrap(), 3 * DIRECT_BYTES + 5);
+            assert!(read_back[..3 * DIRECT_BYTES + 5] == bytes[head..]);
+            assert_eq!(file.read_at(&mut read_back, bytes.len() as u64).unwrap(), 0);
         }
         // Once more over what is there, by a handle of another life.
         fs.rename(&path("false"), &path("moved")).unwrap();

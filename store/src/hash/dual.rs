@@ -13,7 +13,7 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use sha1::{Digest, Sha1};
 
 use super::groups::{GroupHasher, Outboard};
-use crate::fs::PageBuffer;
+use crate::fs::{PageBuffer, read_full};
 use crate::limits::{COPY_BUFFER_BYTES, COPY_BUFFERS, FIRST_BUFFER_BYTES, THREADS_FROM_BYTES};
 
 /// What one read of a blob's bytes found.
@@ -171,14 +171,7 @@ impl Piece {
 
     /// Reads until the buffer is full or the source ends.
     fn fill(&mut self, source: &mut dyn Read) -> Result<(), HashError> {
-        while self.len < self.buffer.len() {
-            match source.read(&mut self.buffer[self.len..]) {
-                Ok(0) => break,
-                Ok(count) => self.len += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(HashError::Read(error)),
-            }
-        }
+        self.len += read_full(source, &mut self.buffer[self.len..]).map_err(HashError::Read)?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::fs::sim::SimDisk;
 use crate::fs::{Kind, RealFs};
 use crate::hash::hash_bytes;
-use crate::limits::{COPY_BUFFER_BYTES, FIRST_BUFFER_BYTES, THREADS_FROM_BYTES};
+use crate::limits::{CACHED_HEAD_BYTES, COPY_BUFFER_BYTES, DIRECT_BYTES, FIRST_BUFFER_BYTES, THREADS_FROM_BYTES};
 
 const ID: IngestId = IngestId([0xab; 16]);
 
@@ -201,7 +201,7 @@ fn an_ingest_id_has_one_name() {
 fn a_copy_for_another_process_is_whole_synced_and_taken_in_by_it() {
     let (_disk, fs) = simulated(31);
     let folder = tempfile::tempdir().unwrap();
-    for size in [0, INLINE_MAX_BYTES, INLINE_MAX_BYTES + 1, 3 * COPY_BYTES + 1] {
+    for size in [0, INLINE_MAX_BYTES, INLINE_MAX_BYTES + 1, 3 * COPY_BUFFER_BYTES + 1] {
         let path = folder.path().join(size.to_string());
         fs::write(&path, bytes_of(size)).unwrap();
         let (mut asked, mut told) = (0, 0);
@@ -224,6 +224,24 @@ fn a_copy_for_another_process_is_whole_synced_and_taken_in_by_it() {
     }
     let failed = copy_path(&fs, folder.path(), || Ok::<_, IngestError>(ID), &mut |_| {});
     assert!(matches!(failed, Err(IngestError::Directory { .. })));
+}
+
+#[test]
+fn a_file_larger_than_what_is_kept_in_the_page_cache_is_taken_in_whole_either_way() {
+    let home = tempfile::tempdir().unwrap();
+    let fs: SharedFs = Arc::new(RealFs::new(home.path()));
+    let bytes = bytes_of(usize::try_from(CACHED_HEAD_BYTES).unwrap() + 2 * DIRECT_BYTES + 1);
+    let path = home.path().join("source");
+    fs::write(&path, &bytes).unwrap();
+    let read = ingest_path(&fs, ID, &path, &mut |_| {}).unwrap();
+    assert_eq!(read.fact(), hash_bytes(&bytes).fact);
+    assert!(body_of(&fs, &read) == bytes);
+    read.discard();
+    let copied = copy_path(&fs, &path, || Ok::<_, IngestError>(ID), &mut |_| {}).unwrap();
+    let adopted = adopt(&fs, ID, &mut |_| {}).unwrap();
+    assert_eq!(adopted.fact(), hash_bytes(&bytes).fact);
+    drop((copied, adopted));
+    assert!(!is_left(&fs));
 }
 
 #[test]
