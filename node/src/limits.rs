@@ -74,6 +74,8 @@ pub const BULK_IDLE: Duration = Duration::from_secs(120);
 pub const BULK_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Questions that may be open on a bulk stream. Of a mebibyte each, they fill the way to a distant node.
 pub const QUESTIONS_AHEAD: usize = 8;
+/// Answers that wait on a bulk stream behind the one which is being sent: the disk is read meanwhile.
+pub const ANSWERS_AHEAD: usize = 1;
 /// Bytes of small blobs that are read from the disk at once. A batch may end one small blob past this.
 pub const SERVE_BATCH_BYTES: usize = 1 << 20;
 

@@ -15,13 +15,10 @@ use std::sync::Arc;
 use keepwell_protocol::id::BlobFact;
 use rustix::fs::OFlags;
 
-use crate::fs::{BlobFile, FileReader, HomePath, SharedFs, is_disk_full};
+use crate::fs::{BlobFile, FileReader, HomePath, PageBuffer, RealFile, SharedFs, is_disk_full, read_full};
 use crate::hash::{HashError, Hashed, Outboard, hash_stream};
 use crate::layout;
-use crate::limits::INLINE_MAX_BYTES;
-
-/// Bytes that are copied at once where nothing is hashed.
-const COPY_BYTES: usize = 1 << 20;
+use crate::limits::{COPY_BUFFER_BYTES, INLINE_MAX_BYTES};
 
 /// The name of one ingest, drawn by the caller: 16 random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,14 +217,14 @@ pub fn ingest(fs: &SharedFs, id: IngestId, source: &mut dyn Read, progress: &mut
 /// # Errors
 /// `Missing`, `Directory`, `NotRegular` or `Unreadable` for the path, else as for [`ingest`].
 pub fn ingest_path(fs: &SharedFs, id: IngestId, path: &Path, progress: &mut Progress<'_>) -> Result<Ingested, IngestError> {
-    let (mut source, size_bytes) = open_regular(path)?;
+    let (source, size_bytes) = open_regular(path)?;
     let mut target = Target::new(fs, id);
     if size_bytes > INLINE_MAX_BYTES as u64
         && let Some(clone) = target.clone_of(&source)?
     {
         return adopt_file(clone, progress);
     }
-    target.copy(&mut source, progress)
+    target.copy(&mut FileReader::new(&RealFile::new(source)), progress)
 }
 
 /// Copies a file from outside the home into `ingest/`, synced and unhashed: for a client whose daemon takes it in ([`adopt`]).
@@ -243,7 +240,8 @@ pub fn copy_path<E: From<IngestError>>(
     progress: &mut Progress<'_>,
 ) -> Result<Body, E> {
     let (source, _) = open_regular(path)?;
-    copy_unhashed(fs, &mut &source, Some(&source), new_id, progress)
+    let source = RealFile::new(source);
+    copy_unhashed(fs, &mut FileReader::new(&source), Some(source.file()), new_id, progress)
 }
 
 /// As [`copy_path`], for what a stream gives.
@@ -360,14 +358,21 @@ impl<'a> Target<'a> {
 
     fn copy_rest(&mut self, first: Vec<u8>, source: &mut dyn Read, progress: &mut Progress<'_>) -> Result<Written, IngestError> {
         let written = self.written.take().map_or_else(|| self.create(), Ok).map_err(IngestError::writing)?;
-        let (mut count, mut buffer, mut done_bytes) = (first.len(), first, 0);
-        while count > 0 {
+        let (mut buffer, mut count, mut done_bytes) = (PageBuffer::zeroed(COPY_BUFFER_BYTES), first.len(), 0);
+        buffer[..count].copy_from_slice(&first);
+        loop {
+            count += read_full(source, &mut buffer[count..]).map_err(IngestError::Read)?;
+            if count == 0 {
+                break;
+            }
             self.fs.leave_room(count as u64).map_err(IngestError::writing)?;
             written.file.write_all_at(&buffer[..count], done_bytes).map_err(IngestError::writing)?;
             done_bytes += count as u64;
             progress(done_bytes);
-            buffer.resize(COPY_BYTES, 0);
-            count = source.read(&mut buffer).map_err(IngestError::Read)?;
+            if count < buffer.len() {
+                break;
+            }
+            count = 0;
         }
         Ok(written)
     }

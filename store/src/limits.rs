@@ -18,14 +18,20 @@ pub const SPAN_BYTES: usize = 64 * 1024 * 1024;
 /// Groups in a whole span.
 pub const GROUPS_PER_SPAN: usize = SPAN_BYTES / GROUP_BYTES;
 
-/// One buffer of the copying and hashing loop (bytes); small enough to stay in a core's cache from the read to the hash.
-pub const COPY_BUFFER_BYTES: usize = 256 * 1024;
+/// One buffer of the copying and hashing loop (bytes); large enough for a disk to be busy with it alone.
+pub const COPY_BUFFER_BYTES: usize = 1024 * 1024;
 
-/// Buffers that circulate between the reading and the hashing thread.
+/// Buffers that circulate between the reading and the hashing threads.
 pub const COPY_BUFFERS: usize = 8;
 
-/// Inputs shorter than this are hashed by the reading thread alone: a second one costs more than it saves (bytes).
-pub const SECOND_THREAD_FROM_BYTES: usize = 1024 * 1024;
+/// Pieces of this size and more are written around the page cache, and read without filling it, where that is possible (bytes).
+pub const DIRECT_BYTES: usize = 1024 * 1024;
+
+/// The beginning of a file that is kept in the page cache all the same, since small blobs are read again soon (bytes).
+pub const CACHED_HEAD_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Inputs shorter than this are hashed by the reading thread alone: others cost more than they save (bytes).
+pub const THREADS_FROM_BYTES: usize = 1024 * 1024;
 
 /// The first, smaller buffer of a read: most blobs end in it, and a large buffer would cost more than their hash (bytes).
 pub const FIRST_BUFFER_BYTES: usize = 32 * 1024;
@@ -37,11 +43,13 @@ pub const SHA1_STATE_EVERY_BYTES: usize = SPAN_BYTES;
 const _: () = assert!(GROUP_BYTES.is_power_of_two() && GROUP_BYTES >= blake3::CHUNK_LEN);
 const _: () = assert!(SPAN_BYTES.is_power_of_two() && SPAN_BYTES > GROUP_BYTES);
 // Ingest knows an inline blob by its first buffer, so that buffer must be able to hold more.
-const _: () = assert!(FIRST_BUFFER_BYTES > INLINE_MAX_BYTES && SECOND_THREAD_FROM_BYTES > FIRST_BUFFER_BYTES);
+const _: () = assert!(FIRST_BUFFER_BYTES > INLINE_MAX_BYTES && THREADS_FROM_BYTES > FIRST_BUFFER_BYTES);
 // Whole groups in a buffer are hashed in place, without being cut.
-const _: () = assert!(COPY_BUFFER_BYTES.is_multiple_of(GROUP_BYTES) && SECOND_THREAD_FROM_BYTES.is_multiple_of(GROUP_BYTES));
-// What one ingest holds in memory.
-const _: () = assert!(SECOND_THREAD_FROM_BYTES + COPY_BUFFER_BYTES * COPY_BUFFERS <= 8 * 1024 * 1024);
+const _: () = assert!(COPY_BUFFER_BYTES.is_multiple_of(GROUP_BYTES) && THREADS_FROM_BYTES.is_multiple_of(GROUP_BYTES));
+// What one ingest holds in memory; its first buffer is one of those that circulate.
+const _: () = assert!(COPY_BUFFER_BYTES * COPY_BUFFERS <= 8 * 1024 * 1024 && THREADS_FROM_BYTES == COPY_BUFFER_BYTES);
+// Whoever writes large blobs hands over pieces that need no copy.
+const _: () = assert!(COPY_BUFFER_BYTES >= DIRECT_BYTES && CACHED_HEAD_BYTES.is_multiple_of(DIRECT_BYTES as u64));
 // A saved SHA-1 state carries no half block.
 const _: () = assert!(SHA1_STATE_EVERY_BYTES.is_multiple_of(crate::hash::sha1_state::BLOCK_BYTES));
 // A file always has group values to verify ranges by, or is one group.

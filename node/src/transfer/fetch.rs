@@ -7,6 +7,7 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_protocol::limits::{MAX_RANGE_BYTES, MAX_SMALL_BLOBS, MAX_SMALL_BYTES};
 use keepwell_protocol::transfer::{BulkError, BulkReply, BulkRequest};
 use keepwell_store::error::StoreError;
+use keepwell_store::fs::PageBuffer;
 use keepwell_store::hash::Shape;
 use keepwell_store::ingest::{IngestError, IngestId, Ingested, ingest};
 use keepwell_store::limits::SPAN_BYTES;
@@ -80,7 +81,8 @@ pub struct Fetcher<S> {
 enum Piece {
     SpanValues(Vec<[u8; 32]>),
     GroupValues(u32, Vec<[u8; 32]>),
-    Bytes(u64, Vec<u8>),
+    /// From which offset, in how much of the buffer.
+    Bytes(u64, PageBuffer, usize),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Fetcher<S> {
@@ -130,11 +132,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Fetcher<S> {
         let resumed_bytes = partial.resumed_bytes();
         let questions = plan(&partial);
         let (pieces, mut incoming) = mpsc::channel(QUESTIONS_AHEAD);
+        let (spent, buffers) = mpsc::channel(QUESTIONS_AHEAD);
         let gathering = tokio::task::spawn_blocking(move || -> Result<Ingested, PartialError> {
             let mut partial = partial;
             progress(partial.done_bytes());
             while let Some(piece) = incoming.blocking_recv() {
-                take(&mut partial, piece)?;
+                if let Some(buffer) = take(&mut partial, piece)? {
+                    // One that nobody needs again is dropped.
+                    spent.try_send(buffer).ok();
+                }
                 progress(partial.done_bytes());
             }
             if partial.needs() == Need::Nothing {
@@ -143,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Fetcher<S> {
                 Err(PartialError::OutOfTurn { wanted: partial.done_bytes(), found: 0 })
             }
         });
-        let heard = self.hear(questions, pieces).await;
+        let heard = self.hear(questions, pieces, buffers).await;
         let gathered = gathering.await.map_err(io::Error::other)?;
         match (heard, gathered) {
             // The disk's or the verifier's word explains more than the broken-off stream that follows from it.
@@ -158,6 +164,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Fetcher<S> {
         &mut self,
         questions: impl Iterator<Item = BulkRequest>,
         pieces: mpsc::Sender<Piece>,
+        mut buffers: mpsc::Receiver<PageBuffer>,
     ) -> Result<(), FetchError> {
         let (asked, mut open) = mpsc::channel::<BulkRequest>(QUESTIONS_AHEAD);
         let Fetcher { reader, writer, .. } = self;
@@ -173,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Fetcher<S> {
         };
         let hear = async move {
             while let Some(question) = open.recv().await {
-                let piece = read_answer(reader, question).await?;
+                let piece = read_answer(reader, question, &mut buffers).await?;
                 if pieces.send(piece).await.is_err() {
                     break;
                 }
@@ -208,13 +215,20 @@ fn ranges(blob: BlobId, span: u32, done_bytes: u64, size_bytes: u64) -> impl Ite
     })
 }
 
-async fn read_answer(reader: &mut (impl AsyncRead + Unpin), question: BulkRequest) -> Result<Piece, FetchError> {
+/// Reads an answer; bytes into a buffer that has been used before, if there is one.
+async fn read_answer(
+    reader: &mut (impl AsyncRead + Unpin),
+    question: BulkRequest,
+    buffers: &mut mpsc::Receiver<PageBuffer>,
+) -> Result<Piece, FetchError> {
     match question {
         BulkRequest::SpanValues(_) => Ok(Piece::SpanValues(read_values(reader).await?)),
         BulkRequest::GroupValues { span, .. } => Ok(Piece::GroupValues(span, read_values(reader).await?)),
         BulkRequest::Range { offset_bytes, length_bytes, .. } => {
-            let bytes = read_bytes(reader, length_bytes.into()).await?.ok_or(FetchError::Absent)?;
-            Ok(Piece::Bytes(offset_bytes, bytes))
+            let length = read_length(reader, length_bytes.into()).await?.ok_or(FetchError::Absent)?;
+            let mut buffer = buffers.try_recv().unwrap_or_else(|_| PageBuffer::zeroed(MAX_RANGE_BYTES));
+            read_all(reader, &mut buffer[..length]).await?;
+            Ok(Piece::Bytes(offset_bytes, buffer, length))
         }
         BulkRequest::Small(_) => Err(FetchError::Lied("a small blob where a range was asked for".into())),
     }
@@ -235,21 +249,35 @@ async fn read_values(reader: &mut (impl AsyncRead + Unpin)) -> Result<Vec<[u8; 3
 }
 
 async fn read_bytes(reader: &mut (impl AsyncRead + Unpin), most_bytes: u64) -> Result<Option<Vec<u8>>, FetchError> {
-    let length = match read_head(reader).await? {
-        BulkReply::Absent => return Ok(None),
-        BulkReply::Bytes(length) if u64::from(length) <= most_bytes => length,
-        _ => return Err(FetchError::Lied("something else than the bytes that were asked for".into())),
-    };
-    let mut bytes = vec![0; length as usize];
-    timeout(BULK_ANSWER_TIMEOUT, reader.read_exact(&mut bytes)).await.map_err(io::Error::from)??;
+    let Some(length) = read_length(reader, most_bytes).await? else { return Ok(None) };
+    let mut bytes = vec![0; length];
+    read_all(reader, &mut bytes).await?;
     Ok(Some(bytes))
 }
 
-fn take(partial: &mut Partial, piece: Piece) -> Result<(), PartialError> {
+/// How many bytes follow, at most so many; none if the node does not hold them.
+async fn read_length(reader: &mut (impl AsyncRead + Unpin), most_bytes: u64) -> Result<Option<usize>, FetchError> {
+    match read_head(reader).await? {
+        BulkReply::Absent => Ok(None),
+        BulkReply::Bytes(length) if u64::from(length) <= most_bytes => Ok(Some(length as usize)),
+        _ => Err(FetchError::Lied("something else than the bytes that were asked for".into())),
+    }
+}
+
+async fn read_all(reader: &mut (impl AsyncRead + Unpin), bytes: &mut [u8]) -> Result<(), FetchError> {
+    timeout(BULK_ANSWER_TIMEOUT, reader.read_exact(bytes)).await.map_err(io::Error::from)??;
+    Ok(())
+}
+
+/// Takes an answer. A buffer comes back, to be used again.
+fn take(partial: &mut Partial, piece: Piece) -> Result<Option<PageBuffer>, PartialError> {
     match piece {
-        Piece::SpanValues(values) => partial.take_span_values(values),
-        Piece::GroupValues(span, values) => partial.take_group_values(span, values),
-        Piece::Bytes(offset_bytes, bytes) => partial.take_bytes(offset_bytes, &bytes),
+        Piece::SpanValues(values) => partial.take_span_values(values).map(|()| None),
+        Piece::GroupValues(span, values) => partial.take_group_values(span, values).map(|()| None),
+        Piece::Bytes(offset_bytes, buffer, length) => {
+            partial.take_bytes(offset_bytes, &buffer[..length])?;
+            Ok(Some(buffer))
+        }
     }
 }
 

@@ -10,90 +10,162 @@ use keepwell_store::blobs::BlobRecord;
 use keepwell_store::error::StoreError;
 use keepwell_store::hash::{Shape, Span};
 use keepwell_store::store::{Snapshot, Store};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, split};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{blocking, framed_length, read_frame};
-use crate::limits::{BULK_IDLE, SERVE_BATCH_BYTES};
+use crate::limits::{ANSWERS_AHEAD, BULK_IDLE, SERVE_BATCH_BYTES};
 
 /// Answers questions until the asker closes the stream, breaks the protocol, or is silent for [`BULK_IDLE`].
-pub async fn serve(store: Arc<Store>, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+///
+/// The next answer is read from the disk while one is on its way.
+pub async fn serve(store: Arc<Store>, stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    let (reader, writer) = split(stream);
+    let (answers, due) = mpsc::channel(ANSWERS_AHEAD);
+    let (spent, used) = mpsc::channel(ANSWERS_AHEAD);
+    tokio::try_join!(prepare(store, reader, answers, used), say(writer, due, spent)).map(drop)
+}
+
+async fn prepare(
+    store: Arc<Store>,
+    mut reader: impl AsyncRead + Unpin,
+    answers: mpsc::Sender<Answer>,
+    mut used: mpsc::Receiver<Answer>,
+) -> io::Result<()> {
     loop {
-        let Ok(frame) = timeout(BULK_IDLE, read_frame(&mut stream)).await else { return Ok(()) };
+        let Ok(frame) = timeout(BULK_IDLE, read_frame(&mut reader)).await else { return Ok(()) };
         let Some(frame) = frame? else { return Ok(()) };
         let request = BulkRequest::decode(&frame).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let mut next = Some(request);
         while let Some(request) = next.take() {
-            let from = Arc::clone(&store);
-            let (answer, rest) = blocking(move || answer(&from, request)).await?.map_err(io::Error::other)?;
-            stream.write_all(&answer).await?;
+            let (from, into) = (Arc::clone(&store), used.try_recv().unwrap_or_default());
+            let (answer, rest) = blocking(move || answer(&from, request, into)).await?.map_err(io::Error::other)?;
+            if answers.send(answer).await.is_err() {
+                return Ok(());
+            }
             next = rest;
         }
-        stream.flush().await?;
     }
 }
 
-/// The answer as it goes on the wire, and what of the question is still to be answered.
-fn answer(store: &Store, request: BulkRequest) -> Result<(Vec<u8>, Option<BulkRequest>), StoreError> {
+async fn say(
+    mut writer: impl AsyncWrite + Unpin,
+    mut due: mpsc::Receiver<Answer>,
+    spent: mpsc::Sender<Answer>,
+) -> io::Result<()> {
+    while let Some(answer) = due.recv().await {
+        writer.write_all(answer.bytes()).await?;
+        if due.is_empty() {
+            writer.flush().await?;
+        }
+        // One that nobody needs again is dropped.
+        spent.try_send(answer).ok();
+    }
+    Ok(())
+}
+
+/// Answers as they go on the wire. Used again for the next: fresh memory costs more than reading into it.
+#[derive(Default)]
+struct Answer {
+    memory: Vec<u8>,
+    len: usize,
+}
+
+impl Answer {
+    fn bytes(&self) -> &[u8] {
+        &self.memory[..self.len]
+    }
+
+    /// Room for so many bytes after those that are there; they count once `len` says so.
+    fn room(&mut self, len: usize) -> &mut [u8] {
+        let end = self.len + len;
+        if self.memory.len() < end {
+            self.memory.resize(end, 0);
+        }
+        &mut self.memory[self.len..end]
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.room(bytes.len()).copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn put_head(&mut self, head: &BulkReply) -> Result<(), StoreError> {
+        let frame = head.encode();
+        let length = framed_length(&frame).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
+        self.put(&length);
+        self.put(&frame);
+        Ok(())
+    }
+    fn put_values(&mut self, values: Option<Vec<[u8; 32]>>) -> Result<(), StoreError> {
+        self.put_head(&values.map_or(BulkReply::Absent, BulkReply::Values))
+    }
+}
+
+/// The answer, in the memory of an earlier one, and what of the question is still to be answered.
+fn answer(store: &Store, request: BulkRequest, mut into: Answer) -> Result<(Answer, Option<BulkRequest>), StoreError> {
     let snapshot = store.snapshot()?;
-    let mut wire = Vec::new();
+    into.len = 0;
     match request {
         BulkRequest::Small(ids) => {
-            let rest = small(store, &snapshot, &ids, &mut wire)?;
-            return Ok((wire, rest));
+            let rest = small(store, &snapshot, &ids, &mut into)?;
+            return Ok((into, rest));
         }
-        BulkRequest::SpanValues(id) => put_values(&mut wire, span_values(&snapshot, &id)?)?,
-        BulkRequest::GroupValues { blob, span } => put_values(&mut wire, group_values(&snapshot, &blob, span)?)?,
+        BulkRequest::SpanValues(id) => into.put_values(span_values(&snapshot, &id)?)?,
+        BulkRequest::GroupValues { blob, span } => into.put_values(group_values(&snapshot, &blob, span)?)?,
         BulkRequest::Range { blob, offset_bytes, length_bytes } => {
-            let bytes = range(store, &snapshot, &blob, offset_bytes, length_bytes as usize)?;
-            put_bytes(&mut wire, bytes)?;
+            let end_bytes = offset_bytes.checked_add(length_bytes.into());
+            let record = snapshot.blob(&blob)?.filter(|record| end_bytes.is_some_and(|end| end <= record.size_bytes));
+            Read { store, snapshot: &snapshot, id: &blob, record }.put(offset_bytes, length_bytes, &mut into)?;
         }
     }
-    Ok((wire, None))
+    Ok((into, None))
 }
 
-fn small(store: &Store, snapshot: &Snapshot, ids: &[BlobId], wire: &mut Vec<u8>) -> Result<Option<BulkRequest>, StoreError> {
+fn small(store: &Store, snapshot: &Snapshot, ids: &[BlobId], into: &mut Answer) -> Result<Option<BulkRequest>, StoreError> {
     for (at, id) in ids.iter().enumerate() {
-        if wire.len() >= SERVE_BATCH_BYTES {
+        if into.len >= SERVE_BATCH_BYTES {
             return Ok(Some(BulkRequest::Small(ids[at..].to_vec())));
         }
         let record = snapshot.blob(id)?.filter(|record| record.size_bytes <= MAX_SMALL_BYTES);
-        let bytes = match record {
-            Some(record) => read(store, snapshot, id, &record, 0, usize::try_from(record.size_bytes).unwrap_or(usize::MAX))?,
-            None => None,
-        };
-        put_bytes(wire, bytes)?;
+        let length_bytes = record.map_or(0, |record| u32::try_from(record.size_bytes).unwrap_or(u32::MAX));
+        Read { store, snapshot, id, record }.put(0, length_bytes, into)?;
     }
     Ok(None)
 }
 
-fn range(store: &Store, snapshot: &Snapshot, id: &BlobId, offset: u64, length: usize) -> Result<Option<Vec<u8>>, StoreError> {
-    match snapshot.blob(id)? {
-        Some(record) if offset.checked_add(length as u64).is_some_and(|end| end <= record.size_bytes) => {
-            read(store, snapshot, id, &record, offset, length)
-        }
-        _ => Ok(None),
-    }
+/// A blob to read from, if it is held.
+struct Read<'a> {
+    store: &'a Store,
+    snapshot: &'a Snapshot,
+    id: &'a BlobId,
+    record: Option<BlobRecord>,
 }
 
-/// Some bytes of a blob; none when the disk does not give them, which is for `fsck` to find out, not for the asker.
-fn read(
-    store: &Store,
-    snapshot: &Snapshot,
-    id: &BlobId,
-    record: &BlobRecord,
-    offset: u64,
-    length: usize,
-) -> Result<Option<Vec<u8>>, StoreError> {
-    let bytes = match store.open_blob(snapshot, id, record) {
-        Ok(bytes) => bytes,
-        Err(StoreError::File { .. } | StoreError::Inconsistent(_)) => return Ok(None),
-        Err(other) => return Err(other),
-    };
-    let mut buffer = vec![0; length];
-    match bytes.read_at(&mut buffer, offset) {
-        Ok(read) if read == length => Ok(Some(buffer)),
-        _ => Ok(None),
+impl Read<'_> {
+    /// Answers with some of its bytes, or that it is absent.
+    fn put(&self, offset_bytes: u64, length_bytes: u32, into: &mut Answer) -> Result<(), StoreError> {
+        let before = into.len;
+        into.put_head(&BulkReply::Bytes(length_bytes))?;
+        let length = length_bytes as usize;
+        if self.read(offset_bytes, into.room(length))? {
+            into.len += length;
+            return Ok(());
+        }
+        into.len = before;
+        into.put_head(&BulkReply::Absent)
+    }
+
+    /// Reads some bytes; `false` when the disk does not give them, which is for `fsck` to find out, not for the asker.
+    fn read(&self, offset_bytes: u64, buffer: &mut [u8]) -> Result<bool, StoreError> {
+        let Some(record) = &self.record else { return Ok(false) };
+        let bytes = match self.store.open_blob(self.snapshot, self.id, record) {
+            Ok(bytes) => bytes,
+            Err(StoreError::File { .. } | StoreError::Inconsistent(_)) => return Ok(false),
+            Err(other) => return Err(other),
+        };
+        Ok(bytes.read_at(buffer, offset_bytes).is_ok_and(|read| read == buffer.len()))
     }
 }
 
@@ -115,23 +187,4 @@ fn group_values(snapshot: &Snapshot, id: &BlobId, span: u32) -> Result<Option<Ve
     }
     let groups = snapshot.span(id, span)?;
     Ok(groups.map(|bytes| bytes.chunks_exact(32).filter_map(|value| value.try_into().ok()).collect()))
-}
-
-fn put_values(wire: &mut Vec<u8>, values: Option<Vec<[u8; 32]>>) -> Result<(), StoreError> {
-    put_head(wire, &values.map_or(BulkReply::Absent, BulkReply::Values))
-}
-
-fn put_bytes(wire: &mut Vec<u8>, bytes: Option<Vec<u8>>) -> Result<(), StoreError> {
-    let length = bytes.as_ref().and_then(|bytes| u32::try_from(bytes.len()).ok());
-    put_head(wire, &length.map_or(BulkReply::Absent, BulkReply::Bytes))?;
-    wire.extend(bytes.unwrap_or_default());
-    Ok(())
-}
-
-fn put_head(wire: &mut Vec<u8>, head: &BulkReply) -> Result<(), StoreError> {
-    let frame = head.encode();
-    let length = framed_length(&frame).map_err(|error| StoreError::Inconsistent(error.to_string()))?;
-    wire.extend(length);
-    wire.extend(frame);
-    Ok(())
 }

@@ -2,19 +2,23 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use keepwell_protocol::id::{B3, BlobFact, BlobId};
 use keepwell_protocol::limits::{MAX_BULK_FRAME_BYTES, MAX_SMALL_BYTES};
+use keepwell_protocol::transfer::BulkRequest;
 use keepwell_store::fs::RealFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::hash::hash_bytes;
 use keepwell_store::ingest::{IngestId, ingest};
 use keepwell_store::store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::timeout;
 
 use super::fetch::{FetchError, Fetched, Fetcher};
 use super::serve::serve;
-use crate::limits::{BULK_ANSWER_TIMEOUT, BULK_IDLE, QUESTIONS_AHEAD, SERVE_BATCH_BYTES};
+use super::write_frame;
+use crate::limits::{ANSWERS_AHEAD, BULK_ANSWER_TIMEOUT, BULK_IDLE, QUESTIONS_AHEAD, SERVE_BATCH_BYTES};
 
 const MIB: usize = 1 << 20;
 
@@ -232,4 +236,20 @@ async fn a_silent_node_is_given_up_after_bulk_answer_timeout_and_a_silent_asker_
     let before = tokio::time::Instant::now();
     serve(from.store, theirs).await.unwrap();
     assert_eq!(before.elapsed().as_secs(), BULK_IDLE.as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_reads_answers_ahead_of_the_one_that_is_taken_and_no_more() {
+    let from = node();
+    let blob = put(&from, &bytes(MIB)).sha1;
+    let (mut ours, theirs) = duplex(16);
+    tokio::spawn(serve(Arc::clone(&from.store), theirs));
+    let question = BulkRequest::Range { blob, offset_bytes: 0, length_bytes: u32::try_from(MIB).unwrap() }.encode();
+    assert!(question.len() > 16, "a question that has left here has been read there");
+    let mut heard = 0;
+    while timeout(Duration::from_secs(1), write_frame(&mut ours, &question)).await.is_ok() {
+        heard += 1;
+    }
+    // One is being sent, and one waits for its turn behind those that are ready.
+    assert_eq!(heard, ANSWERS_AHEAD + 2);
 }

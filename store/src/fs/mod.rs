@@ -5,6 +5,7 @@
 
 mod folders;
 mod network;
+mod page_buffer;
 mod path;
 mod real;
 pub mod sim;
@@ -15,7 +16,9 @@ use std::sync::Arc;
 
 pub use folders::DurableFolders;
 pub use network::{NetworkFsError, network_filesystem, refuse_network_filesystem};
+pub use page_buffer::PageBuffer;
 pub use path::{HomePath, HomePathError};
+pub(crate) use real::RealFile;
 pub use real::RealFs;
 
 /// A file system shared by everything that holds files of one home.
@@ -104,9 +107,14 @@ pub trait BlobFs: Send + Sync {
 #[allow(clippy::len_without_is_empty)]
 pub trait BlobFile: Send + Sync {
     /// Reads at an offset; fewer bytes than asked only at the end of the file, 0 beyond it.
+    ///
+    /// Large pieces far into a file need not be kept in the page cache.
     fn read_at(&self, buffer: &mut [u8], offset_bytes: u64) -> io::Result<usize>;
 
     /// Writes all bytes at an offset, extending the file as needed. A failure may leave a part written.
+    ///
+    /// Large pieces far into a file may go around the page cache if they are those of a [`PageBuffer`]: that is cheaper, and a blob
+    /// of many gigabytes does not push out what others read.
     fn write_all_at(&self, bytes: &[u8], offset_bytes: u64) -> io::Result<()>;
 
     /// The present length (bytes).
@@ -146,6 +154,20 @@ impl io::Read for FileReader<'_> {
         self.offset_bytes += count as u64;
         Ok(count)
     }
+}
+
+/// Reads until the buffer is full or the source ends, and tells how many bytes there are.
+pub(crate) fn read_full(source: &mut dyn io::Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match source.read(&mut buffer[done..]) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! SHA-1 and BLAKE3 of one read.
 //!
-//! The reading thread hands each buffer to the sink (which writes the destination file) and to BLAKE3, then passes it on to a
-//! second thread for SHA-1, the slower of the two; that thread gives the buffer back. A fixed number of buffers circulates, so
+//! The calling thread reads and hands each buffer to the sink (which writes the destination file), so it mostly waits; a second
+//! thread computes BLAKE3 and a third SHA-1, the slowest of all. A fixed number of buffers goes round from one to the next, so
 //! memory is bounded and nothing is allocated per buffer. Small inputs are hashed where they are: a thread would cost more.
 
 use std::io::{self, Read};
@@ -13,7 +13,8 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use sha1::{Digest, Sha1};
 
 use super::groups::{GroupHasher, Outboard};
-use crate::limits::{COPY_BUFFER_BYTES, COPY_BUFFERS, FIRST_BUFFER_BYTES, SECOND_THREAD_FROM_BYTES};
+use crate::fs::{PageBuffer, read_full};
+use crate::limits::{COPY_BUFFER_BYTES, COPY_BUFFERS, FIRST_BUFFER_BYTES, THREADS_FROM_BYTES};
 
 /// What one read of a blob's bytes found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,21 +44,26 @@ pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
 /// Reads `source` to its end, hashes it both ways, and gives every piece to `sink` in order.
 ///
-/// The first piece has `SECOND_THREAD_FROM_BYTES`, or it is the whole blob; later ones have `COPY_BUFFER_BYTES` but for the last.
-/// An empty source gives no piece.
+/// A blob below `THREADS_FROM_BYTES` is one piece; else each has `COPY_BUFFER_BYTES` but for the last. Pieces of that size begin
+/// at a page of memory. An empty source gives no piece.
 ///
 /// # Errors
 /// The first failure of the source or the sink; what the sink has taken by then is the caller's to undo.
 pub fn hash_stream(source: &mut dyn Read, sink: &mut Sink<'_>) -> Result<Hashed, HashError> {
     let first = first_piece(source)?;
-    if first.is_full() { hash_in_two_threads(first, source, sink) } else { hash_here(first.bytes(), sink) }
+    if first.is_full() { hash_in_threads(first, source, sink) } else { hash_here(first.bytes(), sink) }
 }
 
 /// The hashes of bytes in memory.
 pub fn hash_bytes(bytes: &[u8]) -> Hashed {
     let mut b3 = GroupHasher::new();
     b3.update(bytes);
-    Lane { b3, size_bytes: bytes.len() as u64 }.finish(BlobId(Sha1::digest(bytes).into()))
+    hashed(b3, BlobId(Sha1::digest(bytes).into()), bytes.len() as u64)
+}
+
+fn hashed(b3: GroupHasher, sha1: BlobId, size_bytes: u64) -> Hashed {
+    let (b3, outboard) = b3.finish();
+    Hashed { fact: BlobFact { sha1, b3, size_bytes }, outboard }
 }
 
 fn hash_here(bytes: &[u8], sink: &mut Sink<'_>) -> Result<Hashed, HashError> {
@@ -67,47 +73,29 @@ fn hash_here(bytes: &[u8], sink: &mut Sink<'_>) -> Result<Hashed, HashError> {
     Ok(hash_bytes(bytes))
 }
 
-fn hash_in_two_threads(first: Piece, source: &mut dyn Read, sink: &mut Sink<'_>) -> Result<Hashed, HashError> {
+fn hash_in_threads(first: Piece, source: &mut dyn Read, sink: &mut Sink<'_>) -> Result<Hashed, HashError> {
     thread::scope(|scope| {
-        let (to_sha1, filled) = sync_channel(COPY_BUFFERS);
+        let (to_b3, read) = sync_channel(COPY_BUFFERS);
+        let (to_sha1, passed_on) = sync_channel(COPY_BUFFERS);
         let (to_reader, emptied) = sync_channel(COPY_BUFFERS);
-        let sha1 = thread::Builder::new()
-            .name("sha1".into())
-            .spawn_scoped(scope, move || sha1_lane(&filled, &to_reader))
-            .map_err(HashError::Thread)?;
-        // Both channel ends of the reading lane drop with it, which ends the other.
-        let read = read_lane(first, source, sink, Ring { to_sha1, emptied, made: 1 });
+        let lane = |name: &str| thread::Builder::new().name(name.into());
+        // Each lane drops its channel ends when it is done, which ends the next; the reading lane is the first.
+        let b3 = lane("blake3").spawn_scoped(scope, move || b3_lane(&read, &to_sha1)).map_err(HashError::Thread)?;
+        let sha1 = lane("sha1").spawn_scoped(scope, move || sha1_lane(&passed_on, &to_reader)).map_err(HashError::Thread)?;
+        let size_bytes = read_lane(first, source, sink, Ring { to_b3, emptied, made: 1 });
+        let b3 = b3.join().unwrap_or_else(|panic| resume_unwind(panic));
         let sha1 = sha1.join().unwrap_or_else(|panic| resume_unwind(panic));
-        Ok(read?.finish(sha1))
+        Ok(hashed(b3, sha1, size_bytes?))
     })
 }
 
-/// The reading thread's half of the work.
-#[derive(Default)]
-struct Lane {
-    b3: GroupHasher,
-    size_bytes: u64,
-}
-
-impl Lane {
-    fn take(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), HashError> {
-        sink(bytes).map_err(HashError::Sink)?;
-        self.b3.update(bytes);
-        self.size_bytes += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn finish(self, sha1: BlobId) -> Hashed {
-        let (b3, outboard) = self.b3.finish();
-        Hashed { fact: BlobFact { sha1, b3, size_bytes: self.size_bytes }, outboard }
-    }
-}
-
-fn read_lane(first: Piece, source: &mut dyn Read, sink: &mut Sink<'_>, mut ring: Ring) -> Result<Lane, HashError> {
-    let mut lane = Lane::default();
+/// Gives the bytes read. What this is given is dropped at its end, also when it fails: the other lanes end then.
+fn read_lane(first: Piece, source: &mut dyn Read, sink: &mut Sink<'_>, mut ring: Ring) -> Result<u64, HashError> {
+    let mut size_bytes = 0;
     let mut piece = first;
     while piece.len > 0 {
-        lane.take(piece.bytes(), sink)?;
+        sink(piece.bytes()).map_err(HashError::Sink)?;
+        size_bytes += piece.len as u64;
         let ended = !piece.is_full();
         let Some(next) = ring.pass_on(piece) else { break };
         piece = next;
@@ -117,12 +105,22 @@ fn read_lane(first: Piece, source: &mut dyn Read, sink: &mut Sink<'_>, mut ring:
         piece.len = 0;
         piece.fill(source)?;
     }
-    Ok(lane)
+    Ok(size_bytes)
 }
 
-fn sha1_lane(filled: &Receiver<Piece>, to_reader: &SyncSender<Piece>) -> BlobId {
+fn b3_lane(read: &Receiver<Piece>, to_sha1: &SyncSender<Piece>) -> GroupHasher {
+    let mut b3 = GroupHasher::new();
+    for piece in read {
+        b3.update(piece.bytes());
+        // The next lane ends before this one by a panic alone, which joining it tells.
+        to_sha1.send(piece).ok();
+    }
+    b3
+}
+
+fn sha1_lane(passed_on: &Receiver<Piece>, to_reader: &SyncSender<Piece>) -> BlobId {
     let mut sha1 = Sha1::new();
-    for piece in filled {
+    for piece in passed_on {
         sha1.update(piece.bytes());
         // The reader is gone after its last piece and needs no buffer back.
         to_reader.send(piece).ok();
@@ -132,39 +130,35 @@ fn sha1_lane(filled: &Receiver<Piece>, to_reader: &SyncSender<Piece>) -> BlobId 
 
 /// The buffers that circulate, as the reading thread sees them.
 struct Ring {
-    to_sha1: SyncSender<Piece>,
+    to_b3: SyncSender<Piece>,
     emptied: Receiver<Piece>,
     made: usize,
 }
 
 impl Ring {
-    /// Gives a piece to the other thread and takes an empty one; `None` when that thread has died, which joining it will tell.
+    /// Gives a piece to the other threads and takes an empty one; `None` when one of them has died, which joining it will tell.
     fn pass_on(&mut self, piece: Piece) -> Option<Piece> {
-        self.to_sha1.send(piece).ok()?;
-        let mut empty = match self.emptied.try_recv() {
-            Ok(empty) => empty,
+        self.to_b3.send(piece).ok()?;
+        match self.emptied.try_recv() {
+            Ok(empty) => Some(empty),
             Err(_) if self.made < COPY_BUFFERS => {
                 self.made += 1;
-                Piece::of(COPY_BUFFER_BYTES)
+                Some(Piece::of(COPY_BUFFER_BYTES))
             }
-            Err(_) => self.emptied.recv().ok()?,
-        };
-        // The first buffer was larger. Pieces must not depend on which thread was faster: the sink's calls are counted by tests
-        // that crash at the k-th.
-        empty.buffer.truncate(COPY_BUFFER_BYTES);
-        Some(empty)
+            Err(_) => self.emptied.recv().ok(),
+        }
     }
 }
 
 /// A buffer and how much of it is filled.
 struct Piece {
-    buffer: Vec<u8>,
+    buffer: PageBuffer,
     len: usize,
 }
 
 impl Piece {
     fn of(bytes: usize) -> Self {
-        Self { buffer: vec![0; bytes], len: 0 }
+        Self { buffer: PageBuffer::zeroed(bytes), len: 0 }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -177,14 +171,7 @@ impl Piece {
 
     /// Reads until the buffer is full or the source ends.
     fn fill(&mut self, source: &mut dyn Read) -> Result<(), HashError> {
-        while self.len < self.buffer.len() {
-            match source.read(&mut self.buffer[self.len..]) {
-                Ok(0) => break,
-                Ok(count) => self.len += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(HashError::Read(error)),
-            }
-        }
+        self.len += read_full(source, &mut self.buffer[self.len..]).map_err(HashError::Read)?;
         Ok(())
     }
 }
@@ -192,11 +179,14 @@ impl Piece {
 fn first_piece(source: &mut dyn Read) -> Result<Piece, HashError> {
     let mut piece = Piece::of(FIRST_BUFFER_BYTES);
     piece.fill(source)?;
-    if piece.is_full() {
-        piece.buffer.resize(SECOND_THREAD_FROM_BYTES, 0);
-        piece.fill(source)?;
+    if !piece.is_full() {
+        return Ok(piece);
     }
-    Ok(piece)
+    let mut larger = Piece::of(THREADS_FROM_BYTES);
+    larger.buffer[..piece.len].copy_from_slice(piece.bytes());
+    larger.len = piece.len;
+    larger.fill(source)?;
+    Ok(larger)
 }
 
 #[cfg(test)]
@@ -205,7 +195,7 @@ mod tests {
     use std::cell::Cell;
 
     const BUFFER: usize = COPY_BUFFER_BYTES;
-    const THREAD: usize = SECOND_THREAD_FROM_BYTES;
+    const THREAD: usize = THREADS_FROM_BYTES;
 
     fn bytes_of(size: usize) -> Vec<u8> {
         let mut bytes = vec![0; size];

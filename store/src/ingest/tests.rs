@@ -7,7 +7,7 @@ use super::*;
 use crate::fs::sim::SimDisk;
 use crate::fs::{Kind, RealFs};
 use crate::hash::hash_bytes;
-use crate::limits::{COPY_BUFFER_BYTES, FIRST_BUFFER_BYTES, SECOND_THREAD_FROM_BYTES};
+use crate::limits::{CACHED_HEAD_BYTES, COPY_BUFFER_BYTES, DIRECT_BYTES, FIRST_BUFFER_BYTES, THREADS_FROM_BYTES};
 
 const ID: IngestId = IngestId([0xab; 16]);
 
@@ -43,15 +43,8 @@ fn body_of(fs: &SharedFs, blob: &Ingested) -> Vec<u8> {
 
 #[test]
 fn small_blobs_stay_in_memory_and_larger_ones_go_to_a_read_only_file() {
-    for size in [
-        0,
-        1,
-        INLINE_MAX_BYTES,
-        INLINE_MAX_BYTES + 1,
-        FIRST_BUFFER_BYTES,
-        SECOND_THREAD_FROM_BYTES,
-        3 * SECOND_THREAD_FROM_BYTES + 7,
-    ] {
+    for size in [0, 1, INLINE_MAX_BYTES, INLINE_MAX_BYTES + 1, FIRST_BUFFER_BYTES, THREADS_FROM_BYTES, 3 * THREADS_FROM_BYTES + 7]
+    {
         let (_disk, fs) = simulated(1);
         let bytes = bytes_of(size);
         let blob = take_in(&fs, &bytes).unwrap();
@@ -72,9 +65,9 @@ fn small_blobs_stay_in_memory_and_larger_ones_go_to_a_read_only_file() {
 fn progress_grows_to_the_size() {
     let (_disk, fs) = simulated(1);
     let mut seen = Vec::new();
-    let bytes = bytes_of(SECOND_THREAD_FROM_BYTES + 2 * COPY_BUFFER_BYTES + 1);
+    let bytes = bytes_of(THREADS_FROM_BYTES + 2 * COPY_BUFFER_BYTES + 1);
     let blob = ingest(&fs, ID, &mut bytes.as_slice(), &mut |done| seen.push(done)).unwrap();
-    assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[1] - pair[0] <= SECOND_THREAD_FROM_BYTES as u64));
+    assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[1] - pair[0] <= THREADS_FROM_BYTES as u64));
     assert_eq!((seen.len(), seen.last()), (4, Some(&(bytes.len() as u64))));
     drop(blob);
 }
@@ -137,7 +130,7 @@ fn a_source_that_fails_leaves_nothing() {
             if count == 0 { Err(io::Error::other("gone")) } else { Ok(count) }
         }
     }
-    for size in [10, 100_000, 3 * SECOND_THREAD_FROM_BYTES] {
+    for size in [10, 100_000, 3 * THREADS_FROM_BYTES] {
         let (_disk, fs) = simulated(1);
         assert!(matches!(ingest(&fs, ID, &mut Broken(size), &mut |_| {}), Err(IngestError::Read(_))));
         assert!(!is_left(&fs));
@@ -147,8 +140,8 @@ fn a_source_that_fails_leaves_nothing() {
 #[test]
 fn a_full_disk_is_its_own_error_and_leaves_nothing() {
     let (disk, fs) = simulated(1);
-    let bytes = bytes_of(2 * SECOND_THREAD_FROM_BYTES);
-    disk.set_capacity(Some(SECOND_THREAD_FROM_BYTES as u64 + 10));
+    let bytes = bytes_of(2 * THREADS_FROM_BYTES);
+    disk.set_capacity(Some(THREADS_FROM_BYTES as u64 + 10));
     assert!(matches!(take_in(&fs, &bytes), Err(IngestError::DiskFull(_))));
     assert!(!is_left(&fs));
     disk.set_capacity(None);
@@ -208,7 +201,7 @@ fn an_ingest_id_has_one_name() {
 fn a_copy_for_another_process_is_whole_synced_and_taken_in_by_it() {
     let (_disk, fs) = simulated(31);
     let folder = tempfile::tempdir().unwrap();
-    for size in [0, INLINE_MAX_BYTES, INLINE_MAX_BYTES + 1, 3 * COPY_BYTES + 1] {
+    for size in [0, INLINE_MAX_BYTES, INLINE_MAX_BYTES + 1, 3 * COPY_BUFFER_BYTES + 1] {
         let path = folder.path().join(size.to_string());
         fs::write(&path, bytes_of(size)).unwrap();
         let (mut asked, mut told) = (0, 0);
@@ -231,6 +224,24 @@ fn a_copy_for_another_process_is_whole_synced_and_taken_in_by_it() {
     }
     let failed = copy_path(&fs, folder.path(), || Ok::<_, IngestError>(ID), &mut |_| {});
     assert!(matches!(failed, Err(IngestError::Directory { .. })));
+}
+
+#[test]
+fn a_file_larger_than_what_is_kept_in_the_page_cache_is_taken_in_whole_either_way() {
+    let home = tempfile::tempdir().unwrap();
+    let fs: SharedFs = Arc::new(RealFs::new(home.path()));
+    let bytes = bytes_of(usize::try_from(CACHED_HEAD_BYTES).unwrap() + 2 * DIRECT_BYTES + 1);
+    let path = home.path().join("source");
+    fs::write(&path, &bytes).unwrap();
+    let read = ingest_path(&fs, ID, &path, &mut |_| {}).unwrap();
+    assert_eq!(read.fact(), hash_bytes(&bytes).fact);
+    assert!(body_of(&fs, &read) == bytes);
+    read.discard();
+    let copied = copy_path(&fs, &path, || Ok::<_, IngestError>(ID), &mut |_| {}).unwrap();
+    let adopted = adopt(&fs, ID, &mut |_| {}).unwrap();
+    assert_eq!(adopted.fact(), hash_bytes(&bytes).fact);
+    drop((copied, adopted));
+    assert!(!is_left(&fs));
 }
 
 #[test]
