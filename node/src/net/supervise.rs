@@ -1,6 +1,8 @@
 //! Keeps the network alive: when its task, or a connection's, panics, everything is started again; when that helps nobody, it ends.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
@@ -8,6 +10,7 @@ use std::time::Instant;
 
 use futures::FutureExt as _;
 use keepwell_protocol::id::NodeId;
+use libp2p::core::upgrade::NegotiationError;
 use libp2p::gossipsub::IdentTopic;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
@@ -115,12 +118,28 @@ fn is_free(address: &Multiaddr) -> std::io::Result<()> {
 }
 
 /// What the innermost cause says: the outer ones of libp2p say little.
-pub(super) fn deepest(error: &dyn std::error::Error) -> String {
+pub(super) fn deepest(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
     innermost.to_string()
+}
+
+/// Whether the other side just went away, or offered no protocol before it did, as far down as that is said.
+pub(super) fn broke_off(error: &(dyn Error + 'static)) -> bool {
+    if let Some(NegotiationError::Failed) = error.downcast_ref() {
+        return true;
+    }
+    let io = error.downcast_ref::<io::Error>();
+    if let Some(error) = io {
+        let gone = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+        if error.get_ref().is_none() || gone.contains(&error.kind()) {
+            return gone.contains(&error.kind());
+        }
+    }
+    let inside = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
+    inside.or_else(|| error.source()).is_some_and(broke_off)
 }
 
 async fn keep_running(kept: &mut Kept, first: Made) -> Result<(), String> {

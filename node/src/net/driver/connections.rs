@@ -137,7 +137,9 @@ impl Driver<'_> {
                 Some(shut @ Shut::TooManyGuests) => return self.refuse("strangers", &shut.to_string()),
                 _ => supervise::deepest(error),
             },
-            ListenError::Transport(_) => "it does not speak keepwell's transport, or broke off in the middle".to_owned(),
+            // Whoever dials several of our addresses lets go of all but one: nobody was refused.
+            ListenError::Transport(error) if supervise::broke_off(error) => return,
+            ListenError::Transport(_) => "it does not speak keepwell's transport".to_owned(),
             // Its peer id is this node's own: two nodes with one key, or a node that dialled itself.
             ListenError::LocalPeerId { .. } => "it has this node's own key".to_owned(),
             other => other.to_string(),

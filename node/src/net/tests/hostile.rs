@@ -208,6 +208,25 @@ async fn a_member_of_another_version_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_goes_away_in_the_middle_is_not_told_of() {
+    let (mut ada, bob) = pair().await;
+    let port = ada.net.listen_addresses()[0].rsplit('/').next().unwrap().parse::<u16>().unwrap();
+    for greeting in [&b""[..], b"\x13/multistream/1.0.0\n", b"\x13/multistream/1.0.0\n\x07/noise\n"] {
+        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(greeting).await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.ok();
+    }
+    bob.net.send(ada.id, b"unimpressed".to_vec()).unwrap();
+    let told = ada.until("a message", |event| match event {
+        NetEvent::Refused { .. } => panic!("{event:?}"),
+        NetEvent::Message { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    assert_eq!(told.await, b"unimpressed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn garbage_on_the_port_changes_nothing_and_is_told_once() {
     let (mut ada, mut bob) = pair().await;
     let port = ada.net.listen_addresses()[0].rsplit('/').next().unwrap().parse::<u16>().unwrap();
