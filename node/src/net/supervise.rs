@@ -14,7 +14,7 @@ use libp2p::core::upgrade::NegotiationError;
 use libp2p::gossipsub::IdentTopic;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, PeerId, Swarm};
+use libp2p::{Multiaddr, PeerId, Swarm, noise};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -131,7 +131,11 @@ pub(super) fn broke_off(error: &(dyn Error + 'static)) -> bool {
     if let Some(NegotiationError::Failed) = error.downcast_ref() {
         return true;
     }
-    let io = error.downcast_ref::<io::Error>();
+    // noise passes the error of its stream off as its own, so it is no source of anything.
+    let io = match error.downcast_ref::<noise::Error>() {
+        Some(noise::Error::Io(error)) => Some(error),
+        _ => error.downcast_ref::<io::Error>(),
+    };
     if let Some(error) = io {
         let gone = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
         if error.get_ref().is_none() || gone.contains(&error.kind()) {

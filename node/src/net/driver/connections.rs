@@ -123,9 +123,16 @@ impl Driver<'_> {
             }
         }
         let Some(closed) = self.connections.remove(&id) else { return };
+        if closed.class != Class::Member {
+            return;
+        }
         let is_last = !self.connections.values().any(|other| other.node == closed.node && other.class == Class::Member);
-        if closed.class == Class::Member && is_last {
+        let is_greeting = self.links.get(&closed.node).is_some_and(|seat| seat.up_since.is_none());
+        if is_last {
             self.stop_link(&closed.node, Stop::Gone(cause.to_owned()));
+        } else if is_greeting {
+            // The greeting may be waiting on the connection that is gone, for what it cannot hear any more.
+            self.stop_link(&closed.node, Stop::Again);
         }
     }
 
