@@ -42,6 +42,8 @@ impl fmt::Debug for Store {
 /// It keeps the locks of the blobs that it records until it has been committed.
 pub struct Transaction<'t> {
     tables: Tables<Writing<'t>>,
+    /// Whether somebody could have written to them.
+    is_touched: bool,
     held: &'t mut Vec<BlobGuard>,
 }
 
@@ -55,6 +57,7 @@ impl<'t> std::ops::Deref for Transaction<'t> {
 
 impl std::ops::DerefMut for Transaction<'_> {
     fn deref_mut(&mut self) -> &mut Self::Target {
+        self.is_touched = true;
         &mut self.tables
     }
 }
@@ -91,15 +94,26 @@ impl Store {
     }
 
     /// Runs `work` in a write transaction and commits it. If `work` fails, nothing has happened.
+    ///
+    /// Work that has only read is not committed: what it saw is durable already, and a commit is two syncs of the disk.
     pub fn write<T, E: From<StoreError>>(&self, work: impl FnOnce(&mut Transaction<'_>) -> Result<T, E>) -> Result<T, E> {
+        self.transact(|txn| Ok((work(txn)?, txn.is_touched)))
+    }
+
+    /// As [`Store::write`], for work that says itself whether there is something to commit.
+    fn transact<T, E: From<StoreError>>(&self, work: impl FnOnce(&mut Transaction<'_>) -> Result<(T, bool), E>) -> Result<T, E> {
         let (mut held, index) = (Vec::new(), self.index.database()?);
         let mut transaction = index.begin_write().map_err(StoreError::from)?;
         transaction.set_quick_repair(true);
-        let outcome = {
+        let (outcome, commits) = {
             let tables = Tables::<Writing<'_>>::open(&transaction).map_err(StoreError::from)?;
-            work(&mut Transaction { tables, held: &mut held })?
+            work(&mut Transaction { tables, is_touched: false, held: &mut held })?
         };
-        transaction.commit().map_err(StoreError::from)?;
+        if commits {
+            transaction.commit().map_err(StoreError::from)?;
+        } else {
+            transaction.abort().map_err(StoreError::from)?;
+        }
         Ok(outcome)
     }
 
@@ -137,7 +151,7 @@ impl Store {
     /// Only where some are missing: a home on a full disk can be read, and whoever reads pays no commit.
     fn make_tables(&self) -> Result<(), StoreError> {
         match self.snapshot() {
-            Err(StoreError::Index(redb::Error::TableDoesNotExist(_))) => self.write(|_| Ok::<_, StoreError>(())),
+            Err(StoreError::Index(redb::Error::TableDoesNotExist(_))) => self.transact(|_| Ok::<_, StoreError>(((), true))),
             other => other.map(drop),
         }
     }

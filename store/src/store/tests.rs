@@ -78,6 +78,20 @@ fn an_index_that_met_a_full_disk_can_be_read_and_is_written_again_when_there_is_
     }
 }
 
+#[test]
+fn work_that_only_reads_asks_nothing_of_the_disk() {
+    let home = TestHome::new();
+    let bytes = bytes_of(1, 10);
+    home.put(&bytes).unwrap();
+    let before = home.disk.calls();
+    let seen = home.store.write(|txn| txn.blob(&id_of(&bytes))).unwrap();
+    assert!(seen.is_some());
+    assert_eq!(home.disk.calls(), before, "no write, and no sync");
+    let fact = seen.unwrap();
+    home.write(|txn| txn.put_record(&id_of(&bytes), &fact));
+    assert!(home.disk.calls() > before, "the same row again is a write all the same");
+}
+
 /// Fills the index with small blobs of `total_bytes`, and tells how often the disk is asked when all are read a second time.
 fn calls_of_a_second_read(total_bytes: usize) -> u64 {
     let home = TestHome::new();
