@@ -126,12 +126,13 @@ impl Driver<'_> {
         if closed.class != Class::Member {
             return;
         }
-        let is_last = !self.connections.values().any(|other| other.node == closed.node && other.class == Class::Member);
-        let is_greeting = self.links.get(&closed.node).is_some_and(|seat| seat.up_since.is_none());
-        if is_last {
-            self.stop_link(&closed.node, Stop::Gone(cause.to_owned()));
-        } else if is_greeting {
-            // The greeting may be waiting on the connection that is gone, for what it cannot hear any more.
+        let mut others = self.connections.values().filter(|other| other.node == closed.node && other.class == Class::Member);
+        if others.clone().next().is_none() {
+            return self.stop_link(&closed.node, Stop::Gone(cause.to_owned()));
+        }
+        // A greeting that began before all that is left was there waits on the connection that is gone.
+        let is_stuck = |seat: &super::LinkSeat| seat.up_since.is_none() && others.all(|other| other.opened > seat.started);
+        if self.links.get(&closed.node).is_some_and(is_stuck) {
             self.stop_link(&closed.node, Stop::Again);
         }
     }

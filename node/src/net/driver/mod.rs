@@ -79,6 +79,8 @@ struct Connection {
 
 /// A link, as its driver sees it.
 struct LinkSeat {
+    /// Since when it is tried.
+    started: Instant,
     incoming: mpsc::Sender<Wire>,
     /// None once it was told to stop.
     stop: Option<oneshot::Sender<Stop>>,

@@ -142,7 +142,10 @@ impl Driver<'_> {
             }
             inside.send(Inside::LinkEnded { node, ending }).ok();
         });
-        self.links.insert(node, LinkSeat { incoming, stop: Some(stop), stopped: None, up_since: None, version: None });
+        self.links.insert(
+            node,
+            LinkSeat { started: Instant::now(), incoming, stop: Some(stop), stopped: None, up_since: None, version: None },
+        );
     }
 
     pub(super) fn stop_link(&mut self, node: &NodeId, stop: Stop) {
