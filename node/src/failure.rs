@@ -359,6 +359,8 @@ impl From<Reply> for Failure {
         match reply {
             Reply::NotAMember => Failure::new(Code::Denied, "this node is not a member of its network, as far as it knows")
                 .hint("let it reach another member; if it was removed, ask an admin to invite it again"),
+            Reply::MayNotAdmit(refused) => Failure::new(Code::Denied, refused.to_string())
+                .hint("ask an admin of the network to do it, on the admin's own machine"),
             _ => StoreError::Inconsistent("a request got the answer of another".into()).into(),
         }
     }

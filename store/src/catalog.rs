@@ -54,6 +54,19 @@ impl<A: Access> Tables<A> {
         Ok(Row::of(&writes))
     }
 
+    /// Whether `past` contains any write to `item`, replaced since or not. Only items that authority rests on are kept so.
+    pub fn was_written_in(&self, item: &Item, past: &Past) -> Result<bool, StoreError> {
+        let (kind, key) = (item.kind.0, item.key.as_str());
+        for row in self.authority.range((kind, key, &[0; 16], 0, 0)..=(kind, key, &[0xff; 16], u64::MAX, u32::MAX))? {
+            let (found, _) = row?;
+            let (_, _, boot, seq, _) = found.value();
+            if past.includes(&(*boot).into(), keepwell_protocol::id::Seq(seq)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What has been applied of the document (shard, epoch).
     pub fn doc(&self, shard: u8, epoch: u32) -> Result<DocState, StoreError> {
         Ok(row::decode("docs", self.docs.get((shard, epoch)))?.unwrap_or_default())

@@ -134,7 +134,8 @@ impl Daemon {
         for (node, name) in names.iter().filter(|(node, _)| **node != self.driver.home().node) {
             let Seen { connected, rtt_ms, last_seen_ms, .. } = seen.get(node).cloned().unwrap_or_default();
             line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms, last_seen_ms });
-            if peers.acks.get(node).is_none_or(|ack| !wants(&ack.persisted, &mine).is_empty()) {
+            let theirs = peers.acks.get(node).map(|ack| snapshot.by_names_here(&ack.persisted)).transpose()?;
+            if theirs.is_none_or(|theirs| !wants(&theirs, &mine).is_empty()) {
                 line.unacknowledged.push(name.clone());
             }
         }

@@ -227,7 +227,13 @@ pub fn invite(
         return Err(Failure::usage("this daemon listens nowhere, so nobody can come to it")
             .hint("name an address under `listen` in config.toml, or start it with `keepwell up --listen ADDRESS`"));
     }
-    let network_name = network_name(&driver.store().snapshot()?)?;
+    let snapshot = driver.store().snapshot()?;
+    let own = crate::service::network::role(&snapshot, &driver.home().node)?;
+    if own.is_none_or(|own| role > own) {
+        return Err(Failure::new(Code::Denied, "this node is not an admin, so it cannot invite one")
+            .hint("leave `--admin` out, or invite from the machine of an admin"));
+    }
+    let network_name = network_name(&snapshot)?;
     let expires_ms = driver.now_ms().saturating_add(lasts_ms);
     // An ingest's name is as random as a secret must be: drawn from a generator seeded by the operating system.
     let secret = driver.new_ingest().0;

@@ -1,6 +1,7 @@
 //! Applying an entry to the tables: all of it or nothing, the same for our own entries and for those of others.
 //!
-//! First every op is judged, then every op is applied; nothing in the second half can be refused. What an entry names is taken by the
+//! First every op is judged, then every op is applied; nothing in the second half can be refused. An entry that breaks a rule is void: it
+//! stays in its chain, so that all nodes have the same log, and nothing of what it says counts. What an entry names is taken by the
 //! names that chains have here, which differ from its author's once a boot is known to have forked: see `branch` in the protocol.
 
 use std::borrow::Cow;
@@ -23,7 +24,7 @@ use keepwell_store::home::Home;
 use keepwell_store::log::ChainState;
 use keepwell_store::store::Transaction;
 
-/// Why an entry is not acceptable on any node: its author is closed at this position.
+/// Why an entry does not count: a function of its author's causal past, so the same on every node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A change breaks a rule.
@@ -34,6 +35,24 @@ pub enum Refusal {
     Authority(#[from] AuthorityError),
 }
 
+/// What became of an entry.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It counts.
+    Counts,
+    /// It is in its chain, and nothing of it counts.
+    Void(Refusal),
+    /// Nobody ever took its author in: it is not kept.
+    OfAStranger(Refusal),
+}
+
+/// Whether entries of strangers are taken into their chains: only when the log that contains them is replayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Strangers {
+    Ignored,
+    Kept,
+}
+
 /// Applies `entry`, which has arrived as number `arrival` and whose turn it is, as `admit` has found.
 pub(super) fn apply(
     txn: &mut Transaction<'_>,
@@ -41,16 +60,20 @@ pub(super) fn apply(
     entry: &Entry,
     placement: &Placement,
     arrival: u64,
-) -> Result<Result<(), Refusal>, StoreError> {
+    strangers: Strangers,
+) -> Result<Verdict, StoreError> {
     let chain = placement.chain;
     let before = match &placement.begins {
         Some(branch) => txn.chain(&Chain { boot: branch.parent, ..chain })?,
         None => txn.chain(&chain)?,
     };
-    let past = past_of(entry, placement, before.as_ref());
-    if let Err(refused) = judge(txn, home, entry, placement, &past)? {
-        return Ok(Err(refused));
-    }
+    let mut past = past_of(placement, before.as_ref());
+    let verdict = match judge(txn, home, entry, placement, &past)? {
+        Ok(()) => Verdict::Counts,
+        Err(refused) if txn.was_written_in(&Item::node(&chain.node), &past)? => Verdict::Void(refused),
+        Err(refused) if strangers == Strangers::Ignored => return Ok(Verdict::OfAStranger(refused)),
+        Err(refused) => Verdict::Void(refused),
+    };
     let storage = match (entry.ops.first(), before) {
         (Some(Op::Boot(boot)), _) => boot.storage,
         (_, Some(before)) => before.storage,
@@ -59,22 +82,24 @@ pub(super) fn apply(
     if let Some(branch) = &placement.begins {
         txn.put_branch(&chain, branch)?;
     }
-    let next = ValueId { boot: chain.boot, seq: entry.head.seq, index: 0 };
-    let mut applying = Applying { txn, home, chain, signed_boot: entry.chain.boot, past: &past, next };
-    for op in &entry.ops {
-        applying.op(op)?;
+    past.extend(chain.boot, entry.head.seq);
+    if matches!(verdict, Verdict::Counts) {
+        let next = ValueId { boot: chain.boot, seq: entry.head.seq, index: 0 };
+        let mut applying = Applying { txn, home, chain, signed_boot: entry.chain.boot, past: &past, next };
+        for op in &entry.ops {
+            applying.op(op)?;
+        }
     }
     txn.advance_chain(&chain, arrival, &ChainState { head: entry.head, past, storage })?;
-    Ok(Ok(()))
+    Ok(verdict)
 }
 
-/// What the author of an entry had applied when it wrote, the entry itself included.
-fn past_of(entry: &Entry, placement: &Placement, before: Option<&ChainState>) -> Past {
+/// What the author of an entry had applied when it wrote.
+fn past_of(placement: &Placement, before: Option<&ChainState>) -> Past {
     let mut past = before.map(|state| state.past.clone()).unwrap_or_default();
     for (boot, seq) in &placement.deps {
         past.extend(*boot, *seq);
     }
-    past.extend(placement.chain.boot, entry.head.seq);
     past
 }
 

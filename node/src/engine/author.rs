@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepwell_protocol::catalog::change::{Change, ChangeHash, Write};
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::id::{Seq, ValueId};
-use keepwell_protocol::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_OPS};
+use keepwell_protocol::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_DEPS, MAX_ENTRY_OPS};
 use keepwell_protocol::log::admit::{Admission, admit};
 use keepwell_protocol::log::entry::{Draft, Entry};
 use keepwell_protocol::log::op::{Boot, Holdings, LinkFact, Op};
-use keepwell_protocol::log::vector::{Chain, Head, Past};
+use keepwell_protocol::log::vector::{Chain, Head};
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
 
-use super::{Engine, apply};
+use super::Engine;
+use super::apply::{self, Strangers, Verdict};
 
 /// Bytes that the ops of one entry may add up to, as estimated here: the rest is for deps and framing.
 const ENTRY_BUDGET_BYTES: usize = MAX_ENTRY_BYTES / 2;
@@ -21,6 +22,10 @@ const ENTRY_BUDGET_BYTES: usize = MAX_ENTRY_BYTES / 2;
 const FRAMING_BYTES: usize = 64;
 /// Bytes of one blob fact, at most.
 const FACT_BYTES: usize = 61;
+/// Bytes of the id of a value that is replaced, at most.
+const VALUE_ID_BYTES: usize = 30;
+/// Heads of other chains that one entry names as news: half of what it may name, which leaves room for branches.
+const MAX_NEWS: usize = MAX_ENTRY_DEPS / 2;
 
 /// What this node has to say.
 #[derive(Debug, Default)]
@@ -64,32 +69,51 @@ impl Engine {
     /// Writes `batch` to the log and applies it, as any entry is applied.
     pub(super) fn author(&self, txn: &mut Transaction<'_>, batch: Batch) -> Result<Authored, StoreError> {
         let mut authored = Authored::default();
-        for parcel in parcels(batch) {
-            self.write_entry(txn, parcel, &mut authored)?;
+        for parcel in parcels(txn, batch)? {
+            self.write_parcel(txn, parcel, &mut authored)?;
         }
         Ok(authored)
     }
 
-    fn write_entry(&self, txn: &mut Transaction<'_>, parcel: Parcel, authored: &mut Authored) -> Result<(), StoreError> {
+    fn write_parcel(&self, txn: &mut Transaction<'_>, parcel: Parcel, authored: &mut Authored) -> Result<(), StoreError> {
         let chain = self.own_chain()?;
-        let nonce = self.home.boot.as_ref().map_or([0; 16], |boot| boot.nonce);
-        let state = txn.chain(&chain)?;
-        let seq = state.as_ref().map_or(Seq::FIRST, |state| state.head.seq.next());
-        let mut ops = Vec::new();
-        if state.is_none() {
-            ops.push(Op::Boot(Boot { storage: self.home.storage, nonce }));
+        let mut deps = news(txn, &chain)?;
+        // More than one entry may name: those before it say nothing else.
+        while deps.len() > MAX_NEWS {
+            let rest = deps.split_off(MAX_NEWS);
+            self.append(txn, Vec::new(), deps, authored)?;
+            deps = rest;
         }
-        ops.extend(parcel.facts.into_iter().map(Op::LinkFact));
+        let mut ops: Vec<Op> = parcel.facts.into_iter().map(Op::LinkFact).collect();
         if !parcel.holdings.added.is_empty() || !parcel.holdings.removed.is_empty() {
             ops.push(Op::Holdings(parcel.holdings));
         }
+        let seq = txn.chain(&chain)?.map_or(Seq::FIRST, |state| state.head.seq.next());
         let first = ops.iter().map(Op::ids).sum();
         let (changes, ids) = changes(txn, ValueId { boot: chain.boot, seq, index: first }, parcel.writes)?;
         authored.ids.extend(ids);
-
-        let mut deps = news(txn, &chain, state.as_ref().map(|state| &state.past))?;
         tell_branches(txn, &changes, &mut deps)?;
+        // Whoever does not know of a branch that is not told then takes the entry for void until it does.
+        deps.truncate(MAX_ENTRY_DEPS);
         ops.extend(changes.into_iter().map(Op::Change));
+        self.append(txn, ops, deps, authored)
+    }
+
+    /// Signs the next entry of our chain, appends it to the log and applies it.
+    fn append(
+        &self,
+        txn: &mut Transaction<'_>,
+        mut ops: Vec<Op>,
+        deps: Vec<(Chain, Head)>,
+        authored: &mut Authored,
+    ) -> Result<(), StoreError> {
+        let chain = self.own_chain()?;
+        let state = txn.chain(&chain)?;
+        if state.is_none() {
+            let nonce = self.home.boot.as_ref().map_or([0; 16], |boot| boot.nonce);
+            ops.insert(0, Op::Boot(Boot { storage: self.home.storage, nonce }));
+        }
+        let seq = state.as_ref().map_or(Seq::FIRST, |state| state.head.seq.next());
         let prev_hash = state.map(|state| state.head.hash);
         let bytes = Draft { network: self.home.network, chain, seq, prev_hash, deps, ops }.seal(&self.key);
         let entry = Entry::open(&bytes, &self.home.network).map_err(|error| own(&error))?;
@@ -97,15 +121,18 @@ impl Engine {
             return Err(StoreError::Inconsistent("own entry is not the next of its chain".into()));
         };
         let arrival = txn.append_entry(&bytes)?;
-        apply::apply(txn, &self.home, &entry, &placement, arrival)?.map_err(|refused| own(&refused))?;
-        authored.entries.push(bytes);
+        match apply::apply(txn, &self.home, &entry, &placement, arrival, Strangers::Ignored)? {
+            Verdict::Counts => authored.entries.push(bytes),
+            Verdict::Void(refused) | Verdict::OfAStranger(refused) => return Err(own(&refused)),
+        }
         Ok(())
     }
 }
 
 /// The heads of other chains that have moved since this chain's last entry.
-fn news(txn: &Transaction<'_>, own: &Chain, past: Option<&Past>) -> Result<Vec<(Chain, Head)>, StoreError> {
-    let told = |chain: &Chain, head: &Head| past.is_some_and(|past| past.includes(&chain.boot, head.seq));
+fn news(txn: &Transaction<'_>, own: &Chain) -> Result<Vec<(Chain, Head)>, StoreError> {
+    let past = txn.chain(own)?.map(|state| state.past).unwrap_or_default();
+    let told = |chain: &Chain, head: &Head| past.includes(&chain.boot, head.seq);
     Ok(txn.vector()?.0.into_iter().filter(|(chain, head)| chain != own && !told(chain, head)).collect())
 }
 
@@ -165,7 +192,7 @@ fn prior(txn: &Transaction<'_>, shard: u8, epoch: u32) -> Result<Option<ChangeHa
 }
 
 /// Cuts a batch into what fits in one entry each, in order: facts and holdings first.
-fn parcels(batch: Batch) -> Vec<Parcel> {
+fn parcels(txn: &Transaction<'_>, batch: Batch) -> Result<Vec<Parcel>, StoreError> {
     let mut parcels = vec![Parcel::default()];
     for fact in batch.facts {
         let room = room(&mut parcels, fact.children.len().max(1), fact.children.len() * FACT_BYTES);
@@ -178,7 +205,8 @@ fn parcels(batch: Batch) -> Vec<Parcel> {
         room(&mut parcels, 1, FACT_BYTES).holdings.removed.push(id);
     }
     for write in batch.writes {
-        let bytes = write.item.key.len() + write.body.as_ref().map_or(0, Vec::len) + FRAMING_BYTES;
+        let replaces = txn.item(&write.item)?.ids().len() * VALUE_ID_BYTES;
+        let bytes = write.item.key.len() + write.body.as_ref().map_or(0, Vec::len) + replaces + FRAMING_BYTES;
         // An item written twice needs two entries: the second write replaces the first one's value.
         if parcels.last().is_some_and(|parcel| parcel.items.contains(&write.item)) {
             parcels.push(Parcel::default());
@@ -188,7 +216,7 @@ fn parcels(batch: Batch) -> Vec<Parcel> {
         room.writes.push(write);
     }
     parcels.retain(|parcel| parcel.weight > 0);
-    parcels
+    Ok(parcels)
 }
 
 /// The parcel that takes so much more: the last one, or a new one.

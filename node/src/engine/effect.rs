@@ -1,5 +1,6 @@
 //! What the world must do once a step is durable, in the order given.
 
+use keepwell_protocol::catalog::authority::AuthorityError;
 use keepwell_protocol::catalog::row::Value;
 use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, ValueId};
 use keepwell_protocol::log::vector::Chain;
@@ -37,7 +38,7 @@ pub enum Effect {
 /// Something that people should hear of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// An entry was refused; its author's chain ends before it, here and everywhere.
+    /// An entry breaks a rule: it is kept in the log, and nothing of what it says counts, here and everywhere.
     EntryRefused {
         /// Whose.
         chain: Chain,
@@ -65,6 +66,8 @@ pub enum Reply {
     Refs(Result<Vec<RefOutcome>, RefRefusal>),
     /// To an admission.
     Admitted,
+    /// To an admission that is not this node's to make.
+    MayNotAdmit(AuthorityError),
     /// To anything that writes, on a node that is not a member, or does not know yet that it is.
     NotAMember,
     /// To a delete or a forget: what is gone, if it was held.

@@ -8,7 +8,8 @@ use keepwell_protocol::log::entry::Entry;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
 
-use super::{Engine, apply};
+use super::Engine;
+use super::apply::{self, Strangers};
 
 /// The derived tables that a rebuild changes, by name; none when they were right.
 pub type Differences = Vec<&'static str>;
@@ -57,7 +58,8 @@ impl Engine {
                 Admission::Apply(placement) => placement,
                 verdict => return Err(broken(&format!("{verdict:?}"))),
             };
-            apply::apply(txn, &self.home, &entry, &placement, arrival)?.map_err(|refused| broken(&refused))?;
+            // What was judged under other names of branches is judged again: nobody's entry can stop a replay.
+            apply::apply(txn, &self.home, &entry, &placement, arrival, Strangers::Kept)?;
             from = arrival + 1;
         }
         Ok(())

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use keepwell_protocol::catalog::item::Kind;
-use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::catalog::authority::role_of;
+use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
@@ -64,6 +65,11 @@ pub fn names(snapshot: &Snapshot) -> Result<BTreeMap<NodeId, String>, StoreError
         Ok(true)
     })?;
     Ok(names)
+}
+
+/// What `node` may do in its network, as far as the catalog is known here; none if it is no member.
+pub fn role(snapshot: &Snapshot, node: &NodeId) -> Result<Option<Role>, StoreError> {
+    Ok(role_of(node, &snapshot.item(&Item::network())?, &snapshot.item(&Item::node(node))?))
 }
 
 /// The name of a member; its id when the catalog has no name for it.

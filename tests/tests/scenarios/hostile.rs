@@ -1,17 +1,18 @@
 //! Members that lie, and strangers: refused with the reason, told once, and nothing else is affected.
 
 use ed25519_dalek::SigningKey;
-use keepwell_node::engine::{Effect, Event, Input, RefOp, RequestId};
+use keepwell_node::engine::{Effect, Event, Input, RefOp, Reply, RequestId};
 use keepwell_node::limits::{PULL_TIMEOUT_MS, STATUS_EVERY_MS, TICK_MS};
 use keepwell_protocol::catalog::change::{Change, DocState, Write};
+use keepwell_protocol::catalog::doc::change_hash;
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
-use keepwell_protocol::id::{B3, BlobFact, BlobId, BootId, Seq, StorageId};
-use keepwell_protocol::limits::{MAX_GOSSIP_ENTRY_BYTES, MAX_MESSAGE_BYTES, MAX_PULL_BYTES, MAX_WAITING_ENTRIES};
+use keepwell_protocol::id::{B3, BlobFact, BlobId, BootId, Seq, StorageId, ValueId};
+use keepwell_protocol::limits::{MAX_ENTRY_DEPS, MAX_GOSSIP_ENTRY_BYTES, MAX_MESSAGE_BYTES, MAX_PULL_BYTES, MAX_WAITING_ENTRIES};
 use keepwell_protocol::log::entry::{Draft, Entry, node_id};
 use keepwell_protocol::log::exchange::{ForkProof, Message, Want};
 use keepwell_protocol::log::op::{Boot, Holdings, Op, PROTECTS, RawOp};
-use keepwell_protocol::log::vector::{Chain, Head};
+use keepwell_protocol::log::vector::{Chain, Head, Vector};
 use keepwell_protocol::wire;
 
 use super::lab::{Lab, a_set};
@@ -63,12 +64,24 @@ impl Forger {
 
 /// Machine `from` sends machine 0 a message.
 fn send(lab: &mut Lab, from: usize, message: Vec<u8>) {
+    send_to(lab, 0, from, message);
+}
+
+fn send_to(lab: &mut Lab, to: usize, from: usize, message: Vec<u8>) {
     let from = lab.machines[from].id();
-    lab.give(0, Input::Received { from, bytes: message });
+    lab.give(to, Input::Received { from, bytes: message });
+}
+
+fn entries(entries: Vec<Vec<u8>>) -> Vec<u8> {
+    Message::Entries { entries, more: false }.encode()
 }
 
 fn send_entry(lab: &mut Lab, from: usize, entry: Vec<u8>) {
-    send(lab, from, Message::Entries { entries: vec![entry], more: false }.encode());
+    send(lab, from, entries(vec![entry]));
+}
+
+fn vector(lab: &Lab, machine: usize) -> Vector {
+    lab.machines[machine].engine().store().snapshot().unwrap().vector().unwrap()
 }
 
 /// Machines 0 and 1 still work together.
@@ -150,7 +163,7 @@ fn a_node_speaks_for_its_own_copies_alone() {
 }
 
 #[test]
-fn changes_that_break_a_rule_close_their_author_and_nothing_else() {
+fn changes_that_break_a_rule_are_void_and_affect_nothing_else() {
     let item = Item::reference("lab/forged");
     let good = |forger: &Forger| {
         Change::next(item.shard(), 0, &forger.chain.boot, &DocState::default(), None, vec![write_to("lab/forged")])
@@ -175,6 +188,125 @@ fn changes_that_break_a_rule_close_their_author_and_nothing_else() {
         assert!(lab.values(0, "lab/forged").is_empty());
         assert_unaffected(&mut lab);
     }
+}
+
+#[test]
+fn a_bad_entry_that_only_some_hear_parts_nobody() {
+    let mut lab = Lab::new(3);
+    let (mut one, mut other) = (Forger::member(&lab, 2), Forger::member(&lab, 2));
+    let first = one.entry(&lab, vec![]);
+    assert_eq!(other.entry(&lab, vec![]), first);
+    // To machine 0 it says what breaks a rule, to machine 1, at the same position, what does not.
+    let item = Item::reference("lab/forged");
+    let unseen = ValueId { boot: BootId([9; 16]), seq: Seq(9), index: 0 };
+    let write = |replaces| Write { replaces, ..write_to("lab/forged") };
+    let change = |replaces| Change::next(item.shard(), 0, &one.chain.boot, &DocState::default(), None, vec![write(replaces)]);
+    let (bad, good) = (change(vec![unseen]), change(vec![]));
+    let bad = one.entry(&lab, vec![Op::Change(bad)]);
+    let good = other.entry(&lab, vec![Op::Change(good)]);
+    lab.parted = vec![(0, 1)];
+    send_to(&mut lab, 0, 2, entries(vec![first.clone(), bad]));
+    send_to(&mut lab, 1, 2, entries(vec![first, good]));
+    assert_eq!(reasons(&lab, one.chain).len(), 1);
+    lab.set(1, "lab/honest", "built on it", &[]);
+    lab.parted.clear();
+    lab.settle();
+    assert_eq!(vector(&lab, 0), vector(&lab, 1));
+    assert_eq!(lab.values(0, "lab/honest"), ["built on it"]);
+    assert_eq!(lab.machines[0].engine().compare_rebuild().unwrap(), Vec::<&str>::new());
+    lab.set(0, "lab/honest", "and back", &[]);
+    assert_eq!(lab.values(1, "lab/honest"), ["and back"]);
+}
+
+#[test]
+fn what_names_a_branch_before_others_know_of_the_fork_counts_once_they_do() {
+    let mut lab = Lab::new(3);
+    let (mut one, mut other) = (Forger::member(&lab, 2), Forger::member(&lab, 2));
+    let first = one.entry(&lab, vec![]);
+    other.entry(&lab, vec![]);
+    let item = Item::reference("lab/forged");
+    let set = |boot: &BootId, replaces| {
+        let write = Write { replaces, ..write_to("lab/forged") };
+        Op::Change(Change::next(item.shard(), 0, boot, &DocState::default(), None, vec![write]))
+    };
+    let left = one.entry(&lab, vec![set(&one.chain.boot, vec![])]);
+    let right = other.entry(&lab, vec![Op::Holdings(Holdings { added: vec![], removed: vec![BlobId([1; 20])] })]);
+    // Another member builds on the left branch under the boot's name, and replaces its value under the branch's.
+    let head = one.last.unwrap();
+    let mut third = Forger::new(lab.machines[1].key.clone(), vec![(one.chain, head)]);
+    third.deps.extend(vector(&lab, 0).0);
+    let value = ValueId { boot: BootId::of_branch(&head.hash), seq: head.seq, index: 0 };
+    let mut change = set(&third.chain.boot, vec![value]);
+    if let Op::Change(change) = &mut change {
+        let known = Change::next(item.shard(), 0, &one.chain.boot, &DocState::default(), None, vec![write_to("lab/forged")]);
+        let hash = change_hash(&known, ValueId { boot: one.chain.boot, seq: head.seq, index: 0 });
+        (change.deps, change.start_op, change.writes[0].body) = (vec![hash], 2, Some(vec![2]));
+    }
+    let naming = third.entry(&lab, vec![change]);
+    send(&mut lab, 2, entries(vec![first, left, naming]));
+    let bodies = |lab: &Lab| {
+        let row = lab.machines[0].engine().store().snapshot().unwrap().item(&item).unwrap();
+        row.values().iter().map(|value| value.body.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!((bodies(&lab), reasons(&lab, third.chain).len()), (vec![vec![1]], 1));
+    send_entry(&mut lab, 2, right);
+    assert_eq!(bodies(&lab), [[2]]);
+    lab.settle();
+    assert_eq!(vector(&lab, 0), vector(&lab, 1));
+}
+
+#[test]
+fn who_writes_under_the_name_of_a_branch_is_refused_and_the_branch_goes_on() {
+    let mut lab = Lab::new(3);
+    let (mut one, mut other) = (Forger::member(&lab, 2), Forger::member(&lab, 2));
+    let holdings = Op::Holdings(Holdings { added: vec![], removed: vec![BlobId([1; 20])] });
+    let (left, right) = (one.entry(&lab, vec![]), other.entry(&lab, vec![holdings]));
+    send(&mut lab, 2, entries(vec![left, right]));
+    let branch = Chain { boot: BootId::of_branch(&one.last.unwrap().hash), ..one.chain };
+    let mut posing = Forger { key: one.key.clone(), chain: branch, deps: vec![], last: one.last };
+    let (posed, honest) = (posing.entry(&lab, vec![]), one.entry(&lab, vec![]));
+    send_entry(&mut lab, 2, posed);
+    assert_refused(&lab, "under the name of a branch");
+    send_entry(&mut lab, 2, honest);
+    assert_eq!(vector(&lab, 0).seq(&branch), 2);
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn a_member_may_not_admit_an_admin_and_goes_on() {
+    let mut lab = Lab::new(2);
+    let node = node_id(&SigningKey::from_bytes(&[200; 32]));
+    let admit = |role| {
+        let body = NodeBody { name: "new".into(), role, storage: StorageId([7; 16]) };
+        Input::Admit { request: RequestId(1), node, body }
+    };
+    let replies = lab.give(1, admit(Role::Admin));
+    assert!(matches!(replies[..], [Reply::MayNotAdmit(_)]), "{replies:?}");
+    assert!(matches!(lab.give(1, admit(Role::Member))[..], [Reply::Admitted]));
+    // It is a member by now: only an admin changes its record.
+    assert!(matches!(lab.give(1, admit(Role::Member))[..], [Reply::MayNotAdmit(_)]));
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn more_news_than_max_entry_deps_allows_is_named_by_entries_before() {
+    let mut lab = Lab::new(3);
+    let mut boots = Vec::new();
+    for number in 0..=MAX_ENTRY_DEPS as u64 / 2 {
+        let mut forger = Forger::member(&lab, 2);
+        let mut nonce = [0; 16];
+        nonce[..8].copy_from_slice(&number.to_be_bytes());
+        forger.chain.boot = BootId::of(&forger.chain.node, &nonce);
+        let mut draft = forger.draft(&lab, vec![]);
+        draft.ops = vec![Op::Boot(Boot { storage: StorageId([7; 16]), nonce })];
+        boots.push(draft.seal(&forger.key));
+    }
+    lab.parted = vec![(0, 1), (0, 2), (1, 2)];
+    let before = vector(&lab, 0).seq(&lab.own_chain(0));
+    send(&mut lab, 2, entries(boots));
+    lab.set(0, "lab/a", "1", &[]);
+    assert_eq!(lab.values(0, "lab/a"), ["1"]);
+    assert_eq!(vector(&lab, 0).seq(&lab.own_chain(0)), before + 2, "one entry for what is new alone");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::service::refs::SetRef;
 use crate::service::remote::with_blobs;
 
-/// Give a ref a value; all blobs that it needs must be stored here
+/// Give a ref a value; all blobs that it needs are stored here first: a daemon fetches what is missing
 #[derive(Debug, Args)]
 pub(in super::super) struct SetArgs {
     /// The ref

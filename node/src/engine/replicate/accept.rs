@@ -9,8 +9,9 @@ use keepwell_protocol::log::exchange::{ForkProof, Message};
 use keepwell_protocol::log::vector::Chain;
 use keepwell_store::error::StoreError;
 
+use crate::engine::apply::{self, Refusal, Strangers, Verdict};
 use crate::engine::effect::{Effect, Event};
-use crate::engine::{Engine, Step, apply};
+use crate::engine::{Engine, Step};
 
 impl Engine {
     /// Takes in an entry that gossip brought.
@@ -77,7 +78,9 @@ impl Engine {
                 self.place(step, from, entry, bytes)
             }
             Admission::UnderABranch => {
-                self.close(step, entry.chain, "it is written under the name of a branch".into());
+                if let Some(peer) = from {
+                    step.refuse(peer, "an entry that is written under the name of a branch".into());
+                }
                 Ok(false)
             }
         }
@@ -90,13 +93,14 @@ impl Engine {
         placement: &Placement,
         bytes: &[u8],
     ) -> Result<bool, StoreError> {
-        if self.replication.closed.contains(&placement.chain) {
-            return Ok(false);
-        }
         let arrival = step.txn.next_arrival()?;
-        if let Err(refused) = apply::apply(step.txn, &self.home, entry, placement, arrival)? {
-            self.close(step, placement.chain, refused.to_string());
-            return Ok(false);
+        match apply::apply(step.txn, &self.home, entry, placement, arrival, Strangers::Ignored)? {
+            Verdict::Counts => {}
+            Verdict::Void(refused) => self.tell_refused(step, placement.chain, &refused),
+            Verdict::OfAStranger(refused) => {
+                self.tell_refused(step, placement.chain, &refused);
+                return Ok(false);
+            }
         }
         step.txn.append_entry(bytes)?;
         self.replication.waiting.forget(entry);
@@ -146,10 +150,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Accepts nothing more of `chain`, and says why.
-    fn close(&mut self, step: &mut Step<'_, '_>, chain: Chain, reason: String) {
-        if self.replication.closed.insert(chain) {
-            step.effects.push(Effect::Tell(Event::EntryRefused { chain, reason }));
+    /// Says once of a chain that something in it does not count.
+    fn tell_refused(&mut self, step: &mut Step<'_, '_>, chain: Chain, refused: &Refusal) {
+        if self.replication.refused.insert(chain) {
+            step.effects.push(Effect::Tell(Event::EntryRefused { chain, reason: refused.to_string() }));
         }
     }
 }

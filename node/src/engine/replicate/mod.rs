@@ -34,8 +34,8 @@ pub(super) struct Replication {
     acks: BTreeMap<NodeId, Ack>,
     /// Entries that came before what they build on.
     waiting: Waiting,
-    /// Chains that nothing more is accepted of, because an entry was refused.
-    closed: BTreeSet<Chain>,
+    /// Chains of which it has been told that something in them does not count.
+    refused: BTreeSet<Chain>,
     /// When the peers were last told how far we have come.
     told_ms: u64,
 }
@@ -105,7 +105,6 @@ impl Engine {
                 return Ok(());
             }
         };
-        self.notice_rollback(step, &ack.persisted)?;
         let mine = step.txn.vector()?;
         let theirs = step.txn.by_names_here(&ack.persisted)?;
         let lacking = !wants(&theirs, &mine).is_empty();
@@ -158,7 +157,7 @@ impl Engine {
 
     /// Asks a peer for what it said it has and we lack, and for what its entries build on, unless it has been asked.
     fn pull(&mut self, step: &mut Step<'_, '_>, from: NodeId, mine: &Vector) -> Result<(), StoreError> {
-        let Replication { peers, acks, closed, .. } = &mut self.replication;
+        let Replication { peers, acks, .. } = &mut self.replication;
         let Some(peer) = peers.get_mut(&from) else { return Ok(()) };
         if peer.pulling_until_ms.is_some_and(|until| step.now_ms < until) {
             return Ok(());
@@ -171,7 +170,7 @@ impl Engine {
             }
             news = wants(mine, &theirs);
         }
-        let wanted = peer.wants(news, mine, closed);
+        let wanted = peer.wants(news, mine);
         if !wanted.is_empty() {
             peer.pulling_until_ms = Some(step.now_ms.saturating_add(PULL_TIMEOUT_MS));
             step.send(from, &Message::Pull(wanted));

@@ -1,6 +1,6 @@
 //! What is known of one connected member, and what to ask it for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use keepwell_protocol::limits::MAX_WANTS;
 use keepwell_protocol::log::admit::Missing;
@@ -64,7 +64,7 @@ impl Peer {
     }
 
     /// What to pull, having come as far as `mine`: `news`, and what is lacking, each chain once.
-    pub(super) fn wants(&mut self, news: Vec<Want>, mine: &Vector, closed: &BTreeSet<Chain>) -> Vec<Want> {
+    pub(super) fn wants(&mut self, news: Vec<Want>, mine: &Vector) -> Vec<Want> {
         let mut wanted: BTreeMap<Chain, u64> = news.into_iter().map(|want| (want.chain, want.after)).collect();
         self.is_lacking(mine);
         for (chain, lack) in std::mem::take(&mut self.lacking) {
@@ -75,7 +75,6 @@ impl Peer {
             }
             wanted.entry(chain).and_modify(|known| *known = after.min(*known)).or_insert(after);
         }
-        wanted.retain(|chain, _| !closed.contains(chain));
         wanted.into_iter().map(|(chain, after)| Want { chain, after }).take(MAX_WANTS).collect()
     }
 
@@ -104,7 +103,7 @@ mod tests {
 
     fn asks(peer: &mut Peer, missing: Missing, mine: &Vector) -> Vec<u64> {
         peer.lack(&missing);
-        peer.wants(vec![], mine, &BTreeSet::new()).into_iter().map(|want| want.after).collect()
+        peer.wants(vec![], mine).into_iter().map(|want| want.after).collect()
     }
 
     #[test]
@@ -120,7 +119,7 @@ mod tests {
     fn what_is_lacking_is_asked_for_once_and_no_longer_when_it_has_come() {
         let mut peer = Peer::default();
         assert_eq!(asks(&mut peer, missing(9, false), &having(4)), [4]);
-        assert!(peer.wants(vec![], &having(4), &BTreeSet::new()).is_empty());
+        assert!(peer.wants(vec![], &having(4)).is_empty());
         assert!(asks(&mut peer, missing(9, false), &having(9)).is_empty());
     }
 
@@ -140,14 +139,6 @@ mod tests {
         let mut peer = Peer::default();
         peer.lack(&missing(30, true));
         let news = vec![Want { chain: CHAIN, after: 29 }];
-        assert_eq!(peer.wants(news, &having(29), &BTreeSet::new()), [Want { chain: CHAIN, after: 13 }]);
-    }
-
-    #[test]
-    fn what_is_closed_is_not_asked_for() {
-        let mut peer = Peer::default();
-        peer.lack(&missing(9, false));
-        let news = vec![Want { chain: CHAIN, after: 5 }];
-        assert!(peer.wants(news, &having(5), &[CHAIN].into()).is_empty());
+        assert_eq!(peer.wants(news, &having(29)), [Want { chain: CHAIN, after: 13 }]);
     }
 }

@@ -7,7 +7,6 @@
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::log::entry::Entry;
 use keepwell_protocol::log::op::{Holdings, Op};
-use keepwell_protocol::log::vector::Vector;
 use keepwell_store::error::StoreError;
 
 use crate::engine::author::Batch;
@@ -15,16 +14,8 @@ use crate::engine::effect::{Effect, Event};
 use crate::engine::{Engine, Step};
 
 impl Engine {
-    /// A peer that knows more of our present boot than we do, or other things, shows that our disk was rolled back.
-    pub(super) fn notice_rollback(&mut self, step: &mut Step<'_, '_>, theirs: &Vector) -> Result<(), StoreError> {
-        let chain = self.own_chain()?;
-        let Some(known) = theirs.head(&chain) else { return Ok(()) };
-        if step.txn.head_at(&chain, known.seq)? == Some(*known) {
-            return Ok(());
-        }
-        self.begin_boot_after_rollback(step)
-    }
-
+    /// Somebody has an entry of our present boot that we do not have, which only we can have signed: our disk was rolled back. (What a peer
+    /// merely says that it has proves nothing; it is pulled.)
     pub(super) fn begin_boot_after_rollback(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let old = self.own_chain()?.boot;
         self.begin_boot(step)?;
@@ -34,6 +25,9 @@ impl Engine {
 
     /// An entry of an earlier boot of ours came back: what it says of our copies is compared with the disk, which decides.
     pub(super) fn correct_copies(&self, step: &mut Step<'_, '_>, entry: &Entry) -> Result<(), StoreError> {
+        if !self.is_member(step.txn)? {
+            return Ok(());
+        }
         let mut corrected = Holdings::default();
         for op in &entry.ops {
             let Op::Holdings(holdings) = op else { continue };

@@ -37,7 +37,7 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Reply::Refs(Err(_)) | Reply::Admitted | Reply::NotAMember | Reply::Gone(_) => Ok(()),
+            Reply::Refs(Err(_)) | Reply::Admitted | Reply::NotAMember | Reply::MayNotAdmit(_) | Reply::Gone(_) => Ok(()),
         }
     }
 
