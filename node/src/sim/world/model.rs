@@ -32,9 +32,10 @@ pub(super) struct Model {
 
 /// An entry, by what the model must know of it later.
 struct Known {
-    signed: BootId,
     /// The boot, or the branch of it, that it belongs to.
     part: BootId,
+    /// The names that somebody may give it: its part, what that branches off, and the boot as it is signed.
+    names: BTreeSet<BootId>,
     seq: Seq,
     /// The numbers of all entries in its past, itself included.
     past: BTreeSet<usize>,
@@ -99,6 +100,7 @@ impl Model {
             (false, Some(before)) => before.part,
             (false, None) => entry.chain.boot,
         };
+        let mut names = before.map(|before| before.names.clone()).unwrap_or_default();
         let mut past: BTreeSet<usize> = before.map(|before| before.past.clone()).unwrap_or_default();
         for dep in entry.deps.iter().filter_map(|(_, head)| self.by_hash.get(&head.hash)) {
             past.extend(&self.known[*dep].past);
@@ -106,7 +108,8 @@ impl Model {
         past.insert(number);
         self.by_hash.insert(entry.head.hash, number);
         self.signed.insert(part, entry.chain.boot);
-        self.known.push(Known { signed: entry.chain.boot, part, seq: entry.head.seq, past });
+        names.extend([part, entry.chain.boot]);
+        self.known.push(Known { part, names, seq: entry.head.seq, past });
         number
     }
 
@@ -135,10 +138,10 @@ impl Model {
         }
     }
 
-    /// The part of a boot that an entry means by an id: the one with such a position in its past.
+    /// The part of a boot that an entry means by an id: of those with such a position in its past, the first by name.
     fn meant(&self, number: usize, id: &ValueId) -> BootId {
         let past = self.known[number].past.iter().map(|before| &self.known[*before]);
-        let mut meant = past.filter(|known| known.seq == id.seq && (known.part == id.boot || known.signed == id.boot));
-        meant.next().map_or(id.boot, |known| known.part)
+        let meant = past.filter(|known| known.seq == id.seq && known.names.contains(&id.boot));
+        meant.map(|known| known.part).min().unwrap_or(id.boot)
     }
 }
