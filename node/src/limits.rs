@@ -30,6 +30,8 @@ pub const TICK_MS: u64 = 1_000;
 pub const STATUS_EVERY_MS: u64 = 3_000;
 /// How long an answer to a pull is waited for before another is asked for.
 pub const PULL_TIMEOUT_MS: u64 = 10_000;
+/// Chains of which it is remembered, and so told once, that something in them does not count. Of further ones nothing is told.
+pub const MAX_REFUSED_CHAINS: usize = 1_024;
 /// Small blobs that are asked for and recorded together.
 pub const FETCH_BATCH_BLOBS: usize = 1_000;
 /// Bytes of them.

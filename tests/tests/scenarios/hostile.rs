@@ -2,7 +2,7 @@
 
 use ed25519_dalek::SigningKey;
 use keepwell_node::engine::{Effect, Event, Input, RefOp, Reply, RequestId};
-use keepwell_node::limits::{PULL_TIMEOUT_MS, STATUS_EVERY_MS, TICK_MS};
+use keepwell_node::limits::{MAX_REFUSED_CHAINS, PULL_TIMEOUT_MS, STATUS_EVERY_MS, TICK_MS};
 use keepwell_protocol::catalog::change::{Change, DocState, Write};
 use keepwell_protocol::catalog::doc::change_hash;
 use keepwell_protocol::catalog::item::Item;
@@ -136,6 +136,20 @@ fn a_strangers_entries_are_refused_once_also_through_a_member() {
     }
     assert_eq!(reasons(&lab, stranger.chain).len(), 1);
     assert!(reasons(&lab, stranger.chain)[0].contains("not a member"));
+    assert_unaffected(&mut lab);
+}
+
+#[test]
+fn strangers_are_told_of_up_to_max_refused_chains() {
+    let mut lab = Lab::new(3);
+    for number in 0..=MAX_REFUSED_CHAINS {
+        let mut seed = [200; 32];
+        seed[..8].copy_from_slice(&number.to_be_bytes());
+        let entry = Forger::new(SigningKey::from_bytes(&seed), vec![]).entry(&lab, vec![]);
+        send_entry(&mut lab, 2, entry);
+    }
+    let told = lab.events.iter().filter(|(at, event)| *at == 0 && matches!(event, Event::EntryRefused { .. })).count();
+    assert_eq!(told, MAX_REFUSED_CHAINS);
     assert_unaffected(&mut lab);
 }
 

@@ -12,6 +12,7 @@ use keepwell_store::error::StoreError;
 use crate::engine::apply::{self, Refusal, Strangers, Verdict};
 use crate::engine::effect::{Effect, Event};
 use crate::engine::{Engine, Step};
+use crate::limits::MAX_REFUSED_CHAINS;
 
 impl Engine {
     /// Takes in an entry that gossip brought.
@@ -25,7 +26,7 @@ impl Engine {
             return Ok(());
         }
         let mut tried = BTreeSet::new();
-        loop {
+        while self.replication.waiting.len() > 0 {
             let applied = step.txn.vector()?;
             let Some((chain, next)) = self.replication.waiting.take_next(&applied, |chain| tried.contains(chain)) else {
                 return Ok(());
@@ -35,6 +36,7 @@ impl Engine {
                 false => drop(tried.insert(chain)),
             }
         }
+        Ok(())
     }
 
     /// Whether the entry has been applied.
@@ -150,9 +152,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Says once of a chain that something in it does not count.
+    /// Says once of a chain that something in it does not count. Of more chains than can be remembered, nothing is said.
     fn tell_refused(&mut self, step: &mut Step<'_, '_>, chain: Chain, refused: &Refusal) {
-        if self.replication.refused.insert(chain) {
+        if self.replication.refused.len() < MAX_REFUSED_CHAINS && self.replication.refused.insert(chain) {
             step.effects.push(Effect::Tell(Event::EntryRefused { chain, reason: refused.to_string() }));
         }
     }

@@ -148,6 +148,9 @@ impl Engine {
         for bytes in entries {
             self.accept(step, Some(from), bytes)?;
         }
+        if !goes_on && !self.replication.peers.get(&from).is_some_and(Peer::may_lack) {
+            return Ok(());
+        }
         let mine = step.txn.vector()?;
         if goes_on || self.replication.peers.get_mut(&from).is_some_and(|peer| peer.is_lacking(&mine)) {
             self.pull(step, from, &mine)?;

@@ -37,8 +37,12 @@ struct Lack {
 }
 
 impl Peer {
-    /// Notes that an entry of its builds on something that we lack.
+    /// Notes that an entry of its builds on something that we lack, if not too much is lacking already: what is left out will show again.
     pub(super) fn lack(&mut self, missing: &Missing) {
+        let is_new = !self.lacking.contains_key(&missing.chain);
+        if is_new && self.lacking.len() + self.asked.len().max(self.steps_back.len()) >= MAX_WANTS {
+            return;
+        }
         let mut after = None;
         if missing.differs {
             let back = *self.steps_back.entry(missing.chain).or_insert(FIRST_STEP_BACK);
@@ -50,6 +54,11 @@ impl Peer {
         let lack = self.lacking.entry(missing.chain).or_default();
         lack.up_to = lack.up_to.max(missing.seq.0);
         lack.after = lack.after.into_iter().chain(after).min();
+    }
+
+    /// Whether an entry of its built on something that we lacked then.
+    pub(super) fn may_lack(&self) -> bool {
+        !self.lacking.is_empty()
     }
 
     /// Whether there is something to ask it for that its own word does not tell, having come as far as `mine`. What it was asked for and
@@ -81,6 +90,9 @@ impl Peer {
     /// It has news: what it could not help with before, it may now.
     pub(super) fn may_ask_again(&mut self) {
         self.steps_back.retain(|_, back| *back != ALL_THE_WAY);
+        if self.steps_back.len() >= MAX_WANTS / 2 {
+            self.steps_back.clear();
+        }
         self.asked.clear();
     }
 }
@@ -132,6 +144,22 @@ mod tests {
         assert_eq!(asks(&mut peer, missing(9, false), &having(6)), [6], "there is progress");
         peer.may_ask_again();
         assert_eq!(asks(&mut peer, missing(9, false), &having(6)), [6]);
+    }
+
+    #[test]
+    fn what_is_lacking_is_remembered_up_to_max_wants() {
+        let mut peer = Peer::default();
+        for round in 0..3_u8 {
+            for number in 0..=MAX_WANTS {
+                let mut boot = [round; 16];
+                boot[..8].copy_from_slice(&number.to_be_bytes());
+                let chain = Chain { boot: BootId(boot), ..CHAIN };
+                peer.lack(&Missing { chain, seq: Seq(9), differs: number % 2 == 0 });
+            }
+            assert!(peer.lacking.len() <= MAX_WANTS);
+            peer.wants(vec![], &Vector::default());
+            assert!(peer.asked.len().max(peer.steps_back.len()) <= MAX_WANTS);
+        }
     }
 
     #[test]
