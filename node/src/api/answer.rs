@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
-use super::gate::Permit;
+use super::gate::Slot;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_JSON_BODY_BYTES, UNWANTED_BODY_PAUSE};
 
@@ -103,12 +103,12 @@ async fn let_finish(body: Body) {
 
 /// Does what may wait for the disk, on a thread that may. It counts as a request until it is done, whoever goes away.
 pub(super) async fn blocking<T: Send + 'static>(
-    permit: Permit,
+    slot: Slot,
     work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(move || {
         let outcome = work();
-        drop(permit);
+        drop(slot);
         outcome
     });
     match done.await {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
-use super::gate::Permit;
+use super::gate::Slot;
 use super::query::Pairs;
 use super::upload::upload;
 use crate::failure::{Code, Failure};
@@ -88,24 +88,24 @@ pub(super) fn line(held: &Held) -> HeldLine {
 }
 
 /// `POST /blobs`
-pub(super) async fn add(State(api): State<Arc<Api>>, permit: Permit, RawQuery(query): RawQuery, body: Body) -> Answer {
-    add_as(api, permit, query, None, body).await
+pub(super) async fn add(State(api): State<Arc<Api>>, slot: Slot, RawQuery(query): RawQuery, body: Body) -> Answer {
+    add_as(api, slot, query, None, body).await
 }
 
 /// `PUT /blobs/{sha1}`: refused when the bytes do not hash to that.
 pub(super) async fn add_named(
     State(api): State<Arc<Api>>,
-    permit: Permit,
+    slot: Slot,
     Path(sha1): Path<String>,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Answer {
-    add_as(api, permit, query, Some(blob_id(&sha1)?), body).await
+    add_as(api, slot, query, Some(blob_id(&sha1)?), body).await
 }
 
-async fn add_as(api: Arc<Api>, permit: Permit, query: Option<String>, expected: Option<BlobId>, body: Body) -> Answer {
+async fn add_as(api: Arc<Api>, slot: Slot, query: Option<String>, expected: Option<BlobId>, body: Body) -> Answer {
     let query = PutQuery::parse(query.as_deref())?;
-    let line = upload(permit, body, move |source| {
+    let line = upload(slot, body, move |source| {
         let mut silent = |_| ();
         let options = PutOptions { expected, ..query.options.clone() };
         let mut putter = Putter::new(&*api.node, options, &mut silent);
@@ -130,13 +130,13 @@ struct StatRequest {
 }
 
 /// `POST /blobs/stat`
-pub(super) async fn stat(State(api): State<Arc<Api>>, permit: Permit, body: Body) -> Answer {
+pub(super) async fn stat(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
     let request: StatRequest = read_json(body).await?;
     if request.sha1.len() > MAX_STAT_BLOBS {
         return Err(ApiError::too_large("blobs", MAX_STAT_BLOBS));
     }
     let asked = request.sha1.iter().map(|text| Ok((blob_id(text)?, None))).collect::<Result<Vec<_>, Failure>>()?;
-    let lines = blocking(permit, move || stat::stat(&*api.node, &asked)).await?;
+    let lines = blocking(slot, move || stat::stat(&*api.node, &asked)).await?;
     let Some(fields) = request.fields else { return json_list("blobs", &lines, None) };
     let lines = lines.iter().map(|line| {
         let mut line = serde_json::to_value(line).unwrap_or_default();

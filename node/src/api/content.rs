@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 use super::Api;
 use super::answer::{Answer, ApiError, blocking};
 use super::blobs::blob_id;
-use super::gate::Permit;
+use super::gate::Slot;
 use super::network::daemon;
 use super::query::Pairs;
 use super::range::{Wanted, wanted};
@@ -56,7 +56,7 @@ impl Found {
 /// `GET` and `HEAD /blobs/{sha1}`. What is not here is brought here first, whole, if its bytes are asked for and `local=1` is not.
 pub(super) async fn read(
     State(api): State<Arc<Api>>,
-    permit: Permit,
+    slot: Slot,
     method: Method,
     Path(sha1): Path<String>,
     RawQuery(query): RawQuery,
@@ -64,7 +64,7 @@ pub(super) async fn read(
 ) -> Answer {
     let pairs = Pairs::parse(query.as_deref(), &["local", "b3"])?;
     let uri = BlobUri { b3: pairs.parsed::<B3>("b3")?, ..BlobUri::labelled(blob_id(&sha1)?, None) };
-    let found = look(&api, &permit, &uri, is_local(&pairs)?).await?;
+    let found = look(&api, &slot, &uri, is_local(&pairs)?).await?;
     let BlobFact { sha1, b3, size_bytes } = found.fact();
     let etag = format!("\"{sha1}\"");
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
@@ -90,8 +90,8 @@ pub(super) async fn read(
     }
     let body = match found {
         _ if method == Method::HEAD => Body::empty(),
-        Found::Here(blob) => send(permit, *blob, part).await?,
-        Found::Recorded(fact) => send(permit.clone(), bring(&api, permit, fact).await?, part).await?,
+        Found::Here(blob) => send(slot, *blob, part).await?,
+        Found::Recorded(fact) => send(slot.clone(), bring(&api, slot, fact).await?, part).await?,
     };
     let mut answer = (status, facts, body).into_response();
     for (name, value) in content {
@@ -110,9 +110,9 @@ fn is_local(pairs: &Pairs) -> Result<bool, Failure> {
 }
 
 /// Looks at the records. What is not here counts only if there are other nodes to bring it from.
-async fn look(api: &Arc<Api>, permit: &Permit, uri: &BlobUri, is_local: bool) -> Result<Found, ApiError> {
+async fn look(api: &Arc<Api>, slot: &Slot, uri: &BlobUri, is_local: bool) -> Result<Found, ApiError> {
     let (api, uri) = (Arc::clone(api), uri.clone());
-    blocking(permit.clone(), move || match open(&*api.node, &uri) {
+    blocking(slot.clone(), move || match open(&*api.node, &uri) {
         Ok(blob) => Ok(Found::Here(Box::new(blob))),
         Err(failure) if failure.code == Code::NoProvider && !is_local && api.daemon.is_some() => {
             let fact = recorded(&api.node.store().snapshot()?, &uri.sha1)?;
@@ -125,12 +125,12 @@ async fn look(api: &Arc<Api>, permit: &Permit, uri: &BlobUri, is_local: bool) ->
 }
 
 /// Brings one blob here, without what it refers to: whoever reads it says what else is needed.
-async fn bring(api: &Arc<Api>, permit: Permit, fact: BlobFact) -> Result<Blob, ApiError> {
+async fn bring(api: &Arc<Api>, slot: Slot, fact: BlobFact) -> Result<Blob, ApiError> {
     daemon(api)?.fetch_one(fact.sha1, Extent::Flat, Progress::default()).await?;
     // It must be the one that its size and ranges were told of.
     let uri = BlobUri { b3: Some(fact.b3), ..BlobUri::labelled(fact.sha1, None) };
     let api = Arc::clone(api);
-    blocking(permit, move || open(&*api.node, &uri)).await
+    blocking(slot, move || open(&*api.node, &uri)).await
 }
 
 fn unsatisfiable(size_bytes: u64) -> Response {
@@ -141,7 +141,7 @@ fn unsatisfiable(size_bytes: u64) -> Response {
 }
 
 /// The bytes as a body. The first piece is verified before the answer begins, so that most bad news still has a status.
-async fn send(permit: Permit, blob: Blob, part: std::ops::Range<u64>) -> Result<Body, ApiError> {
+async fn send(slot: Slot, blob: Blob, part: std::ops::Range<u64>) -> Result<Body, ApiError> {
     let (pieces, mut queue) = channel::<Result<Bytes, Failure>>(PIECES_AHEAD);
     drop(tokio::task::spawn_blocking(move || {
         let gone = |_| std::io::ErrorKind::BrokenPipe.into();
@@ -150,7 +150,7 @@ async fn send(permit: Permit, blob: Blob, part: std::ops::Range<u64>) -> Result<
             // Nobody is left to be told if this fails.
             drop(pieces.blocking_send(Err(failure)));
         }
-        drop(permit);
+        drop(slot);
     }));
     let first = queue.recv().await.transpose()?;
     let rest = stream::unfold((first.map(Ok), queue), next_piece);

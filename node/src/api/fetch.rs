@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Api;
 use super::answer::{Answer, ApiError, json_list, read_json};
-use super::gate::Permit;
+use super::gate::Slot;
 use super::network::daemon;
 use crate::daemon::Daemon;
 use crate::daemon::fetch::Progress;
@@ -40,7 +40,7 @@ struct FetchRequest {
 }
 
 /// `POST /fetch`
-pub(super) async fn fetch(State(api): State<Arc<Api>>, permit: Permit, headers: HeaderMap, body: Body) -> Answer {
+pub(super) async fn fetch(State(api): State<Arc<Api>>, slot: Slot, headers: HeaderMap, body: Body) -> Answer {
     let request: FetchRequest = read_json(body).await?;
     if request.sha1.len() > MAX_FETCH_ROOTS {
         return Err(ApiError::too_large("blobs to fetch", MAX_FETCH_ROOTS));
@@ -51,7 +51,7 @@ pub(super) async fn fetch(State(api): State<Arc<Api>>, permit: Permit, headers: 
     let daemon = daemon(&api)?;
     let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accepted.contains(NDJSON) {
-        return Ok(watched(Arc::clone(daemon), permit, roots, extent));
+        return Ok(watched(Arc::clone(daemon), slot, roots, extent));
     }
     let mut items = Vec::with_capacity(roots.len());
     for root in roots {
@@ -68,7 +68,7 @@ fn item(outcome: Result<FetchLine, Failure>) -> Result<serde_json::Value, Failur
     }
 }
 
-fn watched(daemon: Arc<Daemon>, permit: Permit, roots: Vec<BlobId>, extent: Extent) -> axum::response::Response {
+fn watched(daemon: Arc<Daemon>, slot: Slot, roots: Vec<BlobId>, extent: Extent) -> axum::response::Response {
     let (lines, told) = channel(PIECES_AHEAD);
     tokio::spawn(async move {
         let work = async {
@@ -84,7 +84,7 @@ fn watched(daemon: Arc<Daemon>, permit: Permit, roots: Vec<BlobId>, extent: Exte
             () = work => {}
             () = lines.closed() => {}
         }
-        drop(permit);
+        drop(slot);
     });
     let lines = stream::unfold(told, |mut told| async move { Some((Ok::<_, std::io::Error>(told.recv().await?), told)) });
     (StatusCode::OK, [(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()

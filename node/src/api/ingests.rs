@@ -15,20 +15,20 @@ use serde_json::{Value, json as value};
 use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
 use super::blobs::{PutQuery, line, only, scan_json};
-use super::gate::Permit;
+use super::gate::Slot;
 use super::query::Pairs;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_COMMIT_ITEMS, MAX_NEW_INGESTS};
 use crate::service::put::{Outcome, PutOptions, Putter};
 
 /// `POST /ingests?count=N`
-pub(super) async fn issue(State(api): State<Arc<Api>>, permit: Permit, RawQuery(query): RawQuery) -> Answer {
+pub(super) async fn issue(State(api): State<Arc<Api>>, slot: Slot, RawQuery(query): RawQuery) -> Answer {
     let pairs = Pairs::parse(query.as_deref(), &["count"])?;
     let count = pairs.parsed::<usize>("count")?.unwrap_or(1);
     if count > MAX_NEW_INGESTS {
         return Err(ApiError::too_large("ingests", MAX_NEW_INGESTS));
     }
-    let lines = blocking(permit, move || {
+    let lines = blocking(slot, move || {
         let store = api.node.store();
         store.fs().create_folders(&[layout::ingest_folder()]).map_err(|error| Failure::file("cannot make", &api.home, &error))?;
         Ok((0..count).map(|_| api.new_ingest()).collect::<Vec<Value>>())
@@ -43,7 +43,7 @@ pub(super) async fn issue(State(api): State<Arc<Api>>, permit: Permit, RawQuery(
 impl Api {
     fn new_ingest(&self) -> Value {
         let id = self.node.new_ingest();
-        if let Some(forgotten) = self.tickets().issue(id) {
+        if let Some(forgotten) = self.open_ingests().issue(id) {
             // Its client may not have come to writing it; and what cannot be removed is found at the next start.
             remove_leftover(self.node.store().fs(), forgotten).ok();
         }
@@ -55,14 +55,14 @@ impl Api {
 /// `POST /ingests/{id}/commit`
 pub(super) async fn commit_one(
     State(api): State<Arc<Api>>,
-    permit: Permit,
+    slot: Slot,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
     let query = PutQuery::parse(query.as_deref())?;
-    let line = blocking(permit, move || {
+    let line = blocking(slot, move || {
         let mut silent = |_| ();
-        let id = api.take_ticket(&id)?;
+        let id = api.take_open(&id)?;
         let mut putter = Putter::new(&*api.node, query.options.clone(), &mut silent);
         let mut outcomes = putter.put_ingest(0, id, Vec::new())?;
         outcomes.extend(putter.finish()?);
@@ -91,19 +91,19 @@ struct CommitItem {
 }
 
 /// `POST /ingests/commit`: each item has an answer of its own.
-pub(super) async fn commit(State(api): State<Arc<Api>>, permit: Permit, body: Body) -> Answer {
+pub(super) async fn commit(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
     let request: CommitRequest = read_json(body).await?;
     if request.items.len() > MAX_COMMIT_ITEMS {
         return Err(ApiError::too_large("items", MAX_COMMIT_ITEMS));
     }
-    let lines = blocking(permit, move || api.commit_all(request)).await?;
+    let lines = blocking(slot, move || api.commit_all(request)).await?;
     json_list("blobs", &lines, None)
 }
 
 impl Api {
-    fn take_ticket(&self, text: &str) -> Result<IngestId, Failure> {
+    fn take_open(&self, text: &str) -> Result<IngestId, Failure> {
         let id: IngestId = text.parse().map_err(|error| Failure::usage(format!("{text:?}: {error}")))?;
-        if self.tickets().take(&id) {
+        if self.open_ingests().take(&id) {
             return Ok(id);
         }
         Err(Failure::new(Code::NotFound, format!("no ingest {id} is open")).hint("get one with POST /api/v1/ingests"))
@@ -131,7 +131,7 @@ impl Api {
     fn commit_item(&self, putter: &mut Putter<'_>, number: usize, item: CommitItem) -> Result<Vec<Outcome>, Failure> {
         let children = ids(&item.links)?;
         match (item.ingest, item.base64) {
-            (Some(id), None) => putter.put_ingest(number, self.take_ticket(&id)?, children),
+            (Some(id), None) => putter.put_ingest(number, self.take_open(&id)?, children),
             (None, Some(text)) => {
                 let bytes = BASE64.decode(text.as_bytes());
                 let bytes = bytes.map_err(|error| Failure::usage(format!("the bytes are not base64: {error}")))?;

@@ -10,6 +10,7 @@ pub(crate) mod fetch;
 mod gate;
 mod ingests;
 mod network;
+mod open_ingests;
 mod query;
 mod range;
 mod refs;
@@ -18,7 +19,6 @@ pub mod socket;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-mod tickets;
 mod upload;
 
 use std::path::PathBuf;
@@ -37,8 +37,8 @@ use crate::limits::MAX_REQUESTS;
 use crate::service::Node;
 use crate::service::status::status;
 use answer::{Answer, ApiError, blocking, json};
-use gate::Permit;
-use tickets::Tickets;
+use gate::Slot;
+use open_ingests::OpenIngests;
 
 /// What requests are about.
 pub struct Api {
@@ -47,7 +47,7 @@ pub struct Api {
     max_size_bytes: Option<u64>,
     /// The way to other nodes; none where there is no network.
     daemon: Option<Arc<Daemon>>,
-    tickets: Mutex<Tickets>,
+    open_ingests: Mutex<OpenIngests>,
     gate: Arc<Semaphore>,
 }
 
@@ -61,11 +61,11 @@ impl Api {
     /// The interface of `node`, whose home is this folder and may hold so much.
     pub fn new(node: Arc<dyn Node>, home: PathBuf, max_size_bytes: Option<u64>, daemon: Option<Arc<Daemon>>) -> Arc<Api> {
         let gate = Arc::new(Semaphore::new(MAX_REQUESTS));
-        Arc::new(Api { node, home, max_size_bytes, daemon, tickets: Mutex::default(), gate })
+        Arc::new(Api { node, home, max_size_bytes, daemon, open_ingests: Mutex::default(), gate })
     }
 
-    fn tickets(&self) -> MutexGuard<'_, Tickets> {
-        self.tickets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open_ingests(&self) -> MutexGuard<'_, OpenIngests> {
+        self.open_ingests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,8 +98,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-async fn read_status(State(api): State<Arc<Api>>, permit: Permit) -> Answer {
-    let line = blocking(permit, move || match &api.daemon {
+async fn read_status(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
+    let line = blocking(slot, move || match &api.daemon {
         Some(daemon) => daemon.status(api.max_size_bytes),
         None => status(&*api.node, api.max_size_bytes, true),
     })

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::Api;
 use super::answer::{Answer, blocking, json, json_list, read_json};
-use super::gate::Permit;
+use super::gate::Slot;
 use crate::daemon::Daemon;
 use crate::failure::{Code, Failure};
 use crate::limits::{INVITE_LASTS_MS, MAX_INVITE_USES};
@@ -30,9 +30,9 @@ pub(super) struct InviteRequest {
     lasts_ms: Option<u64>,
 }
 
-pub(super) async fn holders(State(api): State<Arc<Api>>, permit: Permit, Path(sha1): Path<String>) -> Answer {
+pub(super) async fn holders(State(api): State<Arc<Api>>, slot: Slot, Path(sha1): Path<String>) -> Answer {
     let id: BlobId = sha1.parse().map_err(|error: keepwell_protocol::id::ParseIdError| Failure::usage(error.to_string()))?;
-    let line = blocking(permit, move || {
+    let line = blocking(slot, move || {
         let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
         network::holders(&*api.node, &home.node, &id)
     })
@@ -40,8 +40,8 @@ pub(super) async fn holders(State(api): State<Arc<Api>>, permit: Permit, Path(sh
     json(StatusCode::OK, &line)
 }
 
-pub(super) async fn nodes(State(api): State<Arc<Api>>, permit: Permit) -> Answer {
-    let lines = blocking(permit, move || {
+pub(super) async fn nodes(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
+    let lines = blocking(slot, move || {
         let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
         let seen = api.daemon.as_ref().map_or_else(BTreeMap::new, |daemon| daemon.seen());
         network::nodes(&*api.node, &home.node, &seen)
@@ -51,8 +51,8 @@ pub(super) async fn nodes(State(api): State<Arc<Api>>, permit: Permit) -> Answer
 }
 
 /// `GET /doctor`
-pub(super) async fn doctor(State(api): State<Arc<Api>>, permit: Permit) -> Answer {
-    let lines = blocking(permit, move || {
+pub(super) async fn doctor(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
+    let lines = blocking(slot, move || {
         let outside = match &api.daemon {
             Some(daemon) => {
                 let peers = daemon.status(api.max_size_bytes)?.peers;
@@ -67,13 +67,13 @@ pub(super) async fn doctor(State(api): State<Arc<Api>>, permit: Permit) -> Answe
     json_list("checks", &lines, None)
 }
 
-pub(super) async fn invite(State(api): State<Arc<Api>>, permit: Permit, body: Body) -> Answer {
+pub(super) async fn invite(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
     let request: InviteRequest = read_json(body).await?;
     let uses = request.uses.unwrap_or(1);
     if uses == 0 || uses > MAX_INVITE_USES {
         return Err(Failure::usage(format!("an invitation is for 1 to {MAX_INVITE_USES} machines, not {uses}")).into());
     }
-    let line = blocking(permit, move || {
+    let line = blocking(slot, move || {
         let role = if request.admin { Role::Admin } else { Role::Member };
         let ticket = daemon(&api)?.invite(role, uses, request.lasts_ms.unwrap_or(INVITE_LASTS_MS))?;
         Ok(InviteLine { expires_ms: ticket.expires_ms, ticket: ticket.to_string(), uses })

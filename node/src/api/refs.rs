@@ -14,12 +14,12 @@ use serde_json::{Value, json as value};
 
 use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
-use super::gate::Permit;
+use super::gate::Slot;
 use super::query::Pairs;
 use crate::engine::RefOp;
 use crate::failure::Failure;
 use crate::limits::{LIST_REFS, MAX_BATCH_REFS, MAX_LIST_REFS};
-use crate::service::refs::{self as service, Query, SetRef};
+use crate::service::refs::{self as service, Query, SetRef, rev_of};
 use crate::service::types::RefLine;
 
 /// The value of a ref as a request brings it.
@@ -60,14 +60,14 @@ impl SetRequest {
 /// `PUT /refs/{group…}/{key}`
 pub(super) async fn set(
     State(api): State<Arc<Api>>,
-    permit: Permit,
+    slot: Slot,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Answer {
     let request: SetRequest = read_json(body).await?;
     let set = request.set(name.parse::<RefName>()?, if_rev(&headers)?)?;
-    one(blocking(permit, move || service::set(&*api.node, set)).await?)
+    one(blocking(slot, move || service::set(&*api.node, set)).await?)
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,7 +77,7 @@ struct FieldsRequest {
 }
 
 /// `PATCH /refs/{group…}/{key}`: some fields of the object, and nothing else.
-pub(super) async fn set_fields(State(api): State<Arc<Api>>, permit: Permit, Path(name): Path<String>, body: Body) -> Answer {
+pub(super) async fn set_fields(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>, body: Body) -> Answer {
     let (name, request) = (name.parse::<RefName>()?, read_json::<FieldsRequest>(body).await?);
     let Json::Object(fields) = request.fields else { return Err(Failure::usage("`fields` is an object").into()) };
     let fields = fields.into_iter().map(|(field, value)| match value {
@@ -85,34 +85,34 @@ pub(super) async fn set_fields(State(api): State<Arc<Api>>, permit: Permit, Path
         _ => Err(Failure::usage(format!("the field {field:?} is no URI"))),
     });
     let fields = fields.collect::<Result<Vec<_>, _>>()?;
-    one(blocking(permit, move || service::set_fields(&*api.node, &name, fields)).await?)
+    one(blocking(slot, move || service::set_fields(&*api.node, &name, fields)).await?)
 }
 
 /// `GET /refs/{group…}/{key}`
-pub(super) async fn read(State(api): State<Arc<Api>>, permit: Permit, Path(name): Path<String>) -> Answer {
+pub(super) async fn read(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>) -> Answer {
     let name: RefName = name.parse()?;
-    one(blocking(permit, move || service::get(&*api.node, &name)).await?)
+    one(blocking(slot, move || service::get(&*api.node, &name)).await?)
 }
 
 /// `DELETE /refs/{group…}/{key}`: the value that it had.
-pub(super) async fn remove(State(api): State<Arc<Api>>, permit: Permit, Path(name): Path<String>, headers: HeaderMap) -> Answer {
+pub(super) async fn remove(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>, headers: HeaderMap) -> Answer {
     let (name, if_rev) = (name.parse::<RefName>()?, if_rev(&headers)?);
-    let line = blocking(permit, move || service::remove(&*api.node, &name, if_rev)).await?;
+    let line = blocking(slot, move || service::remove(&*api.node, &name, if_rev)).await?;
     json(StatusCode::OK, &line)
 }
 
 /// `POST /refs/{group…}/{key}/touch`
-pub(super) async fn touch(State(api): State<Arc<Api>>, permit: Permit, Path(path): Path<String>) -> Answer {
+pub(super) async fn touch(State(api): State<Arc<Api>>, slot: Slot, Path(path): Path<String>) -> Answer {
     let name = path.strip_suffix("/touch").ok_or_else(|| {
         let failure = Failure::usage("a ref takes no POST").hint("set it with PUT, use it with POST …/touch");
         ApiError::with_status(StatusCode::METHOD_NOT_ALLOWED, failure)
     })?;
     let name: RefName = name.parse()?;
-    one(blocking(permit, move || service::touch(&*api.node, &name)).await?)
+    one(blocking(slot, move || service::touch(&*api.node, &name)).await?)
 }
 
 /// `GET /refs`: a page of them.
-pub(super) async fn list(State(api): State<Arc<Api>>, permit: Permit, RawQuery(query): RawQuery) -> Answer {
+pub(super) async fn list(State(api): State<Arc<Api>>, slot: Slot, RawQuery(query): RawQuery) -> Answer {
     let known = ["glob", "contains", "meta.", "expires_before_ms", "limit", "cursor"];
     let pairs = Pairs::parse(query.as_deref(), &known)?;
     let contains = pairs.one("contains")?.map(|text| Ok::<_, Failure>(BlobUri::parse_lenient(text)?.sha1));
@@ -125,7 +125,7 @@ pub(super) async fn list(State(api): State<Arc<Api>>, permit: Permit, RawQuery(q
         limit: Some(limit.min(MAX_LIST_REFS)),
         cursor: pairs.one("cursor")?.map(str::to_owned),
     };
-    let page = blocking(permit, move || {
+    let page = blocking(slot, move || {
         let mut lines = Vec::new();
         let next = service::list(&*api.node, &query, &mut |line| {
             lines.push(line);
@@ -189,12 +189,12 @@ impl BatchOp {
 }
 
 /// `POST /refs/batch`: all of them or none.
-pub(super) async fn batch(State(api): State<Arc<Api>>, permit: Permit, body: Body) -> Answer {
+pub(super) async fn batch(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
     let request: BatchRequest = read_json(body).await?;
     if request.ops.len() > MAX_BATCH_REFS {
         return Err(ApiError::too_large("ops", MAX_BATCH_REFS));
     }
-    let lines = blocking(permit, move || {
+    let lines = blocking(slot, move || {
         let ops = request.ops.into_iter().map(BatchOp::read).collect::<Result<Vec<_>, _>>()?;
         let outcomes = api.node.write_refs(ops)?;
         let line = |name: &RefName, rev: Option<String>| value!({ "ref": name.as_str(), "rev": rev });
@@ -220,9 +220,4 @@ fn if_rev(headers: &HeaderMap) -> Result<Option<String>, Failure> {
         (Some(rev), None) => Ok(Some(rev_of(rev.trim_matches('"').to_owned()))),
         _ => Err(Failure::usage("give either If-Match with a rev, or If-None-Match with `*`")),
     }
-}
-
-/// The engine's word for "does not exist" is the empty rev; people write `none`, as it is shown to them.
-fn rev_of(text: String) -> String {
-    if text == "none" { String::new() } else { text }
 }

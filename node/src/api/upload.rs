@@ -7,7 +7,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::answer::{ApiError, blocking};
-use super::gate::Permit;
+use super::gate::Slot;
 use crate::failure::Failure;
 use crate::limits::PIECES_AHEAD;
 
@@ -20,12 +20,12 @@ enum Piece {
 
 /// Lets `work` read the body to its end.
 pub(super) async fn upload<T: Send + 'static>(
-    permit: Permit,
+    slot: Slot,
     body: Body,
     work: impl FnOnce(&mut dyn Read) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, ApiError> {
     let (pieces, queue) = channel(PIECES_AHEAD);
-    let worker = blocking(permit, move || work(&mut BodyReader { queue, piece: Bytes::new(), ended: false }));
+    let worker = blocking(slot, move || work(&mut BodyReader { queue, piece: Bytes::new(), ended: false }));
     let (outcome, ()) = futures::join!(worker, pump(body, pieces));
     outcome
 }

@@ -6,9 +6,9 @@ use keepwell_protocol::uri::Target;
 
 use super::context::Context;
 use super::output::{Stop, stdout_failed};
+use crate::service::bring::with_target;
 use crate::service::cat::{ByteRange, open};
 use crate::service::read::ReadError;
-use crate::service::remote::with_target;
 
 /// Print the bytes of a blob as they are, also with --json
 #[derive(Debug, Args)]

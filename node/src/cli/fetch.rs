@@ -6,8 +6,8 @@ use keepwell_protocol::uri::Target;
 use super::context::Context;
 use super::output::{Stop, Tally};
 use crate::failure::Failure;
+use crate::service::bring::bring;
 use crate::service::embedded::needs_daemon;
-use crate::service::remote::bring;
 use crate::service::types::FetchLine;
 
 /// Bring blobs here from other nodes, with all that they refer to

@@ -9,8 +9,8 @@ use keepwell_protocol::uri::Target;
 use super::context::Context;
 use super::output::Stop;
 use crate::files::Overwrite;
+use crate::service::bring::with_target;
 use crate::service::get::get;
-use crate::service::remote::with_target;
 
 /// Write a blob to a file, or a directory or the fields of a ref to a tree of files
 ///

@@ -5,7 +5,7 @@ use keepwell_protocol::uri::Target;
 
 use super::context::Context;
 use super::output::Stop;
-use crate::service::remote::roots;
+use crate::service::bring::roots;
 use crate::service::types::WhereLine;
 
 /// Tell which nodes hold a blob, or what a ref names

@@ -3,6 +3,7 @@
 //! Absent from here: arguments, terminals, and how the engine is driven.
 
 pub mod backend;
+pub mod bring;
 pub mod cat;
 pub mod collision;
 pub mod doctor;
@@ -14,7 +15,6 @@ pub mod network;
 pub mod put;
 pub mod read;
 pub mod refs;
-pub mod remote;
 pub mod resolve;
 pub mod stat;
 pub mod status;

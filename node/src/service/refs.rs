@@ -46,6 +46,11 @@ impl SetRef {
     }
 }
 
+/// The engine's word for "does not exist" is the empty rev; people write `none`, as it is shown to them.
+pub fn rev_of(text: String) -> String {
+    if text == "none" { String::new() } else { text }
+}
+
 /// Sets a ref.
 pub fn set(node: &dyn Node, set: SetRef) -> Result<RefLine, Failure> {
     let name = set.name.clone();

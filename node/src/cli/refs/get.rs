@@ -5,8 +5,8 @@ use keepwell_protocol::name::RefName;
 
 use super::super::context::Context;
 use super::super::output::Stop;
-use super::set::rev;
 use super::set_note;
+use crate::service::refs::rev_of;
 
 /// Print the object of a ref
 #[derive(Debug, Args)]
@@ -55,7 +55,7 @@ pub(in super::super) struct RmArgs {
 
 pub(super) fn remove(args: RmArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;
-    let line = backend.remove_ref(&args.name, args.if_rev.map(rev))?;
+    let line = backend.remove_ref(&args.name, args.if_rev.map(rev_of))?;
     context.out.line(&line, || line.obj.to_compact_sorted())?;
     Ok(0)
 }

@@ -15,8 +15,8 @@ use super::super::context::{Context, now_ms};
 use super::super::output::Stop;
 use super::set_note;
 use crate::failure::Failure;
-use crate::service::refs::SetRef;
-use crate::service::remote::with_blobs;
+use crate::service::bring::with_blobs;
+use crate::service::refs::{SetRef, rev_of};
 
 /// Give a ref a value; all blobs that it needs are stored here first: a daemon fetches what is missing
 #[derive(Debug, Args)]
@@ -63,7 +63,7 @@ pub(super) fn run(args: SetArgs, context: &mut Context) -> Result<u8, Stop> {
         expires_ms: expires.map(|time| time.unix_ms()),
         ttl_access_ms: args.ttl_access.map(|ttl| ttl.0),
         copies: args.copies,
-        if_rev: args.if_rev.map(rev),
+        if_rev: args.if_rev.map(rev_of),
         allow_missing: args.allow_missing,
         ..SetRef::new(args.name, obj)
     };
@@ -76,11 +76,6 @@ pub(super) fn run(args: SetArgs, context: &mut Context) -> Result<u8, Stop> {
         with_blobs(&mut |blobs, extent| context.out.fetch(&*backend, blobs, extent), named, || backend.set_ref(set.clone()))?;
     context.out.line(&line, || set_note(&line))?;
     Ok(0)
-}
-
-/// The engine's word for "does not exist" is the empty rev; people write `none`, as it is shown to them.
-pub(super) fn rev(text: String) -> String {
-    if text == "none" { String::new() } else { text }
 }
 
 /// JSON as it stands, or from the file after `@`.

@@ -10,12 +10,12 @@ use crate::limits::MAX_OPEN_INGESTS;
 ///
 /// Life of one: issued, then taken by its commit. Of too many the oldest is forgotten; the caller removes its file.
 #[derive(Debug, Default)]
-pub(super) struct Tickets {
+pub(super) struct OpenIngests {
     open: BTreeSet<IngestId>,
     order: VecDeque<IngestId>,
 }
 
-impl Tickets {
+impl OpenIngests {
     /// Remembers a new ingest. The one that had to be forgotten for it, if any.
     pub(super) fn issue(&mut self, id: IngestId) -> Option<IngestId> {
         self.open.insert(id);
@@ -48,21 +48,21 @@ mod tests {
 
     #[test]
     fn one_is_taken_once() {
-        let mut tickets = Tickets::default();
-        assert!(!tickets.take(&id(1)));
-        tickets.issue(id(1));
-        assert!(tickets.take(&id(1)));
-        assert!(!tickets.take(&id(1)));
+        let mut open = OpenIngests::default();
+        assert!(!open.take(&id(1)));
+        open.issue(id(1));
+        assert!(open.take(&id(1)));
+        assert!(!open.take(&id(1)));
     }
 
     #[test]
     fn of_more_than_max_open_ingests_the_oldest_is_forgotten() {
-        let mut tickets = Tickets::default();
-        assert!((0..MAX_OPEN_INGESTS).all(|number| tickets.issue(id(number)).is_none()));
-        assert!(tickets.take(&id(0)));
-        assert_eq!(tickets.issue(id(MAX_OPEN_INGESTS)), None, "a place had become free");
-        assert_eq!(tickets.issue(id(MAX_OPEN_INGESTS + 1)), Some(id(1)));
-        assert!(!tickets.take(&id(1)));
-        assert!(tickets.take(&id(2)));
+        let mut open = OpenIngests::default();
+        assert!((0..MAX_OPEN_INGESTS).all(|number| open.issue(id(number)).is_none()));
+        assert!(open.take(&id(0)));
+        assert_eq!(open.issue(id(MAX_OPEN_INGESTS)), None, "a place had become free");
+        assert_eq!(open.issue(id(MAX_OPEN_INGESTS + 1)), Some(id(1)));
+        assert!(!open.take(&id(1)));
+        assert!(open.take(&id(2)));
     }
 }
