@@ -231,7 +231,7 @@ pub fn invite(
     let own = crate::service::network::role(&snapshot, &driver.home().node)?;
     if own.is_none_or(|own| role > own) {
         return Err(Failure::new(Code::Denied, "this node is not an admin, so it cannot invite one")
-            .hint("leave `--admin` out, or invite from the machine of an admin"));
+            .hint("leave `--role admin` out, or invite from the machine of an admin"));
     }
     let network_name = network_name(&snapshot)?;
     let expires_ms = driver.now_ms().saturating_add(lasts_ms);
