@@ -4,15 +4,15 @@ use keepwell_protocol::catalog::change::{AppliedChange, AppliedChanges, ChangeHa
 use keepwell_protocol::catalog::change::{Order, Write};
 use keepwell_protocol::catalog::item::{Item, Kind};
 use keepwell_protocol::catalog::row::Row;
-use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, ValueId};
+use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, Seq, ValueId};
 use keepwell_protocol::log::op::LinkFact;
 use keepwell_protocol::log::vector::Past;
 use keepwell_protocol::wire;
-use redb::ReadableTable;
+use redb::{Range, ReadableTable};
 
 use crate::error::StoreError;
 use crate::row;
-use crate::tables::{Access, Tables, Writing};
+use crate::tables::{Access, AuthorityKey, Tables, Writing};
 
 impl<A: Access> Tables<A> {
     /// The values of `item`; an empty row when it has none.
@@ -40,12 +40,10 @@ impl<A: Access> Tables<A> {
 
     /// The values that `item` has for somebody whose causal past is `past`. Only items that authority rests on are kept so.
     pub fn authority_at(&self, item: &Item, past: &Past) -> Result<Row, StoreError> {
-        let (kind, key) = (item.kind.0, item.key.as_str());
         let mut writes = Vec::new();
-        for row in self.authority.range((kind, key, &[0; 16], 0, 0)..=(kind, key, &[0xff; 16], u64::MAX, u32::MAX))? {
+        for row in self.authority_rows(item)? {
             let (found, value) = row?;
-            let (_, _, boot, seq, index) = found.value();
-            let id = ValueId { boot: (*boot).into(), seq: keepwell_protocol::id::Seq(seq), index };
+            let id = id_of(found.value());
             if past.includes(&id.boot, id.seq) {
                 let (order, author, write): (Order, NodeId, Write) = row::decode_bytes("authority", value.value())?;
                 writes.push((id, order, author, write));
@@ -54,17 +52,14 @@ impl<A: Access> Tables<A> {
         Ok(Row::of(&writes))
     }
 
-    /// Whether `past` contains any write to `item`, replaced since or not. Only items that authority rests on are kept so.
-    pub fn was_written_in(&self, item: &Item, past: &Past) -> Result<bool, StoreError> {
+    /// The ids of all known writes to `item`, replaced since or not. Only items that authority rests on are kept so.
+    pub fn writes_to(&self, item: &Item) -> Result<Vec<ValueId>, StoreError> {
+        self.authority_rows(item)?.map(|row| Ok(id_of(row?.0.value()))).collect()
+    }
+
+    fn authority_rows(&self, item: &Item) -> Result<Range<'_, AuthorityKey, &'static [u8]>, StoreError> {
         let (kind, key) = (item.kind.0, item.key.as_str());
-        for row in self.authority.range((kind, key, &[0; 16], 0, 0)..=(kind, key, &[0xff; 16], u64::MAX, u32::MAX))? {
-            let (found, _) = row?;
-            let (_, _, boot, seq, _) = found.value();
-            if past.includes(&(*boot).into(), keepwell_protocol::id::Seq(seq)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.authority.range((kind, key, &[0; 16], 0, 0)..=(kind, key, &[0xff; 16], u64::MAX, u32::MAX))?)
     }
 
     /// What has been applied of the document (shard, epoch).
@@ -119,6 +114,11 @@ impl<A: Access> Tables<A> {
         }
         Ok(names)
     }
+}
+
+/// The id in the key of a write that authority rests on.
+fn id_of((_, _, boot, seq, index): (u16, &str, &[u8; 16], u64, u32)) -> ValueId {
+    ValueId { boot: (*boot).into(), seq: Seq(seq), index }
 }
 
 impl<A: Access> AppliedChanges for Tables<A> {

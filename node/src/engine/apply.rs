@@ -12,7 +12,7 @@ use keepwell_protocol::catalog::doc::change_hash;
 use keepwell_protocol::catalog::item::{Item, Kind};
 use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::catalog::row::{Row, Value};
-use keepwell_protocol::id::{BootId, StorageId, ValueId};
+use keepwell_protocol::id::{BootId, NodeId, StorageId, ValueId};
 use keepwell_protocol::log::admit::{Applied, Placement, meant_by};
 use keepwell_protocol::log::entry::Entry;
 use keepwell_protocol::log::op::{Holdings, Op, PROTECTS};
@@ -70,7 +70,7 @@ pub(super) fn apply(
     let mut past = past_of(placement, before.as_ref());
     let verdict = match judge(txn, home, entry, placement, &past)? {
         Ok(()) => Verdict::Counts,
-        Err(refused) if txn.was_written_in(&Item::node(&chain.node), &past)? => Verdict::Void(refused),
+        Err(refused) if was_taken_in(txn, &chain.node, &past)? => Verdict::Void(refused),
         Err(refused) if strangers == Strangers::Ignored => return Ok(Verdict::OfAStranger(refused)),
         Err(refused) => Verdict::Void(refused),
     };
@@ -131,6 +131,11 @@ fn judge(
         }
     }
     Ok(Ok(()))
+}
+
+/// Whether anybody in `past` ever wrote a record of `node`, whatever became of it.
+fn was_taken_in(txn: &Transaction<'_>, node: &NodeId, past: &Past) -> Result<bool, StoreError> {
+    Ok(txn.writes_to(&Item::node(node))?.iter().any(|id| past.includes(&id.boot, id.seq)))
 }
 
 /// The boot of an entry; if that is a branch, followed by what it branches off, nearest first.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::catalog::change::{Change, ChangeHash, Write};
 use keepwell_protocol::catalog::item::Item;
-use keepwell_protocol::id::{Seq, ValueId};
+use keepwell_protocol::id::{BootId, Seq, ValueId};
 use keepwell_protocol::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_DEPS, MAX_ENTRY_OPS};
 use keepwell_protocol::log::admit::{Admission, admit};
 use keepwell_protocol::log::entry::{Draft, Entry};
@@ -77,7 +77,7 @@ impl Engine {
 
     fn write_parcel(&self, txn: &mut Transaction<'_>, parcel: Parcel, authored: &mut Authored) -> Result<(), StoreError> {
         let chain = self.own_chain()?;
-        let mut deps = news(txn, &chain)?;
+        let mut deps = self.news(txn, &chain)?;
         // More than one entry may name: those before it say nothing else.
         while deps.len() > MAX_NEWS {
             let rest = deps.split_off(MAX_NEWS);
@@ -97,6 +97,21 @@ impl Engine {
         deps.truncate(MAX_ENTRY_DEPS);
         ops.extend(changes.into_iter().map(Op::Change));
         self.append(txn, ops, deps, authored)
+    }
+
+    /// The heads of other chains that have moved since this chain's last entry. Those come first that say we are a member: when the news
+    /// do not fit in one entry, already the first must show that its author may write.
+    fn news(&self, txn: &Transaction<'_>, own: &Chain) -> Result<Vec<(Chain, Head)>, StoreError> {
+        let past = txn.chain(own)?.map(|state| state.past).unwrap_or_default();
+        let told = |chain: &Chain, head: &Head| past.includes(&chain.boot, head.seq);
+        let mut news: Vec<(Chain, Head)> = txn.vector()?.0.into_iter().collect();
+        news.retain(|(chain, head)| chain != own && !told(chain, head));
+        if news.len() > MAX_NEWS {
+            let records = [txn.writes_to(&Item::network())?, txn.writes_to(&Item::node(&self.home.node))?].concat();
+            let boots: BTreeSet<BootId> = records.into_iter().map(|id| id.boot).collect();
+            news.sort_by_key(|(chain, _)| !boots.contains(&chain.boot));
+        }
+        Ok(news)
     }
 
     /// Signs the next entry of our chain, appends it to the log and applies it.
@@ -127,13 +142,6 @@ impl Engine {
         }
         Ok(())
     }
-}
-
-/// The heads of other chains that have moved since this chain's last entry.
-fn news(txn: &Transaction<'_>, own: &Chain) -> Result<Vec<(Chain, Head)>, StoreError> {
-    let past = txn.chain(own)?.map(|state| state.past).unwrap_or_default();
-    let told = |chain: &Chain, head: &Head| past.includes(&chain.boot, head.seq);
-    Ok(txn.vector()?.0.into_iter().filter(|(chain, head)| chain != own && !told(chain, head)).collect())
 }
 
 /// Adds the branches of forked boots that `changes` name: what they replace there was told before the fork was known, under another

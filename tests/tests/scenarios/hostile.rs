@@ -14,6 +14,7 @@ use keepwell_protocol::log::exchange::{ForkProof, Message, Want};
 use keepwell_protocol::log::op::{Boot, Holdings, Op, PROTECTS, RawOp};
 use keepwell_protocol::log::vector::{Chain, Head, Vector};
 use keepwell_protocol::wire;
+use keepwell_store::home::DiskPlace;
 
 use super::lab::{Lab, a_set};
 
@@ -304,10 +305,13 @@ fn a_member_may_not_admit_an_admin_and_goes_on() {
 
 #[test]
 fn more_news_than_max_entry_deps_allows_is_named_by_entries_before() {
-    let mut lab = Lab::new(3);
+    let mut lab = Lab::new(6);
+    // Its chains stand before those that say who is a member.
+    let flooder = (1..6).find(|at| lab.machines[*at].id() < lab.machines[0].id()).unwrap();
+    let member = (1..6).find(|at| *at != flooder).unwrap();
     let mut boots = Vec::new();
     for number in 0..=MAX_ENTRY_DEPS as u64 / 2 {
-        let mut forger = Forger::member(&lab, 2);
+        let mut forger = Forger::member(&lab, flooder);
         let mut nonce = [0; 16];
         nonce[..8].copy_from_slice(&number.to_be_bytes());
         forger.chain.boot = BootId::of(&forger.chain.node, &nonce);
@@ -315,12 +319,19 @@ fn more_news_than_max_entry_deps_allows_is_named_by_entries_before() {
         draft.ops = vec![Op::Boot(Boot { storage: StorageId([7; 16]), nonce })];
         boots.push(draft.seal(&forger.key));
     }
-    lab.parted = vec![(0, 1), (0, 2), (1, 2)];
-    let before = vector(&lab, 0).seq(&lab.own_chain(0));
-    send(&mut lab, 2, entries(boots));
-    lab.set(0, "lab/a", "1", &[]);
-    assert_eq!(lab.values(0, "lab/a"), ["1"]);
-    assert_eq!(vector(&lab, 0).seq(&lab.own_chain(0)), before + 2, "one entry for what is new alone");
+    lab.parted = (0..6).flat_map(|a| (0..a).map(move |b| (a, b))).collect();
+    for machine in [0, member] {
+        let before = vector(&lab, machine).seq(&lab.own_chain(machine));
+        send_to(&mut lab, machine, flooder, entries(boots.clone()));
+        lab.set(machine, "lab/a", "1", &[]);
+        assert_eq!(lab.values(machine, "lab/a"), ["1"]);
+        assert_eq!(vector(&lab, machine).seq(&lab.own_chain(machine)), before + 2, "one entry for what is new alone");
+        // The first entry of a new boot has all the rest to name, and must show that its author is a member.
+        lab.machines[machine].place = DiskPlace { device: 1, inode: 99 };
+        lab.machines[machine].start();
+        lab.set(machine, "lab/a", "2", &[]);
+        assert_eq!((lab.values(machine, "lab/a"), vector(&lab, machine).seq(&lab.own_chain(machine))), (vec!["2".to_owned()], 2));
+    }
 }
 
 #[test]
