@@ -91,6 +91,10 @@ byte_id!(
     BootId, 16, "a boot id"
 );
 byte_id!(
+    /// One attempt to give up copies: random bytes that are never used again, so that no answer to another attempt counts for it.
+    Nonce, 16, "the nonce of an attempt"
+);
+byte_id!(
     /// The BLAKE3 of a whole signed entry, as received.
     EntryHash, 32, "an entry hash"
 );
@@ -122,7 +126,7 @@ impl BootId {
 /// What identifies a blob beyond doubt: its name, the hash that authenticates ranges, and its size.
 ///
 /// Refs, link facts and holdings all carry one, so that a fetch always has an authenticated root.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct BlobFact {
     /// SHA-1 of the bytes.
     pub sha1: BlobId,

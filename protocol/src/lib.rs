@@ -12,6 +12,7 @@ pub mod json;
 pub mod limits;
 pub mod log;
 pub mod name;
+pub mod place;
 pub mod ticket;
 pub mod transfer;
 pub mod units;

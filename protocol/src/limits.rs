@@ -97,6 +97,13 @@ pub const MAX_WAITING_BYTES: usize = 16 << 20;
 const _: () = assert!(MAX_PULL_BYTES >= MAX_ENTRY_BYTES, "an answer has room for any one entry");
 const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_DECODED_BYTES);
 
+// --- Garbage collection ---
+
+/// Blobs that one question about copies may name.
+pub const MAX_QUESTION_BLOBS: usize = 1_024;
+
+const _: () = assert!(MAX_QUESTION_BLOBS * 64 < MAX_MESSAGE_BYTES, "a question fits in a message beside its vector");
+
 // --- Membership ---
 
 /// Bytes of a ticket's text: what people copy by hand and terminals take in one line.

@@ -2,8 +2,9 @@
 
 use bincode::{Decode, Encode};
 use keepwell_protocol::id::{BootId, EntryHash, NodeId, Seq, StorageId};
-use keepwell_protocol::log::admit::{Applied, known_as};
+use keepwell_protocol::log::admit::Applied;
 use keepwell_protocol::log::branch::{Branch, Branches};
+use keepwell_protocol::log::compare;
 use keepwell_protocol::log::exchange::ForkProof;
 use keepwell_protocol::log::vector::{Chain, Head, Past, Vector};
 use keepwell_protocol::wire;
@@ -134,21 +135,7 @@ impl<A: Access> Tables<A> {
         if self.branches.is_empty()? {
             return Ok(vector.clone());
         }
-        let mut named = Vector::default();
-        for (chain, head) in &vector.0 {
-            let branches = self.branches(&chain.node)?;
-            let Some(boot) = known_as(self, chain, head)? else {
-                named.advance(*chain, *head);
-                continue;
-            };
-            let parts = std::iter::once((boot, head.seq)).chain(branches.ancestors(&boot));
-            for (chain, seq) in parts.map(|(boot, seq)| (Chain { boot, ..*chain }, seq)) {
-                if let Some(head) = self.head_at(&chain, seq)?.filter(|head| head.seq.0 > named.seq(&chain)) {
-                    named.advance(chain, head);
-                }
-            }
-        }
-        Ok(named)
+        compare::by_names_here(self, vector)
     }
 
     fn position(&self, chain: &Chain, seq: Seq) -> Result<Option<PositionRow>, StoreError> {

@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod branch;
+pub mod compare;
 pub mod entry;
 pub mod exchange;
 pub mod op;

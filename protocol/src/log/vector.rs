@@ -7,7 +7,7 @@ use bincode::{Decode, Encode};
 use crate::id::{BootId, EntryHash, NodeId, Seq};
 
 /// The chain of one writing life of one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Chain {
     /// Who writes it.
     pub node: NodeId,
@@ -16,7 +16,7 @@ pub struct Chain {
 }
 
 /// The last entry known of a chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct Head {
     /// Its position.
     pub seq: Seq,
@@ -25,7 +25,7 @@ pub struct Head {
 }
 
 /// The heads of all chains that somebody has applied.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Vector(pub BTreeMap<Chain, Head>);
 
 impl Vector {

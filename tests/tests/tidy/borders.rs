@@ -17,10 +17,11 @@ const ABSENT: [(&str, &[&str]); 2] = [
 ];
 
 /// Which crates of ours a crate of ours may name, in any kind of dependency. A crate that is not listed is refused.
-const ARROWS: [(&str, &[&str]); 4] = [
+const ARROWS: [(&str, &[&str]); 5] = [
     ("keepwell-protocol", &[]),
     ("keepwell-store", &["keepwell-protocol"]),
     ("keepwell-node", &["keepwell-protocol", "keepwell-store"]),
+    ("keepwell-model", &["keepwell-protocol"]),
     ("keepwell-tests", &["keepwell-protocol", "keepwell-store", "keepwell-node"]),
 ];
 
