@@ -9,6 +9,7 @@
 //! that was not flagged then, and whose own flag, had it come later, would have made it the last.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use super::permit::{Ground, Permit};
 use super::question::{Answer, Why, Word};
@@ -64,8 +65,8 @@ impl Attempts {
     pub fn flag(&mut self, nonce: Nonce, boot: BootId, blobs: impl IntoIterator<Item = BlobFact>) -> Vec<BlobFact> {
         let mut flagged = Vec::new();
         for fact in blobs {
-            if !self.by_blob.contains_key(&fact.sha1) {
-                self.by_blob.insert(fact.sha1, Attempt { fact, nonce, boot, words: BTreeMap::new() });
+            if let Entry::Vacant(free) = self.by_blob.entry(fact.sha1) {
+                free.insert(Attempt { fact, nonce, boot, words: BTreeMap::new() });
                 flagged.push(fact);
             }
         }
