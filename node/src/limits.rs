@@ -16,6 +16,9 @@ pub const PUT_BATCH_BLOBS: usize = 1_000;
 /// Bytes after which a put records what it has taken in, however few blobs that is.
 pub const PUT_BATCH_BYTES: u64 = 256 << 20;
 
+/// How long a blob stays after it was put or fetched although no ref needs it (milliseconds).
+pub const PUT_GRACE_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// How long after it was last read whole a blob counts as verified (milliseconds).
 pub const VERIFIED_FOR_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 

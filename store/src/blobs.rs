@@ -40,6 +40,8 @@ pub struct BlobRecord {
     pub added_ms: u64,
     /// When its bytes were last read and found whole, in Unix milliseconds.
     pub verified_ms: Option<u64>,
+    /// Until when it stays without being live, in Unix milliseconds: see `unneeded`.
+    pub grace_until_ms: u64,
 }
 
 impl BlobRecord {
@@ -92,10 +94,11 @@ impl<A: Access> Tables<A> {
 }
 
 impl Transaction<'_> {
-    /// Records a blob whose bytes are in place, and takes back a queued removal of those bytes.
+    /// Records a blob whose bytes are in place, and takes back a queued removal of those bytes. A blob that was held before is given
+    /// the grace all the same.
     ///
     /// The blob's lock is kept until the commit, so that no worker removes the bytes meanwhile.
-    pub fn record(&mut self, placed: Placed, now_ms: u64) -> Result<Recorded, StoreError> {
+    pub fn record(&mut self, placed: Placed, now_ms: u64, grace_until_ms: u64) -> Result<Recorded, StoreError> {
         let (fact, body, outboard) = placed.into_parts();
         let place = match body {
             PlacedBody::Inline(bytes) => Err(bytes),
@@ -106,11 +109,17 @@ impl Transaction<'_> {
         };
         if let Some(known) = self.blob(&fact.sha1)? {
             let known = known.fact(fact.sha1);
-            return Ok(if known == fact { Recorded::Existed } else { Recorded::Collision(known) });
+            if known != fact {
+                return Ok(Recorded::Collision(known));
+            }
+            self.renew_grace(&fact.sha1, grace_until_ms)?;
+            return Ok(Recorded::Existed);
         }
         let place = place.or_else(|bytes| self.put_inline(&bytes))?;
-        let record = BlobRecord { size_bytes: fact.size_bytes, b3: fact.b3, place, added_ms: now_ms, verified_ms: Some(now_ms) };
+        let BlobFact { size_bytes, b3, .. } = fact;
+        let record = BlobRecord { size_bytes, b3, place, added_ms: now_ms, verified_ms: Some(now_ms), grace_until_ms };
         self.put_record(&fact.sha1, &record)?;
+        self.begin_grace(&fact.sha1, grace_until_ms)?;
         self.put_spans(&fact.sha1, &outboard)?;
         self.unlinks.remove(fact.sha1.as_bytes())?;
         self.remove_partial(&fact.sha1)?;
@@ -136,6 +145,16 @@ impl Tables<Writing<'_>> {
         Ok(())
     }
 
+    /// Notes that the bytes of a blob were found whole, if it is still held: its record may have changed while they were read.
+    pub fn note_verified(&mut self, fact: &BlobFact, now_ms: u64) -> Result<(), StoreError> {
+        match self.blob(&fact.sha1)? {
+            Some(record) if record.fact(fact.sha1) == *fact => {
+                self.put_record(&fact.sha1, &BlobRecord { verified_ms: Some(now_ms), ..record })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Replaces the values that verify ranges of a blob, which have been made anew from its bytes.
     pub fn mend_group_values(&mut self, id: &BlobId, outboard: &Outboard) -> Result<(), StoreError> {
         self.spans.retain_in((id.as_bytes(), 0)..=(id.as_bytes(), u32::MAX), |_, _| false)?;
@@ -149,6 +168,7 @@ impl Tables<Writing<'_>> {
             self.bytes.remove(arrival)?;
         }
         self.remove_spans(id)?;
+        self.drop_unneeded(id)?;
         Ok(record)
     }
 

@@ -11,8 +11,10 @@ use keepwell_protocol::wire;
 use redb::{Range, ReadableTable};
 
 use crate::error::StoreError;
+use crate::reach::Change;
 use crate::row;
-use crate::tables::{Access, AuthorityKey, Tables, Writing};
+use crate::store::Transaction;
+use crate::tables::{Access, AuthorityKey, FactKey, Tables, Writing};
 
 impl<A: Access> Tables<A> {
     /// The values of `item`; an empty row when it has none.
@@ -91,14 +93,25 @@ impl<A: Access> Tables<A> {
     /// The blobs that the known facts link `parent` to, without repetition, ascending by SHA-1.
     pub fn children(&self, parent: &BlobId) -> Result<Vec<BlobFact>, StoreError> {
         let mut children = Vec::new();
-        let facts = (parent.as_bytes(), &[0; 16], 0, 0)..=(parent.as_bytes(), &[0xff; 16], u64::MAX, u32::MAX);
-        for row in self.links.range(facts)? {
+        for row in self.facts_of(parent)? {
             let part: Vec<BlobFact> = row::decode_bytes("links", row?.1.value())?;
             children.extend(part);
         }
         children.sort_unstable();
         children.dedup();
         Ok(children)
+    }
+
+    /// The facts of `parent`, in order of their ids.
+    pub(crate) fn facts_of(&self, parent: &BlobId) -> Result<Range<'_, FactKey, &'static [u8]>, StoreError> {
+        let parent = parent.as_bytes();
+        Ok(self.links.range((parent, &[0; 16], 0, 0)..=(parent, &[0xff; 16], u64::MAX, u32::MAX))?)
+    }
+
+    /// For every ref and every blob that it names: the blob, and how many values of the ref do. Ascending by SHA-1.
+    pub(crate) fn all_ref_links(&self) -> Result<Vec<(BlobId, u32)>, StoreError> {
+        let rows = self.ref_links.iter()?;
+        rows.map(|row| row.map(|(key, count)| ((*key.value().0).into(), count.value())).map_err(StoreError::from)).collect()
     }
 
     /// The refs of which some value names `blob`, in order.
@@ -171,19 +184,23 @@ impl Tables<Writing<'_>> {
         self.docs.insert((shard, epoch), wire::encode(state).as_slice())?;
         Ok(())
     }
+}
 
-    /// Notes the link fact `id`.
+impl Transaction<'_> {
+    /// Notes the link fact `id`, and counts it as a reason for its children if its parent has spread.
     pub fn put_link_fact(&mut self, id: &ValueId, fact: &LinkFact) -> Result<(), StoreError> {
         let key = (fact.parent.as_bytes(), id.boot.as_bytes(), id.seq.0, id.index);
-        self.links.insert(key, wire::encode(&fact.children).as_slice())?;
-        Ok(())
+        let replaced: Option<Vec<BlobFact>> =
+            row::decode("links", self.links.insert(key, wire::encode(&fact.children).as_slice()))?;
+        self.count_mentions(&fact.parent, &fact.children, Change::More)?;
+        self.count_mentions(&fact.parent, &replaced.unwrap_or_default(), Change::Fewer)
     }
 
     /// Notes that one more value of the ref `name` names `blob`.
     pub fn add_ref_link(&mut self, blob: &BlobId, name: &str) -> Result<(), StoreError> {
         let count = self.ref_links.get((blob.as_bytes(), name))?.map_or(0, |row| row.value());
         self.ref_links.insert((blob.as_bytes(), name), count + 1)?;
-        Ok(())
+        self.count_ref_value(blob, Change::More)
     }
 
     /// Notes that one value fewer of the ref `name` names `blob`.
@@ -194,7 +211,7 @@ impl Tables<Writing<'_>> {
             1 => drop(self.ref_links.remove((blob.as_bytes(), name))?),
             _ => drop(self.ref_links.insert((blob.as_bytes(), name), count - 1)?),
         }
-        Ok(())
+        self.count_ref_value(blob, Change::Fewer)
     }
 }
 

@@ -21,10 +21,12 @@ pub mod locks;
 pub mod log;
 pub mod partial;
 pub mod place;
+pub mod reach;
 mod row;
 pub mod store;
 pub mod tables;
 #[cfg(test)]
 mod testing;
 pub mod unlink;
+pub mod unneeded;
 pub mod verify;

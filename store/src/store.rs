@@ -16,6 +16,7 @@ use crate::index::Index;
 use crate::ingest::{self, Ingested};
 use crate::locks::{BlobGuard, BlobLocks};
 use crate::place::{PlaceError, Placement, place};
+use crate::reach::ReachNotes;
 use crate::tables::{Reading, Tables, Writing};
 
 /// Mode of a new index: its refs and small blobs are its user's alone.
@@ -45,6 +46,7 @@ pub struct Transaction<'t> {
     /// Whether somebody could have written to them.
     is_touched: bool,
     held: &'t mut Vec<BlobGuard>,
+    pub(crate) reach: ReachNotes,
 }
 
 impl<'t> std::ops::Deref for Transaction<'t> {
@@ -107,7 +109,7 @@ impl Store {
         transaction.set_quick_repair(true);
         let (outcome, commits) = {
             let tables = Tables::<Writing<'_>>::open(&transaction).map_err(StoreError::from)?;
-            work(&mut Transaction { tables, is_touched: false, held: &mut held })?
+            work(&mut Transaction { tables, is_touched: false, held: &mut held, reach: ReachNotes::default() })?
         };
         if commits {
             transaction.commit().map_err(StoreError::from)?;

@@ -1,7 +1,8 @@
 //! Every table of the index, on one page.
 //!
 //! Primary tables are the data itself: the log, the records of blobs and the small blobs. Derived tables follow from the log; `fsck`
-//! rebuilds them, and the rebuild equals what was there. Rows are `wire` records unless the type says otherwise.
+//! rebuilds them, and the rebuild equals what was there. Counted tables follow from the log and the records, and are filled again
+//! with the derived ones; what they count may depend on the order of what happened, so they are not compared. Rows are `wire` records unless the type says otherwise.
 
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, Value, WriteTransaction};
 
@@ -42,11 +43,13 @@ impl<'t> Access for Writing<'t> {
 /// Declares the tables once: their names in the index, their types, and how they are opened.
 macro_rules! tables {
     (primary { $($(#[$pdoc:meta])* $pname:ident: $pkey:ty => $pvalue:ty,)* }
-     derived { $($(#[$ddoc:meta])* $dname:ident: $dkey:ty => $dvalue:ty,)* }) => {
+     derived { $($(#[$ddoc:meta])* $dname:ident: $dkey:ty => $dvalue:ty,)* }
+     counted { $($(#[$cdoc:meta])* $cname:ident: $ckey:ty => $cvalue:ty,)* }) => {
         /// All tables, in a snapshot or a write transaction. What can be asked of them stands in the file of each subject.
         pub struct Tables<A: Access> {
             $($(#[$pdoc])* pub(crate) $pname: A::Of<$pkey, $pvalue>,)*
             $($(#[$ddoc])* pub(crate) $dname: A::Of<$dkey, $dvalue>,)*
+            $($(#[$cdoc])* pub(crate) $cname: A::Of<$ckey, $cvalue>,)*
         }
 
         impl Tables<Reading> {
@@ -54,6 +57,7 @@ macro_rules! tables {
                 Ok(Self {
                     $($pname: snapshot.open_table(TableDefinition::new(stringify!($pname)))?,)*
                     $($dname: snapshot.open_table(TableDefinition::new(stringify!($dname)))?,)*
+                    $($cname: snapshot.open_table(TableDefinition::new(stringify!($cname)))?,)*
                 })
             }
         }
@@ -63,12 +67,14 @@ macro_rules! tables {
                 Ok(Self {
                     $($pname: transaction.open_table(TableDefinition::new(stringify!($pname)))?,)*
                     $($dname: transaction.open_table(TableDefinition::new(stringify!($dname)))?,)*
+                    $($cname: transaction.open_table(TableDefinition::new(stringify!($cname)))?,)*
                 })
             }
 
-            /// Empties every derived table, for a rebuild.
-            pub fn clear_derived(&mut self) -> Result<(), redb::StorageError> {
+            /// Empties every derived and every counted table, for a rebuild.
+            pub(crate) fn clear_derived(&mut self) -> Result<(), redb::StorageError> {
                 $(self.$dname.retain(|_, _| false)?;)*
+                $(self.$cname.retain(|_, _| false)?;)*
                 Ok(())
             }
         }
@@ -96,6 +102,9 @@ tables! {
         partials: &'static [u8; 20] => &'static [u8],
         /// SHA-1 of a deleted blob whose bytes are still to be removed → when and why.
         unlinks: &'static [u8; 20] => &'static [u8],
+        /// (end of a grace in Unix milliseconds, SHA-1 of the blob that has it) → nothing. Rows of graces that were renewed stay until
+        /// their time.
+        graces: (u64, &'static [u8; 20]) => (),
         /// Arrival number → the bytes of a signed entry, as received.
         entries: u64 => &'static [u8],
         /// (node, boot, seq, hash of the entry before it or zeros) → the proof that the boot forked there.
@@ -122,12 +131,24 @@ tables! {
         ref_links: (&'static [u8; 20], &'static str) => u32,
         /// Link fact → children.
         links: FactKey => &'static [u8],
+        /// (SHA-1 of a child, SHA-1 of a parent) → how often the facts of the parent mention the child.
+        parents: (&'static [u8; 20], &'static [u8; 20]) => u32,
         /// (node, boot) → its number in `holdings`.
         chain_numbers: (&'static [u8; 32], &'static [u8; 16]) => u32,
         /// (SHA-1, number of a chain) → the copy that its node holds, and since which entry.
         holdings: (&'static [u8; 20], u32) => &'static [u8],
         /// What is counted, by name.
         counts: &'static str => u64,
+    }
+    counted {
+        /// SHA-1 → how many reasons the blob has to be live, and whether its children know: see `reach`.
+        reached: &'static [u8; 20] => (u32, bool),
+        /// SHA-1 of a blob that has not yet passed on to its children whether it is live → nothing.
+        unsettled: &'static [u8; 20] => (),
+        /// Number → SHA-1 of the blob that has become unneeded under it: see `unneeded`.
+        unneeded: u64 => &'static [u8; 20],
+        /// SHA-1 of an unneeded blob → its number.
+        unneeded_numbers: &'static [u8; 20] => u64,
     }
 }
 

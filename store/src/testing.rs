@@ -21,6 +21,9 @@ use crate::store::{Snapshot, Store, Transaction};
 /// The clock of these tests (Unix milliseconds).
 pub(crate) const NOW_MS: u64 = 1_700_000_000_000;
 
+/// When the grace of what these tests put ends (Unix milliseconds).
+pub(crate) const GRACE_MS: u64 = NOW_MS + 1_000;
+
 /// Enough to live in a file (bytes).
 pub(crate) const LARGE: usize = INLINE_MAX_BYTES + 20_000;
 
@@ -100,7 +103,7 @@ impl TestHome {
 
     pub(crate) fn put(&self, bytes: &[u8]) -> Outcome<Recorded> {
         match self.place(bytes)? {
-            Some(placed) => Ok(self.store.write(|txn| txn.record(placed, NOW_MS))?),
+            Some(placed) => Ok(self.store.write(|txn| txn.record(placed, NOW_MS, GRACE_MS))?),
             None => Ok(Recorded::Existed),
         }
     }

@@ -13,6 +13,7 @@ use super::author::Batch;
 use super::effect::{Effect, PutOutcome, Reply};
 use super::input::{PutBlob, RequestId, Stored};
 use super::{Engine, Step};
+use crate::limits::PUT_GRACE_MS;
 
 impl Engine {
     /// Records the blobs of one put and says what they refer to.
@@ -74,9 +75,10 @@ fn put_one(txn: &mut Transaction<'_>, now_ms: u64, put: PutBlob, batch: &mut Bat
         Ok(children) => children,
         Err(children) => return Ok(PutOutcome::Missing { sha1, children }),
     };
+    let grace_until_ms = now_ms.saturating_add(PUT_GRACE_MS);
     let (fact, recorded) = match put.blob {
-        Stored::New(placed) => (placed.fact(), txn.record(placed, now_ms)?),
-        Stored::Known(fact) => match recorded(txn, &fact)? {
+        Stored::New(placed) => (placed.fact(), txn.record(placed, now_ms, grace_until_ms)?),
+        Stored::Known(fact) => match recorded(txn, &fact, grace_until_ms)? {
             Some(recorded) => (fact, recorded),
             // It has gone since its putter found it here.
             None => return Ok(PutOutcome::Missing { sha1, children: vec![sha1] }),
@@ -91,12 +93,14 @@ fn put_one(txn: &mut Transaction<'_>, now_ms: u64, put: PutBlob, batch: &mut Bat
     Ok(PutOutcome::Held { fact, existed: recorded == Recorded::Existed })
 }
 
-/// How a blob that its putter found here is recorded now, if it still is.
-fn recorded(txn: &Transaction<'_>, fact: &BlobFact) -> Result<Option<Recorded>, StoreError> {
-    Ok(txn.blob(&fact.sha1)?.map(|record| match record.fact(fact.sha1) {
-        same if same == *fact => Recorded::Existed,
-        other => Recorded::Collision(other),
-    }))
+/// How a blob that its putter found here is recorded now, if it still is. It is given the grace, as a blob that is new here.
+fn recorded(txn: &mut Transaction<'_>, fact: &BlobFact, grace_until_ms: u64) -> Result<Option<Recorded>, StoreError> {
+    let Some(known) = txn.blob(&fact.sha1)?.map(|record| record.fact(fact.sha1)) else { return Ok(None) };
+    if known != *fact {
+        return Ok(Some(Recorded::Collision(known)));
+    }
+    txn.renew_grace(&fact.sha1, grace_until_ms)?;
+    Ok(Some(Recorded::Existed))
 }
 
 /// The facts of `children`, or those that are not held here.

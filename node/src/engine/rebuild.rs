@@ -49,7 +49,10 @@ impl Engine {
 
     /// Replays the log as a part of a larger transaction.
     pub(super) fn replay(&self, txn: &mut Transaction<'_>) -> Result<(), StoreError> {
-        txn.clear_derived().map_err(StoreError::from)?;
+        txn.rederive(|txn| self.replay_entries(txn))
+    }
+
+    fn replay_entries(&self, txn: &mut Transaction<'_>) -> Result<(), StoreError> {
         let mut from = 0;
         while let Some((arrival, bytes)) = txn.entry_from(from)? {
             let broken = |what: &dyn Display| StoreError::Inconsistent(format!("entry {arrival} in a replay: {what}"));

@@ -12,7 +12,7 @@ use keepwell_store::fs::HomePath;
 use keepwell_store::fsck::{Depth, Fault, Stray, rehash};
 use keepwell_store::ingest::ingest_path;
 use keepwell_store::layout;
-use keepwell_store::store::Snapshot;
+use keepwell_store::store::{Snapshot, Transaction};
 use keepwell_store::unlink::Unlinked;
 
 use super::Node;
@@ -94,11 +94,10 @@ impl Check<'_> {
 
     /// These blobs were read and found whole just now.
     fn note_verified(&self, whole: Vec<(BlobId, BlobRecord)>) -> Result<(), Failure> {
-        let verified_ms = Some(self.local.now_ms());
-        Ok(self
-            .local
-            .store()
-            .write(|txn| whole.iter().try_for_each(|(id, record)| txn.put_record(id, &BlobRecord { verified_ms, ..*record })))?)
+        let now_ms = self.local.now_ms();
+        let note =
+            |txn: &mut Transaction<'_>| whole.iter().try_for_each(|(id, record)| txn.note_verified(&record.fact(*id), now_ms));
+        Ok(self.local.store().write(note)?)
     }
 
     fn fault(&mut self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, fault: &Fault) -> Result<(), Failure> {

@@ -294,6 +294,29 @@ mod tests {
     }
 
     #[test]
+    fn a_put_keeps_a_blob_for_put_grace_also_one_that_is_here() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = local(folder.path());
+        let path = folder.path().join("a");
+        fs::write(&path, b"a").unwrap();
+        let grace_until_ms = || {
+            let mut progress = |_| ();
+            let mut putter = Putter::new(&local, PutOptions::default(), &mut progress);
+            putter.put_path(0, &path).unwrap();
+            let before_ms = local.now_ms();
+            let put = putter.finish().unwrap().pop().unwrap().unwrap();
+            let record = local.store().snapshot().unwrap().blob(&put.sha1.parse().unwrap()).unwrap().unwrap();
+            assert!((before_ms + PUT_GRACE_MS..=local.now_ms() + PUT_GRACE_MS).contains(&record.grace_until_ms));
+            record.grace_until_ms
+        };
+        let first_ms = grace_until_ms();
+        while local.now_ms() + PUT_GRACE_MS == first_ms {
+            std::thread::yield_now();
+        }
+        assert!(grace_until_ms() > first_ms);
+    }
+
+    #[test]
     fn a_batch_is_recorded_when_it_has_put_batch_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let local = local(folder.path());

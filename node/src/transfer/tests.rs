@@ -54,7 +54,7 @@ fn put(node: &Node, bytes: &[u8]) -> BlobFact {
 fn record(node: &Node, blob: keepwell_store::ingest::Ingested) -> BlobFact {
     let fact = blob.fact();
     let placed = node.store.place(vec![blob]).unwrap().placed.pop().unwrap();
-    node.store.write(|txn| txn.record(placed, 1)).unwrap();
+    node.store.write(|txn| txn.record(placed, 1, 1)).unwrap();
     fact
 }
 

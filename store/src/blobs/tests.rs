@@ -4,7 +4,7 @@ use keepwell_protocol::gc::permit::Ground;
 
 use super::*;
 use crate::limits::{GROUP_BYTES, INLINE_MAX_BYTES};
-use crate::testing::{LARGE, NOW_MS, TestHome, bytes_of, golden, id_of};
+use crate::testing::{GRACE_MS, LARGE, NOW_MS, TestHome, bytes_of, golden, id_of};
 
 fn record_of(home: &TestHome, id: &BlobId) -> Option<BlobRecord> {
     home.snapshot().blob(id).unwrap()
@@ -47,7 +47,7 @@ fn other_bytes_of_a_recorded_sha1_are_refused_and_the_first_stay() {
         second.fact.sha1 = known.sha1;
         let mut placement = home.store.place(vec![second]).unwrap();
         match placement.placed.pop() {
-            Some(placed) => assert_eq!(home.write(|txn| txn.record(placed, NOW_MS)), Recorded::Collision(known)),
+            Some(placed) => assert_eq!(home.write(|txn| txn.record(placed, NOW_MS, GRACE_MS)), Recorded::Collision(known)),
             None => assert_eq!(placement.collided.len(), 1, "a file is refused before it moves"),
         }
         drop(placement);
@@ -61,7 +61,7 @@ fn a_record_is_not_visible_before_its_commit_nor_after_its_abort() {
     let bytes = bytes_of(1, LARGE);
     let placed = home.place(&bytes).unwrap().unwrap();
     let failed = home.store.write(|txn| {
-        assert_eq!(txn.record(placed, NOW_MS)?, Recorded::New);
+        assert_eq!(txn.record(placed, NOW_MS, GRACE_MS)?, Recorded::New);
         assert_eq!(record_of(&home, &id_of(&bytes)), None);
         Err::<(), _>(StoreError::NoSpace)
     });
@@ -77,7 +77,7 @@ fn the_lock_of_a_recorded_blob_is_kept_until_the_commit() {
     let bytes = bytes_of(1, LARGE);
     let placed = home.place(&bytes).unwrap().unwrap();
     home.write(|txn| {
-        txn.record(placed, NOW_MS)?;
+        txn.record(placed, NOW_MS, GRACE_MS)?;
         assert!(home.store.locks().try_lock(id_of(&bytes)).is_none());
         Ok(())
     });
@@ -209,15 +209,22 @@ fn records_are_visited_in_order_from_a_point_until_the_visitor_stops() {
 #[test]
 fn the_bytes_of_a_record_never_change() {
     // Golden bytes: a change of any of them breaks homes in the field.
-    let file = BlobRecord { size_bytes: 70_000, b3: B3([2; 32]), place: Place::File, added_ms: NOW_MS, verified_ms: None };
+    let file = BlobRecord {
+        size_bytes: 70_000,
+        b3: B3([2; 32]),
+        place: Place::File,
+        added_ms: NOW_MS,
+        verified_ms: None,
+        grace_until_ms: 300,
+    };
     assert_eq!(
         golden(&file),
-        "01fc70110100020202020202020202020202020202020202020202020202020202020202020201fd0068e5cf8b01000000"
+        "01fc70110100020202020202020202020202020202020202020202020202020202020202020201fd0068e5cf8b01000000fb2c01"
     );
     let inline = BlobRecord { place: Place::Inline(300), verified_ms: Some(NOW_MS), ..file };
     assert_eq!(
         golden(&inline),
-        "01fc70110100020202020202020202020202020202020202020202020202020202020202020200fb2c01fd0068e5cf8b01000001fd0068e5cf8b010000"
+        "01fc70110100020202020202020202020202020202020202020202020202020202020202020200fb2c01fd0068e5cf8b01000001fd0068e5cf8b010000fb2c01"
     );
     assert_eq!(
         golden(&UnlinkRow { queued_ms: NOW_MS, attempts: 2, last_error: Some("no".into()) }),

@@ -47,7 +47,7 @@ const FILLS: [(&[&str], Fill); 9] = [
     }),
     (&["authority"], |txn, n| txn.put_authority(&id(1), order(n), NODE, &write())),
     (&["ref_links"], |txn, n| (0..n).try_for_each(|_| txn.add_ref_link(&BlobId([1; 20]), "lab/raw"))),
-    (&["links"], |txn, n| {
+    (&["links", "parents"], |txn, n| {
         txn.put_link_fact(&id(1), &LinkFact { parent: BlobId([1; 20]), children: vec![fact(u8::try_from(n).unwrap())] })
     }),
     (&["chain_numbers", "holdings"], |txn, n| {
@@ -127,23 +127,35 @@ fn clearing_what_is_derived_leaves_every_primary_table() {
     for bytes in [&large, &small, &gone] {
         home.put(bytes).unwrap();
     }
+    home.write(|txn| txn.end_graces(u64::MAX, 2));
     home.delete(&id_of(&gone)).unwrap();
     home.write(|txn| {
         txn.append_entry(b"entry")?;
+        txn.unsettled.insert(&[9; 20], ())?;
         txn.meta.insert("key", &b"value"[..])?;
         txn.forks.insert((NODE.as_bytes(), BOOT.as_bytes(), 1, &[0; 32]), &b"proof"[..])?;
         FILLS.iter().try_for_each(|(_, fill)| fill(txn, 1))
     });
     let primary = |home: &TestHome| {
         let tables = home.snapshot();
+        let graces = tables.graces.len().unwrap();
         let [meta, blobs, bytes] = [tables.meta.len(), tables.blobs.len(), tables.bytes.len()].map(Result::unwrap);
         let [spans, unlinks] = [tables.spans.len(), tables.unlinks.len()].map(Result::unwrap);
         let [entries, forks] = [tables.entries.len(), tables.forks.len()].map(Result::unwrap);
-        [meta, blobs, bytes, spans, unlinks, entries, forks]
+        [meta, blobs, bytes, spans, unlinks, entries, forks, graces]
     };
+    assert!(counted(&home).iter().all(|rows| *rows > 0), "{:?}", counted(&home));
     let before = primary(&home);
     assert!(before.iter().all(|rows| *rows > 0), "{before:?}");
     home.write(|txn| txn.clear_derived().map_err(StoreError::from));
-    assert_eq!((digests(&home), primary(&home)), (empty, before));
+    assert_eq!((digests(&home), primary(&home), counted(&home)), (empty, before, [0; 4]));
     assert_eq!([home.read(&id_of(&large)).unwrap(), home.read(&id_of(&small)).unwrap()], [Some(large), Some(small)]);
+}
+
+/// The rows of each counted table.
+fn counted(home: &TestHome) -> [u64; 4] {
+    let tables = home.snapshot();
+    let [reached, unsettled] = [tables.reached.len(), tables.unsettled.len()].map(Result::unwrap);
+    let [unneeded, numbers] = [tables.unneeded.len(), tables.unneeded_numbers.len()].map(Result::unwrap);
+    [reached, unsettled, unneeded, numbers]
 }

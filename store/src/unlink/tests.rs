@@ -3,7 +3,7 @@
 use super::*;
 use crate::blobs::{Place, Recorded};
 use crate::fs::sim::SimDisk;
-use crate::testing::{LARGE, NOW_MS, Outcome, TestHome, bytes_of, id_of, made_disk};
+use crate::testing::{GRACE_MS, LARGE, NOW_MS, Outcome, TestHome, bytes_of, id_of, made_disk};
 
 fn a() -> Vec<u8> {
     bytes_of(1, LARGE)
@@ -69,7 +69,7 @@ fn a_worker_that_comes_while_a_blob_is_being_put_again_waits_and_leaves_it() {
     std::thread::scope(|scope| {
         let worker = scope.spawn(move || store.unlink(&id_of(&a())).unwrap());
         std::thread::yield_now();
-        home.write(|txn| txn.record(placed, NOW_MS));
+        home.write(|txn| txn.record(placed, NOW_MS, GRACE_MS));
         assert_eq!(worker.join().unwrap(), Unlinked::NotQueued);
     });
     assert_eq!(home.false_records(), []);
