@@ -19,6 +19,7 @@ pub mod layout;
 pub mod limits;
 pub mod locks;
 pub mod log;
+pub mod mark;
 pub mod partial;
 pub mod place;
 pub mod reach;

@@ -54,7 +54,7 @@ impl Change {
 impl<A: Access> Tables<A> {
     /// Whether a value of some ref reaches `id`, as far as that is settled.
     pub fn is_live(&self, id: &BlobId) -> Result<bool, StoreError> {
-        Ok(self.reach_of(id)?.reasons > 0)
+        Ok(self.reasons(id)? > 0)
     }
 
     /// Whether every blob has passed on to its children whether it is live.
@@ -66,6 +66,11 @@ impl<A: Access> Tables<A> {
     pub fn parents(&self, child: &BlobId) -> Result<Vec<BlobId>, StoreError> {
         let rows = self.parents.range((child.as_bytes(), &[0; 20])..=(child.as_bytes(), &[0xff; 20]))?;
         rows.map(|row| Ok((*row?.0.value().1).into())).collect()
+    }
+
+    /// How many reasons are counted for `id`.
+    pub(crate) fn reasons(&self, id: &BlobId) -> Result<u32, StoreError> {
+        Ok(self.reach_of(id)?.reasons)
     }
 
     /// Visits the blobs that are counted as live, ascending by SHA-1.

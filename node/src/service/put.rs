@@ -266,6 +266,7 @@ pub(crate) fn deltas<'p>(progress: &'p mut Progress<'_>) -> impl FnMut(u64) + 'p
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::PUT_GRACE_MS;
     use crate::local::Local;
     use keepwell_protocol::units::DurationMs;
     use std::fs;
