@@ -126,14 +126,16 @@ impl Transaction<'_> {
         Ok(Recorded::New)
     }
 
-    /// Deletes a blob: its record now, its bytes once this is durable. What it was, or none if it was not held.
+    /// Deletes a blob: its record goes now, and its bytes to the trash once this is durable. What it was, or none if it was not held.
     pub fn delete(&mut self, permit: Permit, now_ms: u64) -> Result<Option<BlobRecord>, StoreError> {
         let id = permit.blob();
-        let Some(record) = self.remove_record(&id)? else { return Ok(None) };
+        let Some(record) = self.blob(&id)? else { return Ok(None) };
+        self.take_record(&id)?;
         if record.place == Place::File {
             let row = UnlinkRow { queued_ms: now_ms, attempts: 0, last_error: None };
             self.unlinks.insert(id.as_bytes(), wire::encode(&row).as_slice())?;
         }
+        self.put_in_trash(&id, &record, now_ms)?;
         Ok(Some(record))
     }
 }
@@ -165,11 +167,27 @@ impl Tables<Writing<'_>> {
     pub fn remove_record(&mut self, id: &BlobId) -> Result<Option<BlobRecord>, StoreError> {
         let record: Option<BlobRecord> = row::decode("blobs", self.blobs.remove(id.as_bytes()))?;
         if let Some(BlobRecord { place: Place::Inline(arrival), .. }) = record {
-            self.bytes.remove(arrival)?;
+            self.remove_inline(arrival)?;
         }
-        self.remove_spans(id)?;
+        self.remove_spans_unless_used(id)?;
         self.drop_unneeded(id)?;
         Ok(record)
+    }
+
+    /// Takes away the record alone: what else there is of the blob goes with it to the trash.
+    fn take_record(&mut self, id: &BlobId) -> Result<(), StoreError> {
+        self.blobs.remove(id.as_bytes())?;
+        self.drop_unneeded(id)
+    }
+
+    pub(crate) fn remove_inline(&mut self, arrival: u64) -> Result<(), StoreError> {
+        self.bytes.remove(arrival)?;
+        Ok(())
+    }
+
+    /// The group values of a blob serve its record and its row in the trash alike.
+    pub(crate) fn remove_spans_unless_used(&mut self, id: &BlobId) -> Result<(), StoreError> {
+        if self.blob(id)?.is_none() && self.trashed(id)?.is_none() { self.remove_spans(id) } else { Ok(()) }
     }
 
     /// Keeps the BLAKE3 values of the groups of one span.

@@ -28,6 +28,7 @@ pub mod store;
 pub mod tables;
 #[cfg(test)]
 mod testing;
+pub mod trash;
 pub mod unlink;
 pub mod unneeded;
 pub mod verify;

@@ -105,6 +105,10 @@ tables! {
         /// (end of a grace in Unix milliseconds, SHA-1 of the blob that has it) → nothing. Rows of graces that were renewed stay until
         /// their time.
         graces: (u64, &'static [u8; 20]) => (),
+        /// SHA-1 of a deleted blob that can still be brought back → what it was, and when it was deleted.
+        trash: &'static [u8; 20] => &'static [u8],
+        /// (when a blob in the trash was deleted, in Unix milliseconds, its SHA-1) → nothing.
+        trash_ages: (u64, &'static [u8; 20]) => (),
         /// Arrival number → the bytes of a signed entry, as received.
         entries: u64 => &'static [u8],
         /// (node, boot, seq, hash of the entry before it or zeros) → the proof that the boot forked there.

@@ -111,12 +111,13 @@ fn a_delete_of_what_is_not_held_does_nothing() {
 }
 
 #[test]
-fn a_deleted_small_blob_leaves_no_bytes_in_the_index_and_can_come_back() {
+fn a_deleted_small_blob_leaves_no_bytes_in_the_index_once_the_trash_is_empty_and_can_come_back() {
     let home = TestHome::new();
     let (bytes, other) = (bytes_of(1, 100), bytes_of(2, 100));
     home.put(&bytes).unwrap();
     home.put(&other).unwrap();
     home.delete(&id_of(&bytes)).unwrap();
+    home.store.empty_trash(NOW_MS, 10).unwrap();
     assert_eq!(redb::ReadableTableMetadata::len(&home.snapshot().bytes).unwrap(), 1);
     assert_eq!(home.put(&bytes).unwrap(), Recorded::New);
     assert_eq!(home.read(&id_of(&bytes)).unwrap(), Some(bytes));
@@ -175,7 +176,7 @@ fn a_record_whose_small_bytes_are_gone_is_an_error_that_names_the_blob() {
 }
 
 #[test]
-fn group_values_are_kept_past_one_group_and_go_with_the_record() {
+fn group_values_are_kept_past_one_group_and_go_with_the_blob() {
     let home = TestHome::new();
     let (one, two) = (bytes_of(1, GROUP_BYTES), bytes_of(2, GROUP_BYTES + 1));
     home.put(&one).unwrap();
@@ -183,6 +184,8 @@ fn group_values_are_kept_past_one_group_and_go_with_the_record() {
     assert_eq!(home.snapshot().span(&id_of(&one), 0).unwrap().unwrap_or_default(), b"");
     assert_eq!(home.snapshot().span(&id_of(&two), 0).unwrap().map(|values| values.len()), Some(2 * 32));
     home.delete(&id_of(&two)).unwrap();
+    assert!(home.snapshot().span(&id_of(&two), 0).unwrap().is_some(), "it can still be brought back");
+    home.store.empty_trash(NOW_MS, 10).unwrap();
     assert_eq!(home.snapshot().span(&id_of(&two), 0).unwrap(), None);
 }
 

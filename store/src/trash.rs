@@ -1,0 +1,227 @@
+//! The trash: deleted blobs that can still be brought back for a while. It is this node's own affair, and never counts as a copy.
+//!
+//! Life of a blob in the trash: the deleting transaction takes its record away and puts a row here; a file then goes through the unlink
+//! queue to `trash/`, small bytes stay where they are and belong to the row. [`Store::retrieve`] and [`Transaction::restore`] bring it
+//! back, bytes first and record second, as with any other blob; [`Store::empty_trash`] ends it, bytes first and row second, so that what
+//! could not be removed stays to be seen and tried again.
+//!
+//! A blob that is put again while it lies here has both a record and a row, with bytes of their own each.
+
+use std::io;
+
+use bincode::{Decode, Encode};
+use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_protocol::wire;
+use redb::ReadableTable;
+
+use crate::blobs::{BlobRecord, Place};
+use crate::error::StoreError;
+use crate::layout;
+use crate::locks::BlobGuard;
+use crate::row;
+use crate::store::{Store, Transaction};
+use crate::tables::{Access, Tables, Writing};
+
+/// A blob in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Trashed {
+    /// What was recorded of it.
+    pub record: BlobRecord,
+    /// When it was deleted, in Unix milliseconds.
+    pub deleted_ms: u64,
+    /// How often it was tried in vain to remove its bytes.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+/// What emptying the trash came to.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Emptied {
+    /// Blobs that are gone for good.
+    pub blobs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Blobs whose bytes could not be removed; their rows say why.
+    pub failed: u64,
+}
+
+/// The proof that the bytes of a blob in the trash are back in place, durably: what its record is made from again.
+#[derive(Debug)]
+#[must_use = "a blob that was retrieved and is not restored lies among the blobs without a record"]
+pub struct Retrieved {
+    trashed: Trashed,
+    guard: BlobGuard,
+}
+
+impl Retrieved {
+    /// What it is.
+    pub fn fact(&self) -> BlobFact {
+        self.trashed.record.fact(self.guard.id())
+    }
+}
+
+impl<A: Access> Tables<A> {
+    /// The row of `id` if it lies in the trash.
+    pub fn trashed(&self, id: &BlobId) -> Result<Option<Trashed>, StoreError> {
+        row::decode("trash", self.trash.get(id.as_bytes()))
+    }
+
+    /// At most `limit` blobs that were deleted at or before `until_ms`, the oldest first.
+    pub fn trash_until(&self, until_ms: u64, limit: usize) -> Result<Vec<BlobId>, StoreError> {
+        let rows = self.trash_ages.range((0, &[0; 20])..=(until_ms, &[0xff; 20]))?.take(limit);
+        rows.map(|row| Ok((*row?.0.value().1).into())).collect()
+    }
+
+    /// When the oldest blob in the trash was deleted, in Unix milliseconds.
+    pub fn oldest_trash_ms(&self) -> Result<Option<u64>, StoreError> {
+        Ok(self.trash_ages.first()?.map(|(key, _)| key.value().0))
+    }
+
+    /// Blobs in the trash, and their bytes.
+    pub fn trash_size(&self) -> Result<(u64, u64), StoreError> {
+        let (mut blobs, mut bytes) = (0, 0);
+        for row in self.trash.iter()? {
+            let trashed: Trashed = row::decode_bytes("trash", row?.1.value())?;
+            blobs += 1;
+            bytes += trashed.record.size_bytes;
+        }
+        Ok((blobs, bytes))
+    }
+}
+
+impl Tables<Writing<'_>> {
+    /// Puts a blob whose record has just gone into the trash. One of the same name that lies there already goes for good: they are equal.
+    pub(crate) fn put_in_trash(&mut self, id: &BlobId, record: &BlobRecord, now_ms: u64) -> Result<(), StoreError> {
+        self.remove_trashed(id)?;
+        let trashed = Trashed { record: *record, deleted_ms: now_ms, attempts: 0, last_error: None };
+        self.trash.insert(id.as_bytes(), wire::encode(&trashed).as_slice())?;
+        self.trash_ages.insert((now_ms, id.as_bytes()), ())?;
+        Ok(())
+    }
+
+    /// Takes a row out of the trash with the small bytes that belong to it. Group values stay for whoever uses them.
+    fn remove_trashed(&mut self, id: &BlobId) -> Result<Option<Trashed>, StoreError> {
+        let Some(trashed) = self.take_trashed(id)? else { return Ok(None) };
+        if let Place::Inline(arrival) = trashed.record.place {
+            self.remove_inline(arrival)?;
+        }
+        Ok(Some(trashed))
+    }
+
+    fn take_trashed(&mut self, id: &BlobId) -> Result<Option<Trashed>, StoreError> {
+        let trashed: Option<Trashed> = row::decode("trash", self.trash.remove(id.as_bytes()))?;
+        if let Some(trashed) = &trashed {
+            self.trash_ages.remove((trashed.deleted_ms, id.as_bytes()))?;
+        }
+        Ok(trashed)
+    }
+}
+
+impl Transaction<'_> {
+    /// Records a blob again that was retrieved, with grace until `grace_until_ms`. False if it is recorded already, or its row is
+    /// not the one that was retrieved: then nothing has happened.
+    pub fn restore(&mut self, retrieved: Retrieved, grace_until_ms: u64) -> Result<bool, StoreError> {
+        let Retrieved { trashed, guard } = retrieved;
+        let id = guard.id();
+        self.hold(guard);
+        if self.blob(&id)?.is_some() || self.trashed(&id)?.as_ref() != Some(&trashed) {
+            return Ok(false);
+        }
+        self.take_trashed(&id)?;
+        self.unlinks.remove(id.as_bytes())?;
+        self.put_record(&id, &BlobRecord { grace_until_ms, ..trashed.record })?;
+        self.begin_grace(&id, grace_until_ms)?;
+        Ok(true)
+    }
+}
+
+impl Store {
+    /// Brings the bytes of a blob in the trash back to where blobs live, so that it can be recorded again. None if it is not there.
+    pub fn retrieve(&self, id: &BlobId) -> Result<Option<Retrieved>, StoreError> {
+        let guard = self.locks().lock(*id);
+        let snapshot = self.snapshot()?;
+        let Some(trashed) = snapshot.trashed(id)?.filter(|_| matches!(snapshot.blob(id), Ok(None))) else { return Ok(None) };
+        if trashed.record.place == Place::File {
+            let failed = |source| StoreError::file("cannot bring back", layout::trash_file(id).as_str(), source);
+            if !self.move_back(id, trashed.record.size_bytes).map_err(failed)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Retrieved { trashed, guard }))
+    }
+
+    /// Removes for good what was deleted at or before `until_ms`, at most `limit` blobs, the oldest first. What fails is tried again by
+    /// the next call.
+    pub fn empty_trash(&self, until_ms: u64, limit: usize) -> Result<Emptied, StoreError> {
+        let mut emptied = Emptied::default();
+        for id in self.snapshot()?.trash_until(until_ms, limit)? {
+            self.empty_one(&id, until_ms, &mut emptied)?;
+        }
+        Ok(emptied)
+    }
+
+    fn empty_one(&self, id: &BlobId, until_ms: u64, emptied: &mut Emptied) -> Result<(), StoreError> {
+        let _guard = self.locks().lock(*id);
+        let snapshot = self.snapshot()?;
+        let Some(trashed) = snapshot.trashed(id)?.filter(|trashed| trashed.deleted_ms <= until_ms) else { return Ok(()) };
+        let is_recorded = snapshot.blob(id)?.is_some();
+        drop(snapshot);
+        let removed = match trashed.record.place {
+            Place::File => self.remove_file(id, is_recorded),
+            Place::Inline(_) => Ok(()),
+        };
+        if let Err(error) = removed {
+            emptied.failed += 1;
+            return self.note_failure(id, trashed, &error);
+        }
+        self.write(|txn| {
+            txn.remove_trashed(id)?;
+            if !is_recorded {
+                txn.unlinks.remove(id.as_bytes())?;
+            }
+            txn.remove_spans_unless_used(id)
+        })?;
+        emptied.blobs += 1;
+        emptied.bytes += trashed.record.size_bytes;
+        Ok(())
+    }
+
+    /// Removes a deleted blob's file wherever a crash may have left it: in the trash, and, if the blob has no record, among the blobs.
+    fn remove_file(&self, id: &BlobId, is_recorded: bool) -> io::Result<()> {
+        self.unlink_if_there(&layout::trash_file(id), &layout::trash_folder())?;
+        if is_recorded { Ok(()) } else { self.unlink_if_there(&layout::blob_file(id), &layout::blob_folder(id)) }
+    }
+
+    fn unlink_if_there(&self, path: &crate::fs::HomePath, folder: &crate::fs::HomePath) -> io::Result<()> {
+        match self.fs().unlink(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            outcome => outcome.and_then(|()| self.fs().sync_folder(folder)),
+        }
+    }
+
+    fn note_failure(&self, id: &BlobId, trashed: Trashed, error: &io::Error) -> Result<(), StoreError> {
+        let row = Trashed { attempts: trashed.attempts.saturating_add(1), last_error: Some(error.to_string()), ..trashed };
+        self.write(|txn| txn.trash.insert(id.as_bytes(), wire::encode(&row).as_slice()).map(drop).map_err(StoreError::from))
+    }
+
+    /// Whether the file lies among the blobs afterwards, durably and in its full length.
+    fn move_back(&self, id: &BlobId, size_bytes: u64) -> io::Result<bool> {
+        let (from, to) = (layout::trash_file(id), layout::blob_file(id));
+        self.fs().create_folders(&[layout::blob_folder(id)])?;
+        match self.fs().rename(&from, &to) {
+            // Its removal is still queued, or an earlier attempt to bring it back has come so far.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            moved => moved?,
+        }
+        let is_whole = match self.fs().metadata(&to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            found => found?.size_bytes == size_bytes,
+        };
+        self.fs().sync_folder(&layout::blob_folder(id))?;
+        Ok(is_whole)
+    }
+}
+
+#[cfg(test)]
+mod tests;
