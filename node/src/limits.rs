@@ -25,6 +25,19 @@ pub const VERIFIED_FOR_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// Bytes of a `config.toml`.
 pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
 
+/// How long what was deleted can be brought back (milliseconds).
+pub const MAX_TRASH_AGE_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How often a portion of the old trash is removed (milliseconds).
+pub const TRASH_EVERY_MS: u64 = 10_000;
+/// Blobs in one such portion: the engine waits for it.
+pub const TRASH_PORTION: usize = 32;
+/// Blobs that one step purges: others wait for the step to end.
+pub const PURGE_BATCH_BLOBS: usize = 256;
+/// Graces that one step ends.
+pub const GRACES_PER_STEP: usize = 1_000;
+/// Links that one step follows to tell what is live.
+pub const SETTLE_MENTIONS: usize = 2_000;
+
 /// Inputs that one step takes: more share the cost of a commit, fewer answer sooner.
 pub const MAX_STEP_INPUTS: usize = 1_000;
 /// How often the engine is told that time has passed.

@@ -11,13 +11,17 @@ use keepwell_protocol::units::{DurationMs, SizeBytes};
 use keepwell_store::error::StoreError;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
+use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
-use crate::engine::{Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId};
+use crate::engine::{
+    Collect, Collected, Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId,
+};
 use crate::failure::{Code, Failure};
 use crate::home::lock::HomeLock;
 use crate::home::{self, OpenHome};
+use crate::limits::TRASH_PORTION;
 use crate::service::Node;
 
 /// The id of every request: a step here has one, and is answered before the next.
@@ -90,6 +94,7 @@ impl Local {
                 Effect::Publish(_) | Effect::Send { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
                 // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
                 Effect::Unlink(blob) => drop(self.store.unlink(&blob)?),
+                Effect::EmptyTrash { until_ms } => drop(self.store.empty_trash(until_ms, TRASH_PORTION)?),
                 Effect::Reply(_, reply) => answer = Some(reply),
             }
         }
@@ -123,6 +128,20 @@ impl Node for Local {
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
         match self.ask(Input::WriteRefs { request: REQUEST, ops })? {
             Reply::Refs(outcome) => Ok(outcome?),
+            other => Err(other.into()),
+        }
+    }
+
+    fn collect(&self, how: Collect) -> Result<Collected, Failure> {
+        match self.ask(Input::Collect { request: REQUEST, how })? {
+            Reply::Collected(collected) => Ok(collected),
+            other => Err(other.into()),
+        }
+    }
+
+    fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(Input::Restore { request: REQUEST, retrieved })? {
+            Reply::Restored(restored) => Ok(restored),
             other => Err(other.into()),
         }
     }

@@ -47,6 +47,12 @@ impl<A: Access> Tables<A> {
         Ok(self.graces.first()?.map(|(key, _)| key.value().0))
     }
 
+    /// All graces that have not been ended, by when they end: also those that were renewed since, which say nothing.
+    pub fn graces(&self) -> Result<Vec<(u64, BlobId)>, StoreError> {
+        let rows = self.graces.iter()?;
+        rows.map(|row| row.map(|(key, _)| (key.value().0, (*key.value().1).into())).map_err(StoreError::from)).collect()
+    }
+
     /// Whether the grace of a blob with this record has not been ended.
     pub fn is_in_grace(&self, id: &BlobId, record: &BlobRecord) -> Result<bool, StoreError> {
         Ok(self.graces.get((record.grace_until_ms, id.as_bytes()))?.is_some())

@@ -9,6 +9,7 @@ mod doctor;
 mod failures;
 mod fsck;
 mod full;
+mod gc;
 mod homes;
 mod http;
 mod kills;

@@ -8,6 +8,7 @@ mod blobs;
 mod content;
 pub(crate) mod fetch;
 mod gate;
+pub(crate) mod gc;
 mod ingests;
 mod network;
 mod open_ingests;
@@ -85,6 +86,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/status", get(read_status))
         .route("/doctor", get(network::doctor))
         .route("/blobs/{sha1}/where", get(network::holders))
+        .route("/blobs/{sha1}/undrop", post(gc::undrop))
+        .route("/gc", post(gc::collect))
         .route("/fetch", post(fetch::fetch))
         .route("/invites", post(network::invite))
         .route("/nodes", get(network::nodes))

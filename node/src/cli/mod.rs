@@ -8,6 +8,7 @@ mod context;
 mod doctor;
 mod fetch;
 mod fsck;
+mod gc;
 mod get;
 mod holders;
 mod init;
@@ -81,6 +82,8 @@ enum Command {
     Up(up::UpArgs),
     #[command(subcommand)]
     Ref(refs::RefCommand),
+    Gc(gc::GcArgs),
+    Undrop(gc::UndropArgs),
     Fsck(fsck::FsckArgs),
     Doctor(doctor::DoctorArgs),
     #[command(subcommand)]
@@ -114,6 +117,8 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Status(args) => status::run(args, context),
         Command::Up(args) => up::run(args, context),
         Command::Ref(command) => refs::run(command, context),
+        Command::Gc(args) => gc::run(args, context),
+        Command::Undrop(args) => gc::undrop(args, context),
         Command::Fsck(args) => fsck::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
         Command::Config(command) => config::run(command, context),

@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use super::put::RemotePutter;
 use super::{Client, Header, encoded};
+use crate::api::gc::GcRequest;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
 use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
 use crate::service::put::{Progress, PutOptions};
 use crate::service::refs::{Query, SetRef};
 use crate::service::stat::Asked;
-use crate::service::types::{BlobState, CheckLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use crate::service::types::{
+    BlobState, CheckLine, DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine,
+};
 
 #[derive(Serialize)]
 struct StatRequest {
@@ -159,6 +162,14 @@ impl Backend for Client {
 
     fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
         self.fetch_watched(blobs, extent, watch).map(Some)
+    }
+
+    fn collect(&self, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure> {
+        self.ask_with(Method::POST, "/gc", &[], &GcRequest { run, grace_ms })
+    }
+
+    fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {
+        self.ask(Method::POST, &format!("/blobs/{blob}/undrop"), &[])
     }
 
     fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

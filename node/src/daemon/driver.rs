@@ -18,12 +18,15 @@ use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
+use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::watch;
 
-use crate::engine::{Effect, Engine, EngineRng, Event, Input, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId};
+use crate::engine::{
+    Collect, Collected, Effect, Engine, EngineRng, Event, Input, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId,
+};
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_STEP_INPUTS, TICK_MS};
+use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION};
 use crate::service::Node;
 
 /// What the driver cannot do itself: the network, and telling people.
@@ -195,6 +198,20 @@ impl Node for Driver {
         }
     }
 
+    fn collect(&self, how: Collect) -> Result<Collected, Failure> {
+        match self.ask(move |request| Input::Collect { request, how })? {
+            Reply::Collected(collected) => Ok(collected),
+            other => Err(other.into()),
+        }
+    }
+
+    fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(move |request| Input::Restore { request, retrieved })? {
+            Reply::Restored(restored) => Ok(restored),
+            other => Err(other.into()),
+        }
+    }
+
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
         match self.ask(move |request| Input::Forget { request, blob })? {
             Reply::Gone(gone) => Ok(gone),
@@ -325,6 +342,10 @@ impl Running {
             Effect::Tell(event) => self.world.tell(&event),
             // What cannot be moved now stays queued, with the reason.
             Effect::Unlink(blob) => match self.engine.store().unlink(&blob) {
+                Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
+                _ => {}
+            },
+            Effect::EmptyTrash { until_ms } => match self.engine.store().empty_trash(until_ms, TRASH_PORTION) {
                 Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
                 _ => {}
             },

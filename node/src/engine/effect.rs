@@ -2,6 +2,7 @@
 
 use keepwell_protocol::catalog::authority::AuthorityError;
 use keepwell_protocol::catalog::row::Value;
+use keepwell_protocol::gc::Missing;
 use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, ValueId};
 use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
@@ -33,6 +34,11 @@ pub enum Effect {
     Reply(RequestId, Reply),
     /// Move the bytes of a deleted blob out of the way: `Store::unlink`.
     Unlink(BlobId),
+    /// Remove for good what has been in the trash for long: `Store::empty_trash`, a portion of it.
+    EmptyTrash {
+        /// What was deleted then or before, in Unix milliseconds.
+        until_ms: u64,
+    },
 }
 
 /// Something that people should hear of.
@@ -70,8 +76,23 @@ pub enum Reply {
     MayNotAdmit(AuthorityError),
     /// To anything that writes, on a node that is not a member, or does not know yet that it is.
     NotAMember,
+    /// To a collection.
+    Collected(Collected),
+    /// To a restoration: what is held again, unless it was held already or has gone from the trash.
+    Restored(Option<BlobFact>),
     /// To a delete or a forget: what is gone, if it was held.
     Gone(Option<BlobFact>),
+}
+
+/// What one step of a collection came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// The blobs that are gone from this node.
+    pub purged: Vec<BlobFact>,
+    /// What stands in the way of the next one; nothing if there is none, or if nothing does.
+    pub missing: Vec<Missing>,
+    /// Whether there is more to do right now.
+    pub more: bool,
 }
 
 /// What became of a blob that was put.

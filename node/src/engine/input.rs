@@ -5,6 +5,7 @@ use keepwell_protocol::gc::permit::Permit;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::{LotName, RefName};
 use keepwell_store::place::Placed;
+use keepwell_store::trash::Retrieved;
 
 /// Ties an answer to what was asked. Chosen by the asker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +44,20 @@ pub enum Input {
         /// The verdict.
         permit: Permit,
     },
+    /// What nothing needs is to be purged, or it is asked what stands in the way.
+    Collect {
+        /// Whom to answer.
+        request: RequestId,
+        /// How.
+        how: Collect,
+    },
+    /// The bytes of a blob in the trash are back in place: it is to be held again.
+    Restore {
+        /// Whom to answer.
+        request: RequestId,
+        /// The blob.
+        retrieved: Retrieved,
+    },
     /// `fsck` has found that a record's bytes are missing or rotten.
     Forget {
         /// Whom to answer.
@@ -74,6 +89,15 @@ pub enum Input {
     },
     /// Some time has passed: see `TICK_MS` in `node/src/limits.rs`.
     Tick,
+}
+
+/// How to collect garbage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collect {
+    /// How long a blob stays after it was put although nothing needs it, in milliseconds; none is the usual grace.
+    pub grace_ms: Option<u64>,
+    /// At most so many blobs in one step; with 0 nothing changes, and only what stands in the way is told.
+    pub limit: usize,
 }
 
 /// A blob that is put.

@@ -9,6 +9,7 @@ mod apply;
 mod author;
 mod blobs;
 pub mod closure;
+mod collect;
 mod effect;
 mod input;
 mod members;
@@ -26,8 +27,9 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::ChaCha8Rng;
 
 pub use apply::Refusal;
-pub use effect::{Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
-pub use input::{Input, PutBlob, RefOp, RefSet, RequestId, Stored};
+use collect::Collector;
+pub use effect::{Collected, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
+pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 pub use open::{NewHome, OpenError};
 use replicate::Replication;
 
@@ -37,6 +39,7 @@ pub struct Engine {
     key: SigningKey,
     home: Home,
     replication: Replication,
+    collector: Collector,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -54,6 +57,7 @@ impl Engine {
             for input in inputs {
                 self.take(&mut step, input)?;
             }
+            self.settle(&mut step)?;
             Ok(step.effects)
         })
     }
@@ -64,6 +68,7 @@ impl Engine {
         let missing = || StoreError::Inconsistent("this home is no more".into());
         self.home = self.store.snapshot()?.home()?.ok_or_else(missing)?;
         self.replication = Replication::default();
+        self.collector = Collector::default();
         Ok(())
     }
 
@@ -84,11 +89,16 @@ impl Engine {
             Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
             Input::Delete { request, permit } => self.delete(step, request, permit),
             Input::Forget { request, blob } => self.forget(step, request, blob),
+            Input::Collect { request, how } => self.collect(step, request, how),
+            Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
             Input::Connected { peer } => self.connected(step, peer),
             Input::Disconnected { peer } => self.disconnected(peer),
             Input::Received { from, bytes } => self.received(step, from, &bytes),
             Input::Gossiped { entry } => self.gossiped(step, &entry),
-            Input::Tick => self.tick(step),
+            Input::Tick => {
+                self.collect_on_tick(step)?;
+                self.tick(step)
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use super::put::{Outcome, Progress, PutOptions};
 use super::read::ReadError;
 use super::refs::{Query, SetRef};
 use super::stat::Asked;
-use super::types::{FetchLine, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::types::{DropLine, FetchLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
 use crate::failure::Failure;
 
 /// Takes the bytes of a blob, piece by piece.
@@ -81,6 +81,12 @@ pub trait Backend {
     /// Fetches what is missing here of `blobs`, to this extent, one outcome each, and tells `watch` how far it is. None without a
     /// daemon, which has the connections.
     fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure>;
+
+    /// Purges what nothing needs, or tells what a run would purge.
+    fn collect(&self, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure>;
+
+    /// Brings a deleted blob back from the trash.
+    fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure>;
 
     /// How the node does. A daemon goes by its own settings, not by this limit.
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure>;

@@ -17,8 +17,8 @@ use super::put::{Outcome, Progress, PutOptions, Putter};
 use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
-use super::types::{InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
-use super::{network, status};
+use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::{gc, network, status};
 use crate::failure::{Code, Failure};
 use crate::local::Local;
 
@@ -91,6 +91,17 @@ impl Backend for Local {
 
     fn fetch(&self, _blobs: &[BlobId], _extent: Extent, _watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
         Ok(None)
+    }
+
+    fn collect(&self, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure> {
+        if run && self.nodes()?.len() > 1 {
+            return Err(needs_daemon("deleting", "the other nodes must say first that they know"));
+        }
+        gc::collect(self, run, grace_ms)
+    }
+
+    fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {
+        gc::undrop(self, blob)
     }
 
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

@@ -9,6 +9,7 @@ pub mod collision;
 pub mod doctor;
 pub mod embedded;
 pub mod fsck;
+pub mod gc;
 pub mod get;
 mod glob;
 pub mod network;
@@ -26,8 +27,9 @@ use std::sync::Arc;
 use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
+use keepwell_store::trash::Retrieved;
 
-use crate::engine::{PutBlob, PutOutcome, RefOp, RefOutcome};
+use crate::engine::{Collect, Collected, PutBlob, PutOutcome, RefOp, RefOutcome};
 use crate::failure::Failure;
 
 /// A node as services need it. Whoever answers has made durable what the answer says.
@@ -46,6 +48,12 @@ pub trait Node: Send + Sync {
 
     /// Writes all of these refs, or none.
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure>;
+
+    /// Purges a portion of what nothing needs.
+    fn collect(&self, how: Collect) -> Result<Collected, Failure>;
+
+    /// Holds a blob again whose bytes were brought back from the trash. None if it was held already, or has gone from there.
+    fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure>;
 
     /// Takes back a record whose bytes are missing or rotten.
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure>;

@@ -1,7 +1,5 @@
 //! What is known of blobs, from records alone: many at once, without a look at the disk.
 
-use std::collections::BTreeSet;
-
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::name::Label;
 use keepwell_store::store::Snapshot;
@@ -17,24 +15,17 @@ pub type Asked = (BlobId, Option<Label>);
 /// One line for each, in order.
 pub fn stat(node: &dyn Node, asked: &[Asked]) -> Result<Vec<StatLine>, Failure> {
     let snapshot = node.store().snapshot()?;
-    let leaving: BTreeSet<BlobId> = snapshot.queued_unlinks()?.into_iter().map(|(id, _)| id).collect();
-    asked.iter().map(|(id, label)| stat_one(&snapshot, &leaving, node.now_ms(), id, label.as_ref())).collect()
+    asked.iter().map(|(id, label)| stat_one(&snapshot, node.now_ms(), id, label.as_ref())).collect()
 }
 
-fn stat_one(
-    snapshot: &Snapshot,
-    leaving: &BTreeSet<BlobId>,
-    now_ms: u64,
-    id: &BlobId,
-    label: Option<&Label>,
-) -> Result<StatLine, Failure> {
+fn stat_one(snapshot: &Snapshot, now_ms: u64, id: &BlobId, label: Option<&Label>) -> Result<StatLine, Failure> {
     let record = snapshot.blob(id)?;
     let holders = snapshot.holders(id)?;
     let links = snapshot.children(id)?.len();
     let held_size = holders.first().map(|holding| holding.fact.size_bytes);
     let state = match &record {
         Some(record) => state_of(record.verified_ms, now_ms),
-        None if leaving.contains(id) => BlobState::Trashed,
+        None if snapshot.trashed(id)?.is_some() => BlobState::Trashed,
         None if !holders.is_empty() || links > 0 || !snapshot.refs_naming(id)?.is_empty() => BlobState::Recorded,
         None => BlobState::Unknown,
     };

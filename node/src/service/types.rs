@@ -421,3 +421,55 @@ impl CheckState {
         }
     }
 }
+
+/// A blob that garbage collection would delete, or has deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcItemLine {
+    /// Its SHA-1.
+    pub sha1: String,
+    /// What becomes of it: `purge`, when nothing needs it.
+    pub action: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The account that it is charged to.
+    pub lot: String,
+    /// Why it may go.
+    pub reason: String,
+    /// Why it may not go now, if so.
+    pub blocked_by: Option<String>,
+}
+
+/// What a garbage collection came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcLine {
+    /// Whether it deleted anything, or only looked.
+    pub run: bool,
+    /// How many blobs could go.
+    pub candidates: u64,
+    /// The bytes that this node no longer holds. Their space is free when the trash is emptied.
+    pub freed_bytes: u64,
+    /// How many blobs were kept, by why.
+    pub kept: std::collections::BTreeMap<String, u64>,
+}
+
+/// A garbage collection, blob by blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcReport {
+    /// What could go.
+    pub items: Vec<GcItemLine>,
+    /// All of it together.
+    pub summary: GcLine,
+}
+
+/// A copy that was to be given up or taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropLine {
+    /// The blob's SHA-1.
+    pub sha1: String,
+    /// Whether this node has given up its copy.
+    pub dropped: bool,
+    /// The bytes that this freed.
+    pub freed_bytes: u64,
+    /// What stood in the way.
+    pub missing: Vec<String>,
+}

@@ -28,7 +28,7 @@ pub(super) fn two_machines() -> (TempHome, Running, TempHome, Running) {
 }
 
 /// Asks again until the answer is as it should be. Each asking is a process: there is no event to wait for from outside.
-fn until(home: &TempHome, args: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Outcome {
+pub(super) fn until(home: &TempHome, args: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Outcome {
     let began = Instant::now();
     loop {
         let outcome = home.run(args);

@@ -10,10 +10,11 @@ use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::{IngestId, ingest};
 use keepwell_store::store::Store;
+use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
-use crate::engine::{Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply, RequestId};
+use crate::engine::{Collect, Collected, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply, RequestId};
 use crate::transfer::serve::serve;
 
 /// A node without a driver: its engine behind a lock.
@@ -103,6 +104,18 @@ impl Node for TestNode {
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
         match self.ask(Input::WriteRefs { request: RequestId(1), ops }) {
             Reply::Refs(outcomes) => Ok(outcomes?),
+            other => Err(other.into()),
+        }
+    }
+    fn collect(&self, how: Collect) -> Result<Collected, Failure> {
+        match self.ask(Input::Collect { request: RequestId(1), how }) {
+            Reply::Collected(collected) => Ok(collected),
+            other => Err(other.into()),
+        }
+    }
+    fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(Input::Restore { request: RequestId(1), retrieved }) {
+            Reply::Restored(restored) => Ok(restored),
             other => Err(other.into()),
         }
     }

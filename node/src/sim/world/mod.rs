@@ -71,6 +71,8 @@ pub struct Summary {
     pub refs_written: usize,
     /// Puts that were acknowledged.
     pub blobs_put: usize,
+    /// Copies that were purged.
+    pub copies_purged: u64,
     /// Times that a node crashed.
     pub crashes: u64,
     /// Times that an old state of a disk was put back.
@@ -144,6 +146,7 @@ impl World {
             inputs: 0,
             refs_written: 0,
             blobs_put: 0,
+            copies_purged: 0,
             crashes: 0,
             rollbacks: 0,
             forks: 0,
@@ -176,6 +179,7 @@ impl World {
         (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
         self.summary.refs_written = self.oracle.values.len();
         self.summary.blobs_put = self.oracle.held.len();
+        self.summary.copies_purged = self.oracle.purged;
         self.summary.trace_hash = *self.trace.hasher.finalize().as_bytes();
         Ok(self.summary)
     }
@@ -236,7 +240,7 @@ impl World {
                     let noted = self.oracle.note(node, reply);
                     noted.map_err(|broken| self.violation(broken))?;
                 }
-                Effect::Unlink(_) => {}
+                Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
@@ -299,6 +303,8 @@ fn name_of(input: &Input) -> &'static str {
         Input::WriteRefs { .. } => "a write of refs",
         Input::Admit { .. } => "a new member",
         Input::Delete { .. } => "a delete",
+        Input::Collect { .. } => "a collection",
+        Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
         Input::Connected { .. } => "a connection",
         Input::Disconnected { .. } => "a disconnection",

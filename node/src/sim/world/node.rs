@@ -14,6 +14,7 @@ use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::{IngestId, ingest};
 use keepwell_store::place::Placed;
 use keepwell_store::store::Store;
+use keepwell_store::trash::Retrieved;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -132,6 +133,13 @@ impl SimNode {
         let source: &mut dyn Read = &mut bytes;
         let ingested = ingest(engine.store().fs(), IngestId(id), source, &mut |_| {})?;
         Ok(engine.store().place(vec![ingested])?.placed.pop())
+    }
+
+    /// Brings back the bytes of what has been in the trash for longest.
+    pub(super) fn retrieve_oldest(&mut self) -> Result<Option<Retrieved>, Failed> {
+        let engine = self.engine.as_ref().ok_or("it does not run")?;
+        let oldest = engine.store().snapshot()?.trash_until(u64::MAX, 1)?.pop();
+        Ok(oldest.map(|id| engine.store().retrieve(&id)).transpose()?.flatten())
     }
 
     fn open_store(&self) -> Result<Arc<Store>, Failed> {

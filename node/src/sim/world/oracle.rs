@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::{BlobFact, ValueId};
+use keepwell_protocol::id::{BlobFact, BlobId, ValueId};
 use keepwell_protocol::name::RefName;
 
 use crate::engine::{PutOutcome, Reply};
@@ -14,6 +14,10 @@ pub(super) struct Oracle {
     pub(super) values: BTreeMap<ValueId, (usize, RefName)>,
     /// Blobs that a node has acknowledged and must hold.
     pub(super) held: BTreeSet<(usize, BlobFact)>,
+    /// Copies that were purged.
+    pub(super) purged: u64,
+    /// Blobs of which a copy may have been lost with a disk.
+    pub(super) lost: BTreeSet<BlobId>,
 }
 
 impl Oracle {
@@ -37,12 +41,24 @@ impl Oracle {
                 }
                 Ok(())
             }
+            Reply::Collected(collected) => {
+                for fact in collected.purged {
+                    self.held.remove(&(node, fact));
+                    self.purged += 1;
+                }
+                Ok(())
+            }
+            Reply::Restored(restored) => {
+                self.held.extend(restored.map(|fact| (node, fact)));
+                Ok(())
+            }
             Reply::Refs(Err(_)) | Reply::Admitted | Reply::NotAMember | Reply::MayNotAdmit(_) | Reply::Gone(_) => Ok(()),
         }
     }
 
     /// An old disk was put back: the copies since are gone with the new one, and so are writes that nobody else had heard of.
     pub(super) fn lost_disk(&mut self, node: usize) {
+        self.lost.extend(self.held.iter().filter(|(holder, _)| *holder == node).map(|(_, fact)| fact.sha1));
         self.held.retain(|(holder, _)| *holder != node);
         self.values.retain(|_, (author, _)| *author != node);
     }

@@ -5,12 +5,14 @@ use keepwell_protocol::name::RefName;
 use rand_chacha::rand_core::Rng;
 
 use super::{Happening, Violation, World};
-use crate::engine::{Input, PutBlob, RefOp, RefSet, RequestId, Stored};
+use crate::engine::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 
 /// Refs that users quarrel over.
 const NAMES: u64 = 12;
 /// Different contents of small blobs, so that two users put the same ones.
 const CONTENTS: u64 = 40;
+/// Blobs that one collection may purge.
+const COLLECTED: usize = 5;
 /// The size of a blob that lives in a file, in bytes.
 const LARGE_BYTES: usize = 40_000;
 
@@ -44,7 +46,9 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
-        match self.draw(10) {
+        match self.draw(12) {
+            10 => self.collect(node),
+            11 => self.restore(node),
             0..=3 => self.put(node),
             4..=7 => self.set_refs(node),
             8 => self.delete_ref(node),
@@ -69,6 +73,21 @@ impl World {
         let children = children.into_iter().filter(|child| *child != sha1).collect();
         let blobs = vec![PutBlob { blob: Stored::New(placed), children }];
         self.give(node, Input::Put { request: RequestId(1), blobs })
+    }
+
+    /// Whatever nothing needs may go at once: users here cut every grace short.
+    fn collect(&mut self, node: usize) -> Result<(), Violation> {
+        let how = Collect { grace_ms: Some(0), limit: COLLECTED };
+        self.give(node, Input::Collect { request: RequestId(5), how })
+    }
+
+    fn restore(&mut self, node: usize) -> Result<(), Violation> {
+        match self.nodes[node].retrieve_oldest() {
+            Ok(Some(retrieved)) => self.give(node, Input::Restore { request: RequestId(6), retrieved }),
+            Ok(None) => Ok(()),
+            Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
+            Err(error) => Err(self.violation(format!("node {node} cannot bring back: {error}"))),
+        }
     }
 
     fn set_refs(&mut self, node: usize) -> Result<(), Violation> {

@@ -1,0 +1,41 @@
+//! `POST /gc` and `POST /blobs/{sha1}/undrop`
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use keepwell_protocol::id::{BlobId, ParseIdError};
+use serde::{Deserialize, Serialize};
+
+use super::Api;
+use super::answer::{Answer, blocking, json, read_json};
+use super::gate::Slot;
+use crate::failure::Failure;
+use crate::service::gc;
+
+/// How to collect garbage.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GcRequest {
+    /// Delete it; else only tell.
+    #[serde(default)]
+    pub(crate) run: bool,
+    /// How long a blob stays after its put all the same; none is the usual grace.
+    #[serde(default)]
+    pub(crate) grace_ms: Option<u64>,
+}
+
+/// `POST /gc`
+pub(super) async fn collect(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
+    let request: GcRequest = read_json(body).await?;
+    let report = blocking(slot, move || gc::collect(&*api.node, request.run, request.grace_ms)).await?;
+    json(StatusCode::OK, &report)
+}
+
+/// `POST /blobs/{sha1}/undrop`
+pub(super) async fn undrop(State(api): State<Arc<Api>>, slot: Slot, Path(sha1): Path<String>) -> Answer {
+    let id: BlobId = sha1.parse().map_err(|error: ParseIdError| Failure::usage(error.to_string()))?;
+    let line = blocking(slot, move || gc::undrop(&*api.node, &id)).await?;
+    json(StatusCode::OK, &line)
+}

@@ -1,0 +1,76 @@
+//! `keepwell gc` and `keepwell undrop`
+
+use clap::Args;
+use keepwell_protocol::units::{DurationMs, SizeBytes};
+use keepwell_protocol::uri::BlobUri;
+
+use super::context::Context;
+use super::output::{Stop, Tally};
+use crate::failure::Code;
+use crate::service::types::{GcItemLine, GcReport};
+
+/// Show what would be deleted because no ref needs it, or delete it
+///
+/// A blob goes when no ref reaches it, its grace after the put is over, and every other node knows so. It can be brought back for a
+/// day with `keepwell undrop`.
+#[derive(Debug, Args)]
+pub(super) struct GcArgs {
+    /// Delete it; without this nothing changes
+    #[arg(long)]
+    run: bool,
+    /// How long a blob stays after it was put although no ref needs it [default: 24h]
+    #[arg(long, value_name = "DURATION")]
+    grace: Option<DurationMs>,
+}
+
+/// Bring deleted blobs back, while they are still in the trash
+#[derive(Debug, Args)]
+pub(super) struct UndropArgs {
+    /// What to bring back: `sha1://HASH`
+    #[arg(value_name = "URI", required = true)]
+    blobs: Vec<BlobUri>,
+}
+
+pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
+    let GcReport { items, summary } = context.backend()?.collect(args.run, args.grace.map(|grace| grace.0))?;
+    let blocked = items.iter().filter(|item| item.blocked_by.is_some()).count();
+    for item in &items {
+        context.out.line(item, || text(item))?;
+    }
+    context.out.line(&summary, || {
+        let size = SizeBytes(items.iter().map(|item| item.size_bytes).sum()).human();
+        let kept: Vec<String> = summary.kept.iter().map(|(why, count)| format!("{count} by {why}")).collect();
+        let kept = if kept.is_empty() { "nothing".to_owned() } else { kept.join(", ") };
+        match summary.run {
+            true => format!("freed {}; kept {kept}", SizeBytes(summary.freed_bytes).human()),
+            false => format!("{} blobs, {size}, could go; kept {kept}", summary.candidates),
+        }
+    })?;
+    if !args.run || blocked == 0 {
+        return Ok(0);
+    }
+    Ok(if blocked == items.len() { Code::Unsafe.exit() } else { Code::Partial.exit() })
+}
+
+pub(super) fn undrop(args: UndropArgs, context: &mut Context) -> Result<u8, Stop> {
+    let backend = context.backend()?;
+    let mut tally = Tally::default();
+    for uri in args.blobs {
+        match backend.undrop(&uri.sha1) {
+            Ok(line) => {
+                tally.done();
+                context.out.line(&line, || format!("{} is here", line.sha1))?;
+            }
+            Err(failure) => {
+                tally.failed(&failure);
+                context.out.failure(&failure.about("uri", uri.to_string()))?;
+            }
+        }
+    }
+    Ok(tally.exit())
+}
+
+fn text(item: &GcItemLine) -> String {
+    let blocked = item.blocked_by.as_ref().map(|why| format!(" (not now: {why})")).unwrap_or_default();
+    format!("{} {} {} {}{blocked}", item.action, item.sha1, item.size_bytes, item.reason)
+}

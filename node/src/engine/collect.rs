@@ -1,0 +1,214 @@
+//! Garbage collection in the engine: what nothing needs is purged once the catalog has converged on that, and brought back from the
+//! trash when somebody wants it after all. The verdicts are those of `keepwell_protocol::gc`; here they are given what they look at.
+
+use keepwell_protocol::catalog::item::Kind;
+use keepwell_protocol::gc::question::Why;
+use keepwell_protocol::gc::start::Start;
+use keepwell_protocol::gc::sweep::{Converged, PurgeFacts, Sweep};
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::log::compare::contains;
+use keepwell_protocol::log::op::Holdings;
+use keepwell_protocol::log::vector::Vector;
+use keepwell_store::blobs::Place;
+use keepwell_store::counts::Count;
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Transaction;
+use keepwell_store::trash::Retrieved;
+
+use super::author::Batch;
+use super::effect::{Collected, Effect, Reply};
+use super::input::{Collect, RequestId};
+use super::{Engine, Step};
+use crate::limits::{GRACES_PER_STEP, MAX_TRASH_AGE_MS, PUT_GRACE_MS, SETTLE_MENTIONS, TRASH_EVERY_MS};
+
+/// What the engine keeps of garbage collection between steps. In memory: after a start everything is asked anew.
+#[derive(Default)]
+pub(super) struct Collector {
+    /// The oldest sweep that has not ended: what was applied when it began, and the number that what was unneeded then is below.
+    sweep: Option<(Vector, u64)>,
+    /// When the trash was last looked at.
+    trash_ms: u64,
+}
+
+impl Collector {
+    /// The names of chains have changed, so what the sweep had seen cannot be compared any more.
+    pub(super) fn forget_sweep(&mut self) {
+        self.sweep = None;
+    }
+}
+
+impl Engine {
+    /// Lets what is live spread to what it links to, a portion in each step.
+    pub(super) fn settle(&self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        if !step.txn.is_settled()? {
+            step.txn.settle(SETTLE_MENTIONS)?;
+        }
+        Ok(())
+    }
+
+    /// What garbage collection does by itself as time passes.
+    pub(super) fn collect_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= step.now_ms) {
+            step.txn.end_graces(step.now_ms, GRACES_PER_STEP)?;
+        }
+        self.keep_sweeping(step.txn)?;
+        let oldest_ms = step.txn.oldest_trash_ms()?;
+        let until_ms = step.now_ms.saturating_sub(MAX_TRASH_AGE_MS);
+        if oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.now_ms >= self.collector.trash_ms + TRASH_EVERY_MS {
+            self.collector.trash_ms = step.now_ms;
+            step.effects.push(Effect::EmptyTrash { until_ms });
+        }
+        Ok(())
+    }
+
+    /// Purges a portion of what nothing needs, if the catalog has converged on that.
+    pub(super) fn collect(&mut self, step: &mut Step<'_, '_>, request: RequestId, how: Collect) -> Result<(), StoreError> {
+        if !self.is_member(step.txn)? {
+            step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            return Ok(());
+        }
+        let mut collected = Collected::default();
+        if how.limit > 0 {
+            // A grace that the user cuts short is one that seems to end sooner.
+            let over_ms = step.now_ms.saturating_add(PUT_GRACE_MS).saturating_sub(how.grace_ms.unwrap_or(PUT_GRACE_MS));
+            if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= over_ms) {
+                collected.more = !step.txn.end_graces(over_ms, GRACES_PER_STEP)?;
+            }
+            self.settle(step)?;
+        }
+        let waited_for = self.others(step.txn)?;
+        let refuses = self.refuses_to_purge(step.txn, &waited_for)?;
+        for (sweep, before) in self.sweeps(step.txn)? {
+            collected.missing.clear();
+            match sweep.converged(&waited_for, &**step.txn)? {
+                Ok(converged) => self.purge(step, &converged, before, refuses, how.limit, &mut collected)?,
+                Err(missing) => collected.missing = missing,
+            }
+            if collected.missing.is_empty() {
+                break;
+            }
+        }
+        step.effects.push(Effect::Reply(request, Reply::Collected(collected)));
+        Ok(())
+    }
+
+    /// Records a blob again whose bytes were brought back from the trash.
+    pub(super) fn restore(&self, step: &mut Step<'_, '_>, request: RequestId, retrieved: Retrieved) -> Result<(), StoreError> {
+        if !self.is_member(step.txn)? {
+            step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            return Ok(());
+        }
+        let fact = retrieved.fact();
+        let is_restored = step.txn.restore(retrieved, step.now_ms.saturating_add(PUT_GRACE_MS))?;
+        if is_restored {
+            self.publish(step, Batch { holdings: Holdings { added: vec![fact], removed: vec![] }, ..Batch::default() })?;
+        }
+        step.effects.push(Effect::Reply(request, Reply::Restored(is_restored.then_some(fact))));
+        Ok(())
+    }
+
+    fn purge(
+        &self,
+        step: &mut Step<'_, '_>,
+        converged: &Converged<'_>,
+        before: u64,
+        refuses: Option<Why>,
+        limit: usize,
+        collected: &mut Collected,
+    ) -> Result<(), StoreError> {
+        let is_settled = step.txn.is_settled()?;
+        let understands_all = step.txn.count(Count::UnknownProtecting)? == 0;
+        let (mut removed, mut unlinks) = (Vec::new(), Vec::new());
+        for (number, id) in step.txn.unneeded_before(before, limit.max(1))? {
+            let facts = PurgeFacts {
+                refuses,
+                is_settled,
+                is_live: step.txn.is_live(&id)?,
+                was_unreached: step.txn.is_unneeded_since(&id)? == Some(number),
+                is_pinned: is_in_grace(step.txn, &id)?,
+                understands_all,
+            };
+            match converged.purge(&id, &facts) {
+                // A preview stops at what a run would begin with.
+                Ok(_) if limit == 0 => break,
+                Ok(permit) => {
+                    let Some(record) = step.txn.delete(permit, step.now_ms)? else { continue };
+                    if record.place == Place::File {
+                        unlinks.push(Effect::Unlink(id));
+                    }
+                    removed.push(record.fact(id));
+                }
+                Err(missing) => {
+                    collected.missing = missing;
+                    break;
+                }
+            }
+        }
+        if !removed.is_empty() {
+            let gone = removed.iter().map(|fact: &BlobFact| fact.sha1).collect();
+            self.publish(step, Batch { holdings: Holdings { added: vec![], removed: gone }, ..Batch::default() })?;
+        }
+        step.effects.extend(unlinks);
+        collected.more |= removed.len() == limit && limit > 0;
+        collected.purged.extend(removed);
+        Ok(())
+    }
+
+    /// The sweeps that may have converged, with the numbers that their blobs are below: one that begins now reaches furthest, and when
+    /// others go on writing, an older one converges first.
+    fn sweeps(&self, txn: &Transaction<'_>) -> Result<Vec<(Sweep, u64)>, StoreError> {
+        let fresh = (txn.vector()?, txn.next_unneeded_number()?);
+        let begun = std::iter::once(fresh).chain(self.collector.sweep.clone());
+        let hear = |(seen, before)| {
+            let mut sweep = Sweep::begin(seen);
+            self.acks().values().for_each(|ack| sweep.hear(ack));
+            (sweep, before)
+        };
+        Ok(begun.map(hear).collect())
+    }
+
+    /// Begins a sweep when something is unneeded and none is under way, and ends one that has nothing left.
+    fn keep_sweeping(&mut self, txn: &Transaction<'_>) -> Result<(), StoreError> {
+        let is_due = |before: &u64| Ok::<_, StoreError>(!txn.unneeded_before(*before, 1)?.is_empty());
+        match &self.collector.sweep {
+            Some((_, before)) if is_due(before)? => {}
+            _ => {
+                let before = txn.next_unneeded_number()?;
+                self.collector.sweep = if is_due(&before)? { Some((txn.vector()?, before)) } else { None };
+            }
+        }
+        Ok(())
+    }
+
+    /// Every other member: whoever may still write is waited for.
+    fn others(&self, txn: &Transaction<'_>) -> Result<Vec<NodeId>, StoreError> {
+        let mut others = Vec::new();
+        txn.visit_items(Kind::NODE, "", |key, _| {
+            let node = key.parse().map_err(|_| StoreError::Inconsistent(format!("`{key}` is no node")))?;
+            if node != self.home.node {
+                others.push(node);
+            }
+            Ok::<_, StoreError>(true)
+        })?;
+        Ok(others)
+    }
+
+    /// Why nothing may be purged now, if so: not everybody in reach has been heard since the start (R11).
+    fn refuses_to_purge(&self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<Option<Why>, StoreError> {
+        let mut start = Start::default();
+        for (node, ack) in self.acks() {
+            if contains(&**txn, &ack.persisted)? {
+                start.exchanged(*node);
+            }
+        }
+        let reachable = self.connected_peers().filter(|peer| waited_for.contains(peer));
+        Ok(start.refuses_to_purge(reachable, waited_for))
+    }
+}
+
+fn is_in_grace(txn: &Transaction<'_>, id: &BlobId) -> Result<bool, StoreError> {
+    match txn.blob(id)? {
+        Some(record) => txn.is_in_grace(id, &record),
+        None => Ok(false),
+    }
+}

@@ -1,0 +1,104 @@
+//! Garbage: what nothing names goes, what is named stays, and what went by mistake comes back.
+
+use keepwell_tests::{Outcome, TempHome};
+use serde_json::Value;
+
+use super::network::{two_machines, until, until_found};
+use super::{noise, sha1_of};
+
+const RUN: [&str; 5] = ["gc", "--run", "--grace", "0s", "--json"];
+const PREVIEW: [&str; 4] = ["gc", "--grace", "0s", "--json"];
+
+fn put(home: &TempHome, name: &str, bytes: &[u8]) -> String {
+    home.file(name, bytes);
+    sha1_of(&home.run(["put", name, "--json"]).ok())
+}
+
+fn state(home: &TempHome, sha1: &str) -> Value {
+    home.run(["stat", &format!("sha1://{sha1}"), "--json"]).ok().json()["state"].clone()
+}
+
+/// The blobs that a collection names, and its last line.
+fn collected(outcome: &Outcome) -> (Vec<String>, Value) {
+    let mut lines = outcome.json_lines();
+    let summary = lines.pop().unwrap_or_default();
+    let named = lines.iter().map(|line| line["sha1"].as_str().unwrap_or_default().to_owned()).collect();
+    (named, summary)
+}
+
+#[test]
+fn what_nothing_names_goes_and_what_is_named_stays() {
+    let home = TempHome::initialised("ada");
+    let (small, large) = (put(&home, "small", b"garbage"), put(&home, "large", &noise(1, 100_000)));
+    let kept = put(&home, "kept", b"kept");
+    home.run(["ref", "set", "lab/kept", &format!("data=sha1://{kept}")]).ok();
+
+    let (named, summary) = collected(&home.run(["gc", "--run", "--json"]).ok());
+    assert!(named.is_empty(), "what was just put has a grace");
+    assert_eq!(summary["kept"], serde_json::json!({"grace": 2, "ref": 1}));
+
+    let (mut previewed, summary) = collected(&home.run(PREVIEW).ok());
+    assert_eq!((&summary["run"], &summary["candidates"], &summary["freed_bytes"]), (&false.into(), &2.into(), &0.into()));
+    let (mut purged, summary) = collected(&home.run(RUN).ok());
+    assert_eq!((&summary["run"], &summary["freed_bytes"]), (&true.into(), &100_007.into()));
+    previewed.sort();
+    purged.sort();
+    let mut garbage = vec![small.clone(), large.clone()];
+    garbage.sort();
+    assert_eq!((&previewed, &purged), (&garbage, &garbage));
+    for sha1 in [&small, &large] {
+        assert_eq!(state(&home, sha1), "trashed");
+        home.run(["cat", &format!("sha1://{sha1}")]).exits(8);
+    }
+    assert_eq!(home.run(["cat", "keepwell://lab/kept/data"]).ok().stdout, b"kept");
+    home.run(["fsck", "--verify"]).ok();
+
+    home.run(["undrop", &format!("sha1://{small}"), &format!("sha1://{large}")]).ok();
+    assert_eq!(home.run(["cat", &format!("sha1://{large}")]).ok().stdout, noise(1, 100_000));
+    assert_eq!(home.run(["cat", &format!("sha1://{small}")]).ok().stdout, b"garbage");
+    home.run(["fsck", "--verify"]).ok();
+
+    home.run(["ref", "rm", "lab/kept"]).ok();
+    let (purged, _) = collected(&home.run(RUN).ok());
+    assert_eq!(purged.len(), 3, "the ref is gone, and with it the need");
+    assert_eq!(
+        home.run(["undrop", "sha1://0123456789012345678901234567890123456789", "--json"]).exits(3).error_code(),
+        "NOT_FOUND"
+    );
+}
+
+#[test]
+fn what_a_directory_links_to_lives_and_goes_with_it() {
+    let home = TempHome::initialised("ada");
+    home.file("tree/a", b"a");
+    home.file("tree/deep/b", &noise(2, 50_000));
+    home.run(["put", "-r", "tree", "--ref", "lab/tree"]).ok();
+    let (named, _) = collected(&home.run(RUN).ok());
+    assert!(named.is_empty());
+    home.run(["ref", "rm", "lab/tree"]).ok();
+    let (named, summary) = collected(&home.run(RUN).ok());
+    assert_eq!((named.len(), &summary["kept"]), (3, &serde_json::json!({})));
+}
+
+#[test]
+fn nothing_goes_before_every_machine_knows_that_it_may() {
+    let (ada, first, ben, second) = two_machines();
+    let sha1 = put(&ada, "recording", &noise(3, 200_000));
+    ada.run(["ref", "set", "lab/day1", &format!("data=sha1://{sha1}")]).ok();
+    until_found(&ben, &["fetch", "lab/day1"]);
+    let (named, _) = collected(&ben.run(RUN).ok());
+    assert!(named.is_empty(), "a ref of another machine protects it here too");
+
+    second.terminate().ok();
+    ada.run(["ref", "rm", "lab/day1"]).ok();
+    let refused = ada.run(RUN).exits(10);
+    let blocked = refused.json_lines()[0]["blocked_by"].as_str().unwrap_or_default().to_owned();
+    assert!(blocked.contains("ben"), "{blocked}");
+    assert_eq!(ben.run(RUN).exits(5).error_code(), "UNREACHABLE", "without its daemon it cannot know what others wrote");
+
+    let second = ben.up();
+    until(&ada, &RUN, |outcome| outcome.code == Some(0) && collected(outcome).0.contains(&sha1));
+    until(&ben, &RUN, |outcome| outcome.code == Some(0) && collected(outcome).0.contains(&sha1));
+    first.terminate().ok();
+    second.terminate().ok();
+}
