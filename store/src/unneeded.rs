@@ -81,6 +81,7 @@ impl Transaction<'_> {
         if record.grace_until_ms < until_ms || !self.is_in_grace(id, &record)? {
             self.put_record(id, &BlobRecord { grace_until_ms: until_ms, ..record })?;
             self.begin_grace(id, until_ms)?;
+            self.drop_unneeded(id)?;
         }
         Ok(true)
     }
@@ -94,7 +95,7 @@ impl Tables<Writing<'_>> {
     /// Notes the grace that stands in the record of `id`.
     pub(crate) fn begin_grace(&mut self, id: &BlobId, until_ms: u64) -> Result<(), StoreError> {
         self.graces.insert((until_ms, id.as_bytes()), ())?;
-        self.drop_unneeded(id)
+        Ok(())
     }
 
     /// Gives `id` the next number if it is unneeded and has none. Called whenever one of the things that need it has gone.

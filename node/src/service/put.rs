@@ -306,7 +306,7 @@ mod tests {
             putter.put_path(0, &path).unwrap();
             let before_ms = local.now_ms();
             let put = putter.finish().unwrap().pop().unwrap().unwrap();
-            let record = local.store().snapshot().unwrap().blob(&put.sha1.parse().unwrap()).unwrap().unwrap();
+            let record = local.store().snapshot().unwrap().blob(&put.fact.sha1).unwrap().unwrap();
             assert!((before_ms + PUT_GRACE_MS..=local.now_ms() + PUT_GRACE_MS).contains(&record.grace_until_ms));
             record.grace_until_ms
         };
