@@ -159,7 +159,7 @@ impl Lab {
             Effect::Reply(_, reply) => replies.push(reply),
             Effect::Tell(event) => self.events.push((at, event)),
             Effect::Refuse { peer, reason } => self.refusals.push((at, peer, reason)),
-            Effect::Publish(_) | Effect::Unlink(_) => {}
+            Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
         }
     }
 

@@ -3,7 +3,7 @@
 use keepwell_node::sim::world::{Faults, Plan, Summary, World};
 
 fn plan(seed: u64, faults: Faults) -> Plan {
-    Plan { seed, nodes: 4, active_ms: 60_000, quiet_ms: 60_000, act_every_ms: 500, faults }
+    Plan { seed, nodes: 4, active_ms: 60_000, quiet_ms: 60_000, act_every_ms: 300, faults }
 }
 
 /// Runs a plan, and prints the seed and the trace if a promise is broken.
@@ -14,22 +14,24 @@ fn run(plan: Plan) -> Summary {
 #[test]
 fn on_a_good_day_all_nodes_agree() {
     let summary = run(plan(1, Faults::none()));
-    assert!(summary.refs_written > 50 && summary.blobs_put > 10, "{summary:?}");
+    assert!(summary.refs_written > 50 && summary.blobs_put > 10 && summary.copies_purged > 0, "{summary:?}");
     assert_eq!((summary.crashes, summary.rollbacks), (0, 0));
 }
 
 #[test]
 fn on_bad_days_all_nodes_agree_in_the_end() {
-    let (mut crashes, mut rollbacks, mut forks, mut conflicts) = (0, 0, 0, 0);
+    let (mut crashes, mut rollbacks, mut forks, mut conflicts, mut purged) = (0, 0, 0, 0, 0);
     for seed in 0..seeds(6) {
         let summary = run(plan(seed, Faults::all()));
         crashes += summary.crashes;
         rollbacks += summary.rollbacks;
         forks += summary.forks;
         conflicts += summary.conflicts;
+        purged += summary.copies_purged;
     }
-    let bad = crashes > 0 && rollbacks > 0 && forks > 0 && conflicts > 0;
-    assert!(bad, "the days were not bad: {crashes} {rollbacks} {forks} {conflicts}");
+    let bad = crashes > 0 && rollbacks > 0 && forks > 0 && conflicts > 0 && purged > 0;
+    assert!(bad, "the days were not bad: {crashes} {rollbacks} {forks} {conflicts} {purged}");
+    println!("{purged} copies purged, {crashes} crashes, {rollbacks} old disks put back");
 }
 
 #[test]

@@ -13,9 +13,10 @@ use keepwell_store::fsck::Depth;
 use keepwell_store::store::Snapshot;
 
 use super::World;
+use super::deletions;
 use super::model::Model;
 use super::node::SimNode;
-use crate::engine::{Engine, closure};
+use crate::engine::Engine;
 
 /// What a world that came to rest shows.
 #[derive(Default)]
@@ -46,7 +47,7 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
         vectors.push(vector);
     }
     check_converged(&world.nodes, &vectors)?;
-    check_kept(world)?;
+    deletions::check_kept(world)?;
     Ok(ended)
 }
 
@@ -159,42 +160,6 @@ fn check_announced(engine: &Engine, snapshot: &Snapshot, model: &Model) -> Resul
         }
     }
     Ok(())
-}
-
-/// S17: whatever a backed value reaches is held by somebody, unless a disk was lost that may have had the only copy.
-fn check_kept(world: &World) -> Result<(), String> {
-    let snapshots: Vec<Snapshot> = world
-        .nodes
-        .iter()
-        .filter_map(SimNode::engine)
-        .map(|engine| engine.store().snapshot())
-        .collect::<Result<_, _>>()
-        .map_err(text)?;
-    let Some(catalog) = snapshots.first() else { return Ok(()) };
-    let mut roots = Vec::new();
-    catalog
-        .visit_items(Kind::REF, "", |_, row| {
-            for body in row.values().iter().filter_map(|value| RefBody::of(value).ok()).filter(|body| !body.unbacked) {
-                roots.extend(body.links.iter().map(|link| link.sha1));
-            }
-            Ok::<_, StoreError>(true)
-        })
-        .map_err(text)?;
-    let mut gone = None;
-    closure::visit(catalog, &roots, |id| {
-        let mut is_held = world.oracle.lost.contains(&id);
-        for snapshot in &snapshots {
-            is_held |= snapshot.blob(&id)?.is_some();
-        }
-        gone = gone.or((!is_held).then_some(id));
-        Ok(is_held)
-    })
-    .map_err(text)?;
-    gone.map_or(Ok(()), |id| Err(format!("S17: a ref reaches {id}, and nobody holds it")))
-}
-
-fn text(error: StoreError) -> String {
-    error.to_string()
 }
 
 fn check_rebuild(engine: &Engine) -> Result<(), String> {

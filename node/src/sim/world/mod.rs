@@ -4,6 +4,7 @@
 //! in order, and delivers what is sent late, twice, in another order or not at all. Checkers see everything and belong to no node.
 
 pub mod checks;
+mod deletions;
 mod faults;
 mod model;
 mod network;
@@ -17,7 +18,7 @@ use keepwell_protocol::id::NodeId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::engine::{Effect, Event, Input};
+use crate::engine::{Effect, Event, Input, Reply};
 use crate::limits::TICK_MS;
 pub use faults::Faults;
 use network::Network;
@@ -178,7 +179,7 @@ impl World {
         let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
         self.summary.refs_written = self.oracle.values.len();
-        self.summary.blobs_put = self.oracle.held.len();
+        self.summary.blobs_put = self.oracle.held.len() + usize::try_from(self.oracle.purged).unwrap_or(0);
         self.summary.copies_purged = self.oracle.purged;
         self.summary.trace_hash = *self.trace.hasher.finalize().as_bytes();
         Ok(self.summary)
@@ -237,6 +238,7 @@ impl World {
                 Effect::Send { to, bytes } => self.send(node, &to, bytes),
                 Effect::Publish(entry) => self.gossip(node, &entry),
                 Effect::Reply(_, reply) => {
+                    self.check_deletions(node, &reply)?;
                     let noted = self.oracle.note(node, reply);
                     noted.map_err(|broken| self.violation(broken))?;
                 }
@@ -254,6 +256,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A deletion is judged by itself, from the refs and links alone, at the moment at which it has been made.
+    fn check_deletions(&mut self, node: usize, reply: &Reply) -> Result<(), Violation> {
+        match (reply, self.nodes[node].engine()) {
+            (Reply::Collected(collected), Some(engine)) => deletions::check_purged(engine, &collected.purged)
+                .map_err(|broken| self.violation(format!("node {node}: {broken}"))),
+            _ => Ok(()),
+        }
     }
 
     fn send(&mut self, from: usize, to: &NodeId, bytes: Vec<u8>) {

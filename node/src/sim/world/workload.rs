@@ -12,7 +12,7 @@ const NAMES: u64 = 12;
 /// Different contents of small blobs, so that two users put the same ones.
 const CONTENTS: u64 = 40;
 /// Blobs that one collection may purge.
-const COLLECTED: usize = 5;
+const COLLECTED: usize = 20;
 /// The size of a blob that lives in a file, in bytes.
 const LARGE_BYTES: usize = 40_000;
 
@@ -46,9 +46,9 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
-        match self.draw(12) {
-            10 => self.collect(node),
-            11 => self.restore(node),
+        match self.draw(18) {
+            10..=16 => self.collect(node),
+            17 => self.restore(node),
             0..=3 => self.put(node),
             4..=7 => self.set_refs(node),
             8 => self.delete_ref(node),

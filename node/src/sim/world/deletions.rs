@@ -1,0 +1,63 @@
+//! Checkers of deletions. They walk from the refs over the links themselves, and trust none of the counts that deletions go by.
+
+use std::collections::BTreeSet;
+
+use keepwell_protocol::catalog::item::Kind;
+use keepwell_protocol::catalog::reference::RefBody;
+use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Snapshot;
+
+use super::World;
+use super::node::SimNode;
+use crate::engine::{Engine, closure};
+
+/// S17: what a node has purged is reached by no ref that it knows.
+pub(super) fn check_purged(engine: &Engine, purged: &[BlobFact]) -> Result<(), String> {
+    if purged.is_empty() {
+        return Ok(());
+    }
+    let snapshot = engine.store().snapshot().map_err(text)?;
+    let reached = reached(&snapshot, |_| true).map_err(text)?;
+    match purged.iter().find(|fact| reached.contains(&fact.sha1)) {
+        Some(fact) => Err(format!("S17: blob {} was purged, and a ref reaches it", fact.sha1)),
+        None => Ok(()),
+    }
+}
+
+/// S18: whatever a backed value reaches is held by somebody, unless a disk was lost that may have had the only copy.
+pub(super) fn check_kept(world: &World) -> Result<(), String> {
+    let engines = world.nodes.iter().filter_map(SimNode::engine);
+    let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
+    let Some(catalog) = snapshots.first() else { return Ok(()) };
+    for id in reached(catalog, |body| !body.unbacked).map_err(text)? {
+        let mut is_held = world.oracle.lost.contains(&id);
+        for snapshot in &snapshots {
+            is_held |= snapshot.blob(&id).map_err(text)?.is_some();
+        }
+        if !is_held {
+            return Err(format!("S18: a ref reaches blob {id}, and nobody holds it"));
+        }
+    }
+    Ok(())
+}
+
+/// The blobs that the values which `counts` reach over links.
+fn reached(catalog: &Snapshot, counts: impl Fn(&RefBody) -> bool) -> Result<BTreeSet<BlobId>, StoreError> {
+    let (mut roots, mut reached) = (Vec::new(), BTreeSet::new());
+    catalog.visit_items(Kind::REF, "", |_, row| {
+        for body in row.values().iter().filter_map(|value| RefBody::of(value).ok()).filter(&counts) {
+            roots.extend(body.links.iter().map(|link| link.sha1));
+        }
+        Ok::<_, StoreError>(true)
+    })?;
+    closure::visit(catalog, &roots, |id| {
+        reached.insert(id);
+        Ok(true)
+    })?;
+    Ok(reached)
+}
+
+fn text(error: StoreError) -> String {
+    error.to_string()
+}
