@@ -118,8 +118,17 @@ impl Engine {
     ) -> Result<(), StoreError> {
         let is_settled = step.txn.is_settled()?;
         let understands_all = step.txn.count(Count::UnknownProtecting)? == 0;
-        let (mut removed, mut unlinks) = (Vec::new(), Vec::new());
+        let (mut removed, mut unlinks, mut considered) = (Vec::new(), Vec::new(), 0);
         for (number, id) in step.txn.unneeded_before(before, limit.max(1))? {
+            // What was just put may rest on it: then it has the same grace, and its turn comes again.
+            considered += 1;
+            if let Some(until_ms) = step.txn.inherited_grace_ms(&id)? {
+                if limit > 0 {
+                    step.txn.renew_grace(&id, until_ms)?;
+                    collected.more = true;
+                }
+                continue;
+            }
             let facts = PurgeFacts {
                 refuses,
                 is_settled,
@@ -149,7 +158,7 @@ impl Engine {
             self.publish(step, Batch { holdings: Holdings { added: vec![], removed: gone }, ..Batch::default() })?;
         }
         step.effects.extend(unlinks);
-        collected.more |= removed.len() == limit && limit > 0;
+        collected.more |= limit > 0 && considered == limit;
         collected.purged.extend(removed);
         Ok(())
     }

@@ -64,20 +64,22 @@ pub fn undrop(node: &dyn Node, id: &BlobId) -> Result<DropLine, Failure> {
 fn survey(node: &dyn Node, grace_ms: Option<u64>) -> Result<Survey, Failure> {
     let snapshot = node.store().snapshot()?;
     let over_ms = node.now_ms().saturating_add(PUT_GRACE_MS).saturating_sub(grace_ms.unwrap_or(PUT_GRACE_MS));
-    let mut candidates = BTreeMap::new();
-    let mut note = |id: &BlobId| -> Result<(), Failure> {
-        candidates.extend(snapshot.blob(id)?.map(|record| (*id, record.fact(*id))));
+    let (mut candidates, mut in_grace) = (BTreeMap::new(), 0);
+    let mut note = |id: BlobId, until_ms: Option<u64>| -> Result<(), Failure> {
+        if until_ms.max(snapshot.inherited_grace_ms(&id)?).is_some_and(|until_ms| until_ms > over_ms) {
+            in_grace += 1;
+        } else {
+            candidates.extend(snapshot.blob(&id)?.map(|record| (id, record.fact(id))));
+        }
         Ok(())
     };
     for (_, id) in snapshot.unneeded_before(u64::MAX, usize::MAX)? {
-        note(&id)?;
+        note(id, None)?;
     }
-    let mut in_grace = 0;
     for (until_ms, id) in snapshot.graces()? {
-        if snapshot.is_live(&id)? || snapshot.blob(&id)?.is_none_or(|record| record.grace_until_ms != until_ms) {
-            continue;
+        if !snapshot.is_live(&id)? && snapshot.blob(&id)?.is_some_and(|record| record.grace_until_ms == until_ms) {
+            note(id, Some(until_ms))?;
         }
-        if until_ms <= over_ms { note(&id)? } else { in_grace += 1 }
     }
     let live = snapshot.count(Count::Blobs)?.saturating_sub(candidates.len() as u64).saturating_sub(in_grace);
     let kept = [("ref", live), ("grace", in_grace)].into_iter().filter(|(_, count)| *count > 0);

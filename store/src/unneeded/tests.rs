@@ -176,3 +176,23 @@ fn ending_graces_when_none_is_due_commits_nothing() {
     home.write(|txn| txn.settle(9));
     assert_eq!(calls(), before);
 }
+
+#[test]
+fn what_was_just_put_lends_its_grace_to_all_that_it_links_to() {
+    let (home, old) = unneeded(2);
+    let parent = bytes_of(9, 9);
+    home.put(&parent).unwrap();
+    let link = |from: BlobId, to: BlobId, seq| {
+        let id = ValueId { boot: BootId([1; 16]), seq: Seq(seq), index: 0 };
+        let fact = LinkFact { parent: from, children: vec![fact_of(&home, to)] };
+        home.write(|txn| txn.put_link_fact(&id, &fact));
+    };
+    link(id_of(&parent), old[0], 1);
+    link(old[0], old[1], 2);
+    for child in &old {
+        assert_eq!(home.snapshot().inherited_grace_ms(child).unwrap(), Some(GRACE_MS));
+    }
+    assert_eq!(home.snapshot().inherited_grace_ms(&id_of(&parent)).unwrap(), None, "its grace is its own");
+    home.write(|txn| txn.end_graces(GRACE_MS, 9));
+    assert_eq!(home.snapshot().inherited_grace_ms(&old[1]).unwrap(), None);
+}

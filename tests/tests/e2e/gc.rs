@@ -102,3 +102,21 @@ fn nothing_goes_before_every_machine_knows_that_it_may() {
     first.terminate().ok();
     second.terminate().ok();
 }
+
+#[test]
+fn what_was_just_put_keeps_what_it_links_to() {
+    let home = TempHome::initialised("ada");
+    let child = put(&home, "child", b"child");
+    home.run(["ref", "set", "lab/child", &format!("data=sha1://{child}")]).ok();
+    home.run(RUN).ok();
+    home.run(["ref", "rm", "lab/child"]).ok();
+    // Its own grace is over and no ref names it; a parent is put that needs it.
+    home.file("parent", b"parent");
+    home.run(["put", "parent", "--link", &format!("sha1://{child}")]).ok();
+    for args in [&["gc", "--json"][..], &["gc", "--run", "--json"]] {
+        let (named, summary) = collected(&home.run(args).ok());
+        assert_eq!((named.len(), &summary["kept"]), (0, &serde_json::json!({"grace": 2})));
+    }
+    assert_eq!(state(&home, &child), "verified");
+    assert_eq!(collected(&home.run(RUN).ok()).0.len(), 2);
+}
