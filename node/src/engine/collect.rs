@@ -221,3 +221,6 @@ fn is_in_grace(txn: &Transaction<'_>, id: &BlobId) -> Result<bool, StoreError> {
         None => Ok(false),
     }
 }
+
+#[cfg(test)]
+mod tests;
