@@ -20,8 +20,6 @@ mod machines;
 mod tests;
 mod world;
 
-
-
 /// Which world is explored, and by which rules.
 #[derive(Debug, Clone)]
 pub(crate) struct Surplus {
@@ -69,8 +67,10 @@ pub(crate) enum Rule {
     FreshNonces,
     /// R4: only what is durable is vouched for.
     DurableOnly,
-    /// R4: who vouches knows what the asker knew.
+    /// R4: who vouches to one that gives up its copy knows what that one knew.
     AskerIncluded,
+    /// R4, R7: who confirms a write has persisted it.
+    WriteIncluded,
     /// R4: who vouches sees the blob live.
     LiveThere,
     /// R6, R7: a write that reaches the blob ends the attempt of whoever learns of it or makes it.

@@ -29,15 +29,16 @@ impl Surplus {
         Need { copies, liars }
     }
 
-    /// How many permits it takes until no surplus is left.
+    /// How many permits it takes until no surplus is left. Liars vouch too, so they do not stop the honest from coming so far.
     pub(super) fn surplus(&self) -> usize {
-        self.honest().count() - self.need(self.copies.len()).copies as usize - self.need(1).liars as usize
+        self.honest().count() - self.need(self.copies.len()).copies as usize
     }
 
     /// How many disks have vouched to `node`: none twice, and its own not at all.
     pub(super) fn proven_to(&self, node: usize, by: &BTreeSet<usize>) -> u32 {
-        let disks: BTreeSet<StorageId> = by.iter().map(|by| self.storage(*by)).filter(|disk| *disk != self.storage(node)).collect();
-        disks.len() as u32
+        let disks: BTreeSet<StorageId> =
+            by.iter().map(|by| self.storage(*by)).filter(|disk| *disk != self.storage(node)).collect();
+        count(disks.len())
     }
 
     pub(super) fn flag(&self, attempts: &mut Attempts, node: usize, attempt: u8) {
@@ -54,7 +55,7 @@ impl Surplus {
     /// Asks a node to confirm a write to its author. Whether it says yes.
     pub(super) fn confirms(&self, world: &mut World, by: usize, write: usize) -> bool {
         let author = world.written[write].author;
-        let asked = question(world, author, Nonce([0; 16]), Purpose::Confirm, write as u8 + 1);
+        let asked = question(world, author, Nonce([0; 16]), Purpose::Confirm, byte(write) + 1);
         self.answers(world, by, author, &asked)
     }
 
@@ -62,11 +63,12 @@ impl Surplus {
         let node = &world.nodes[to];
         let persisted = if self.is_in_force(Rule::PersistFirst) { node.known } else { node.applied };
         let Ok(includes) = contains(&Log { world, known: persisted }, &question.seen);
-        let standing = Standing {
-            asker_is_member: true,
-            refuses: None,
-            includes_asker: includes || !self.is_in_force(Rule::AskerIncluded),
+        let inclusion = match question.purpose {
+            Purpose::Drop => Rule::AskerIncluded,
+            Purpose::Confirm => Rule::WriteIncluded,
         };
+        let includes_asker = includes || !self.is_in_force(inclusion);
+        let standing = Standing { asker_is_member: true, refuses: None, includes_asker };
         let counts = match node.copy {
             Copy::None => false,
             Copy::Unsynced => !self.is_in_force(Rule::DurableOnly),
@@ -135,12 +137,12 @@ impl Surplus {
     }
 
     fn storage(&self, node: usize) -> StorageId {
-        let disk = if self.is_in_force(Rule::DiskOnce) { self.disks[node] } else { node as u8 };
+        let disk = if self.is_in_force(Rule::DiskOnce) { self.disks[node] } else { byte(node) };
         StorageId([disk; 16])
     }
 
     fn nonce(&self, node: usize, attempt: u8) -> Nonce {
-        let mut nonce = [node as u8 + 1; 16];
+        let mut nonce = [byte(node) + 1; 16];
         nonce[0] = if self.is_in_force(Rule::FreshNonces) { attempt } else { 0 };
         Nonce(nonce)
     }
@@ -187,16 +189,24 @@ impl Applied for Log<'_> {
 fn positions(world: &World, known: u8) -> impl Iterator<Item = (Chain, Head)> {
     let known = &world.written[..usize::from(known)];
     known.iter().enumerate().map(|(number, write)| {
-        let before = known[..number].iter().filter(|earlier| earlier.author == write.author).count() as u64;
+        let before = known[..number].iter().filter(|earlier| earlier.author == write.author).count();
         let chain = Chain { node: node_id(write.author), boot: boot_id(write.author) };
-        (chain, Head { seq: Seq(before + 1), hash: EntryHash([number as u8 + 1; 32]) })
+        (chain, Head { seq: Seq(u64::from(byte(before)) + 1), hash: EntryHash([byte(number) + 1; 32]) })
     })
 }
 
 fn node_id(node: usize) -> NodeId {
-    NodeId([node as u8 + 1; 32])
+    NodeId([byte(node) + 1; 32])
 }
 
 fn boot_id(node: usize) -> BootId {
-    BootId([node as u8 + 1; 16])
+    BootId([byte(node) + 1; 16])
+}
+
+fn byte(number: usize) -> u8 {
+    u8::try_from(number).unwrap()
+}
+
+pub(super) fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap()
 }

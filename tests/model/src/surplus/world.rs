@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use keepwell_protocol::gc::attempt::Attempts;
 use stateright::{Model, Property};
 
+use super::machines::count;
 use super::{Rule, Surplus};
 
 /// Everything there is at one moment.
@@ -187,7 +188,8 @@ impl Surplus {
     /// The disks with a durable copy.
     fn durable(&self, world: &World) -> u32 {
         let held = self.honest().filter(|node| world.nodes[*node].copy == Copy::Durable);
-        held.map(|node| self.disks[node]).collect::<BTreeSet<u8>>().len() as u32
+        let disks: BTreeSet<u8> = held.map(|node| self.disks[node]).collect();
+        count(disks.len())
     }
 
     fn promised(&self, world: &World) -> u32 {
