@@ -37,6 +37,11 @@ pub(crate) struct Surplus {
     pub crashes: u8,
     /// How many times a node fetches the blob again at most.
     pub fetches: u8,
+    /// How many times a node is rolled back at most: it forgets the raise. Authors are not (that is a fork), and
+    /// nobody forgets the first write: what a purge waits for then is the other model's matter.
+    pub rollbacks: u8,
+    /// A node that those which were rolled back cannot reach, though their question to others may.
+    pub out_of_reach: Option<usize>,
     /// Who gives way to whom.
     pub yields: Yields,
     /// The rules that are left out.
@@ -81,6 +86,8 @@ pub(crate) enum Rule {
     AuthorKeeps,
     /// R8: an answer rests on what is persisted.
     PersistFirst,
+    /// R11: who was rolled back hears from everybody in reach before it drops, purges or vouches.
+    HearFirst,
     /// R5: those that may lie count on top.
     LiarMargin,
     /// R5: a disk counts once.

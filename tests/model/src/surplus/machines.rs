@@ -6,7 +6,8 @@ use std::convert::Infallible;
 use keepwell_protocol::gc::Need;
 use keepwell_protocol::gc::attempt::{Attempts, DropFacts};
 use keepwell_protocol::gc::permit::Ground;
-use keepwell_protocol::gc::question::{Answer, Purpose, Question, Word};
+use keepwell_protocol::gc::question::{Answer, Purpose, Question, Why, Word};
+use keepwell_protocol::gc::start::Start;
 use keepwell_protocol::gc::witness::{self, Standing};
 use keepwell_protocol::id::{B3, BlobFact, BlobId, BootId, EntryHash, NetworkId, NodeId, Nonce, Seq, StorageId};
 use keepwell_protocol::log::admit::Applied;
@@ -68,7 +69,7 @@ impl Surplus {
             Purpose::Confirm => Rule::WriteIncluded,
         };
         let includes_asker = includes || !self.is_in_force(inclusion);
-        let standing = Standing { asker_is_member: true, refuses: None, includes_asker };
+        let standing = Standing { asker_is_member: true, refuses: self.refuses(node, to), includes_asker };
         let counts = match node.copy {
             Copy::None => false,
             Copy::Unsynced => !self.is_in_force(Rule::DurableOnly),
@@ -119,7 +120,7 @@ impl Surplus {
         let facts = DropFacts {
             boot: &boot_id(number),
             storage: &self.storage(number),
-            refuses: None,
+            refuses: self.refuses(node, number),
             is_settled: true,
             is_live: node.applied > 0,
             is_placed: false,
@@ -130,6 +131,24 @@ impl Surplus {
         };
         let decided = world.nodes[number].attempts.decide(&BLOB.sha1, &facts);
         decided.is_ok_and(|(permit, _)| permit.blob() == BLOB.sha1 && permit.ground() == Ground::Drop)
+    }
+
+    /// Why a node may neither delete nor vouch, if so.
+    pub(super) fn refuses(&self, node: &Node, number: usize) -> Option<Why> {
+        let hears = node.hears.as_ref().filter(|_| self.is_in_force(Rule::HearFirst))?;
+        self.still_refuses(hears, number)
+    }
+
+    /// Notes an exchange. When there is none left to wait for, the rollback is over.
+    pub(super) fn hear_from(&self, node: &mut Node, number: usize, with: usize) {
+        let Some(mut hears) = node.hears.take() else { return };
+        hears.exchanged(node_id(with));
+        node.hears = self.still_refuses(&hears, number).map(|_| hears);
+    }
+
+    fn still_refuses(&self, hears: &Start, number: usize) -> Option<Why> {
+        let in_reach = self.honest().filter(|other| *other != number && self.out_of_reach != Some(*other));
+        hears.refuses(&in_reach.map(node_id).collect::<Vec<NodeId>>())
     }
 
     fn members(&self) -> BTreeMap<NodeId, StorageId> {

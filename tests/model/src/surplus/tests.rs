@@ -12,6 +12,8 @@ const THREE: Surplus = Surplus {
     attempts_in_all: 4,
     crashes: 1,
     fetches: 0,
+    rollbacks: 0,
+    out_of_reach: None,
     yields: Yields::ByRank,
     without: &[],
 };
@@ -68,9 +70,17 @@ fn nodes_on_one_disk_never_stand_for_two_copies() {
 }
 
 #[test]
+fn a_node_that_was_rolled_back_and_has_heard_from_all_others_costs_nothing() {
+    holds("three nodes, raised, one rolled back", Surplus { rollbacks: 1, ..RAISED });
+}
+
+#[test]
 fn it_is_no_matter_of_safety_who_yields() {
     for yields in [Yields::Always, Yields::Never] {
-        holds(&format!("three nodes, one copy, who is asked yields: {yields:?}"), Surplus { yields, ..THREE });
+        holds(
+            &format!("three nodes, one copy, who is asked yields: {yields:?}"),
+            Surplus { yields, attempts_in_all: 3, ..THREE },
+        );
     }
 }
 
@@ -145,16 +155,31 @@ fn when_who_yields_goes_on_with_its_own_attempt_the_last_copy_is_lost() {
     violated("yielding, and going on", Surplus { without: &[Rule::YieldEnds], ..THREE });
 }
 
+#[test]
+fn when_a_node_that_was_rolled_back_hears_from_nobody_first_a_confirmed_copy_is_lost() {
+    violated("rolled back, and hearing from nobody", Surplus { without: &[Rule::HearFirst], rollbacks: 1, ..RAISED });
+}
+
+/// What remains: a rolled-back node hears only from those in reach. Here the one that knows of the raise is not, when it is decided, but
+/// its yes has come: a witness that knows of a higher need says yes all the same.
+#[test]
+fn rolled_back_and_out_of_reach_of_who_knows_the_raise_a_confirmed_copy_is_lost() {
+    violated("rolled back, one out of reach", Surplus { out_of_reach: Some(0), rollbacks: 1, ..RAISED });
+}
+
 /// Rules that others imply in this world. They are kept all the same: each stands in for another that an engine might get wrong.
 #[test]
 fn some_rules_are_a_second_line_here() {
     // Nothing is deleted here: so who knows the write that the asker knew sees the blob live.
-    holds("vouching without looking whether it is live", Surplus { without: &[Rule::LiveThere], ..THREE });
+    holds("vouching without looking whether it is live", Surplus { without: &[Rule::LiveThere], attempts_in_all: 3, ..THREE });
     // And with one write, who sees it live knows what the asker knew.
-    holds("one write, vouching without knowing what the asker knew", Surplus { without: &[Rule::AskerIncluded], ..THREE });
+    holds(
+        "one write, vouching without knowing what the asker knew",
+        Surplus { without: &[Rule::AskerIncluded], attempts_in_all: 3, ..THREE },
+    );
     // A write ends the attempt, so no need ever changes during one.
     holds("the need is that of the flag", Surplus { without: &[Rule::NeedNow], ..RAISED });
     // An author that gives up its copy leaves as many elsewhere as its write asks for, by the same rules as everybody.
-    holds("authors do not keep their copy", Surplus { without: &[Rule::AuthorKeeps], copies: &[2], ..THREE });
+    holds("authors do not keep their copy", Surplus { without: &[Rule::AuthorKeeps], copies: &[2], attempts_in_all: 3, ..THREE });
     holds("who raises does not keep its copy", Surplus { without: &[Rule::AuthorKeeps], ..RAISED });
 }

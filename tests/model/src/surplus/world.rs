@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use keepwell_protocol::gc::attempt::Attempts;
+use keepwell_protocol::gc::start::Start;
 use stateright::{Model, Property};
 
 use super::machines::count;
@@ -18,6 +19,7 @@ pub(crate) struct World {
     pub network: BTreeSet<Message>,
     pub crashes: u8,
     pub fetches: u8,
+    pub rollbacks: u8,
     /// How many permits were spent.
     pub drops: u8,
 }
@@ -34,6 +36,8 @@ pub(crate) struct Node {
     pub begun: u8,
     /// Set if the question has left and the flag is yet to come: only without the rule that forbids that.
     pub owes_flag: bool,
+    /// Whom it has heard from since it was rolled back, until it has heard from all.
+    pub hears: Option<Start>,
     /// What it is giving up: in memory alone.
     pub attempts: Attempts,
 }
@@ -95,6 +99,10 @@ pub(crate) enum Action {
     Fetch(usize),
     /// What was fetched is made durable.
     Sync(usize),
+    /// A node is replaced by a backup of before the last write that it knew.
+    RollBack(usize),
+    /// A node that was rolled back hears from another one, and applies all that it knew.
+    Exchange { of: usize, with: usize },
 }
 
 impl Model for Surplus {
@@ -116,9 +124,10 @@ impl Model for Surplus {
             }
         }
         for node in self.honest() {
-            use Action::{Begin, Crash, Decide, End, Fetch, FlagLate, Learn, Persist, Purge, Sync, Write};
-            let all = [Begin, FlagLate, Decide, End, Crash, Learn, Persist, Write, Purge, Fetch, Sync];
+            use Action::{Begin, Crash, Decide, End, Fetch, FlagLate, Learn, Persist, Purge, RollBack, Sync, Write};
+            let all = [Begin, FlagLate, Decide, End, Crash, Learn, Persist, Write, Purge, Fetch, Sync, RollBack];
             actions.extend(all.map(|action| action(node)));
+            actions.extend(self.honest().map(|with| Action::Exchange { of: node, with }));
         }
         for write in 0..world.written.len() {
             actions.extend((0..self.disks.len()).map(|by| Action::Confirm { write, by }));
@@ -143,6 +152,8 @@ impl Model for Surplus {
             Action::Purge(node) => world.nodes[node].copy = Copy::None,
             Action::Fetch(node) => world.fetch(node),
             Action::Sync(node) => world.nodes[node].copy = Copy::Durable,
+            Action::RollBack(node) => world.roll_back(node),
+            Action::Exchange { of, with } => self.exchange(world.nodes[with].known, &mut world.nodes[of], of, with),
         }
         // What changes nothing leads nowhere.
         (world != *last).then_some(world)
@@ -169,6 +180,7 @@ impl Surplus {
             applied: u8::from(node == author),
             begun: 0,
             owes_flag: false,
+            hears: None,
             attempts: Attempts::default(),
         };
         World {
@@ -177,6 +189,7 @@ impl Surplus {
             network: BTreeSet::new(),
             crashes: 0,
             fetches: 0,
+            rollbacks: 0,
             drops: 0,
         }
     }
@@ -234,12 +247,17 @@ impl Surplus {
                 let author = world.written[write].author;
                 by != author && node(author).copy == Copy::Durable && !self.is_confirmed(world, write)
             }
-            Action::Purge(of) => node(of).applied == 0,
+            Action::Purge(of) => node(of).applied == 0 && self.refuses(node(of), of).is_none(),
             Action::Fetch(of) => {
                 let is_served = world.nodes.iter().any(|node| node.copy == Copy::Durable);
                 node(of).copy == Copy::None && is_served && world.fetches < self.fetches
             }
             Action::Sync(of) => node(of).copy == Copy::Unsynced,
+            Action::RollBack(of) => {
+                let is_author = world.written.iter().any(|write| write.author == of);
+                world.rollbacks < self.rollbacks && node(of).known > 1 && !is_author
+            }
+            Action::Exchange { of, with } => node(of).hears.is_some() && of != with && self.out_of_reach != Some(with),
         }
     }
 
@@ -280,6 +298,13 @@ impl Surplus {
         }
     }
 
+    fn exchange(&self, known: u8, node: &mut Node, number: usize, with: usize) {
+        while node.applied < known {
+            self.learn(node);
+        }
+        self.hear_from(node, number, with);
+    }
+
     fn write(&self, world: &mut World, number: usize) {
         let node = &mut world.nodes[number];
         self.add(node);
@@ -311,6 +336,16 @@ impl World {
         if node.copy == Copy::Unsynced {
             node.copy = Copy::None;
         }
+    }
+
+    /// Its memory goes too; its copy stays, so that the backup makes up for nothing.
+    fn roll_back(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        node.known -= 1;
+        node.applied = node.known;
+        node.end_attempt();
+        node.hears = Some(Start::default());
+        self.rollbacks += 1;
     }
 
     fn fetch(&mut self, number: usize) {
