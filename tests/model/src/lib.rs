@@ -3,3 +3,5 @@
 //! They drive the very machines of `keepwell_protocol::gc`; what a model adds is the world around them, kept as small as the question
 //! allows. Each model is explored with all rules in force, and must hold in every state; and with each rule left out in turn, and must be
 //! found violated: a search that cannot find a fault proves nothing. `docs/SAFETY.md` cites the models by the names of their tests.
+
+pub mod catalog;
