@@ -14,46 +14,37 @@ use keepwell_protocol::log::exchange::Ack;
 use super::Catalog;
 use super::known::Known;
 use super::rules::Broken;
-use super::world::{Flag, NODES, Node, Slots, Sweeping, World, blob_fact, boot_id, node_id, others, storage_id};
+use super::world::{Flag, NODES, Node, ROOT, Slots, World, blob_fact, boot_id, node_id, others, storage_id};
 
 const NETWORK: NetworkId = NetworkId([9; 32]);
 
 impl Catalog {
-    pub(super) fn begin_sweep(&self, world: &mut World, node: usize) -> Option<()> {
-        let me = &world.nodes[node];
-        let live = world.view(me.applied()).live();
-        let sweep = Sweeping { seen: me.applied(), unreached: !live & if self.links { 0b11 } else { 0b01 } };
-        let has_more = me.sweep.is_none_or(|old| sweep.unreached & !old.unreached != 0);
-        let is_of_use = me.has() & sweep.unreached != 0 || world.view(me.applied()).facts != 0 && sweep.unreached != 0;
-        (has_more && is_of_use).then(|| world.nodes[node].sweep = Some(sweep))
-    }
-
     pub(super) fn purge(&self, world: &mut World, node: usize, blob: usize) -> Option<()> {
         let me = &world.nodes[node];
         let live = world.view(me.applied()).live();
-        let unreached = if self.broken == Broken::Barrier { !live } else { me.sweep?.unreached };
         let waited_for: Vec<NodeId> = others(node).map(node_id).collect();
         let facts = PurgeFacts {
             refuses: self.start(me).refuses_to_purge(&self.in_reach(node, 0), &waited_for),
             is_settled: true,
             is_live: live & 1 << blob != 0,
-            was_unreached: unreached & 1 << blob != 0,
+            was_unreached: me.sweeps[blob].is_some(),
             is_pinned: false,
             understands_all: true,
         };
-        let permit = self.converged(world, node, Broken::Barrier, |sweep| sweep.purge(&blob_fact(blob).sha1, &facts).ok())??;
+        let permit = self.converged(world, node, blob, Broken::Barrier, |sweep| sweep.purge(&blob_fact(blob).sha1, &facts).ok())??;
         delete(world, node, blob, &permit, Ground::Purge)
     }
 
     /// Whether the sweep of `node` has converged; `left_out` is the rule that makes this true at once.
     pub(super) fn is_converged(&self, world: &World, node: usize, left_out: Broken) -> bool {
-        self.converged(world, node, left_out, |_| ()).is_some()
+        self.converged(world, node, ROOT, left_out, |_| ()).is_some()
     }
 
     fn converged<T>(
         &self,
         world: &World,
         node: usize,
+        blob: usize,
         left_out: Broken,
         then: impl FnOnce(&keepwell_protocol::gc::sweep::Converged<'_>) -> T,
     ) -> Option<T> {
@@ -63,7 +54,7 @@ impl Catalog {
             let Ok(outcome) = Sweep::begin(log.vector()).converged(&[], &log).map(|outcome| outcome.ok().as_ref().map(then));
             return outcome;
         }
-        let mut sweep = Sweep::begin(self.known(world, me.sweep?.seen).vector());
+        let mut sweep = Sweep::begin(self.known(world, me.sweeps[blob]?).vector());
         for of in others(node) {
             if let Some(ack) = me.acks[of] {
                 let persisted = self.known(world, ack).vector();
@@ -78,7 +69,7 @@ impl Catalog {
     pub(super) fn flag(&self, world: &mut World, node: usize, blob: usize) -> Option<()> {
         let live = world.view(world.nodes[node].applied()).live();
         let me = &mut world.nodes[node];
-        (self.drops && me.flags[blob].is_none() && live & 1 << blob != 0).then_some(())?;
+        (me.flags[blob].is_none() && live & 1 << blob != 0).then_some(())?;
         me.flags[blob] = Some(Flag { seen: me.applied(), yes: 0 });
         Some(())
     }

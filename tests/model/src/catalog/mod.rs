@@ -31,8 +31,8 @@ pub struct Catalog {
     pub broken: Broken,
     /// Whether there is a link fact and a child.
     pub links: bool,
-    /// Whether copies are dropped.
-    pub drops: bool,
+    /// Who gives up surplus copies, as bits.
+    pub droppers: u8,
     /// Who writes, as bits.
     pub writers: u8,
     /// How many entries there can be, with those of the beginning.

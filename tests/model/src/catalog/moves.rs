@@ -25,8 +25,6 @@ pub enum Move {
     Acknowledge(usize, usize),
     /// The first hears the acknowledgement of the second: its present one, or the one that is under way.
     Hear(usize, usize),
-    /// A node begins a sweep.
-    Sweep(usize),
     /// A node purges a blob.
     Purge(usize, usize),
     /// A node flags a blob in order to drop it.
@@ -52,7 +50,7 @@ impl Catalog {
                 moves.extend([Move::Fact(node), Move::RemoveFacts(node)]);
             }
         }
-        moves.extend([Move::Sync(node), Move::Sweep(node), Move::Crash(node), Move::Rollback(node)]);
+        moves.extend([Move::Sync(node), Move::Crash(node), Move::Rollback(node)]);
         for other in others(node) {
             moves.extend([Move::Pull(node, other), Move::Hear(node, other)]);
             if self.by_message {
@@ -61,8 +59,11 @@ impl Catalog {
         }
         for blob in [ROOT, CHILD] {
             if world.nodes[node].has() & 1 << blob != 0 {
-                moves.extend([Move::Purge(node, blob), Move::Flag(node, blob), Move::Drop(node, blob)]);
-                moves.extend(others(node).map(|other| Move::Ask(node, other, blob)));
+                moves.push(Move::Purge(node, blob));
+                if self.droppers & 1 << node != 0 {
+                    moves.extend([Move::Flag(node, blob), Move::Drop(node, blob)]);
+                    moves.extend(others(node).map(|other| Move::Ask(node, other, blob)));
+                }
             } else {
                 moves.extend(others(node).map(|other| Move::Fetch(node, other, blob)));
             }
@@ -86,7 +87,6 @@ impl Catalog {
             Move::Fetch(node, from, blob) => self.fetch(world, node, from, blob),
             Move::Crash(node) => self.crash(world, node),
             Move::Rollback(node) => self.roll_back(world, node),
-            Move::Sweep(node) => self.begin_sweep(world, node),
             Move::Purge(node, blob) => self.purge(world, node, blob),
             Move::Flag(node, blob) => self.flag(world, node, blob),
             Move::Ask(node, of, blob) => self.ask(world, node, of, blob),
@@ -160,10 +160,18 @@ impl Catalog {
         if has_roots && self.broken != Broken::AddCancels {
             me.flags = [None; 2];
         }
-        let live = world.view(world.nodes[node].applied()).live();
+        self.sweep(world, node);
+    }
+
+    /// A sweep begins as soon as something is unreached, and ends when it is reached.
+    fn sweep(&self, world: &mut World, node: usize) {
+        let applied = world.nodes[node].applied();
+        let live = world.view(applied).live();
         let me = &mut world.nodes[node];
-        me.sweep = me.sweep.map(|sweep| super::world::Sweeping { unreached: sweep.unreached & !live, ..sweep });
-        me.sweep = me.sweep.filter(|sweep| sweep.unreached != 0);
+        for blob in [ROOT, CHILD] {
+            let is_of_use = live & 1 << blob == 0 && (self.links || me.has() & 1 << blob != 0);
+            me.sweeps[blob] = if is_of_use { me.sweeps[blob].or(Some(applied)) } else { None };
+        }
     }
 
     fn pull(&self, world: &mut World, node: usize, from: usize) -> Option<()> {
@@ -190,10 +198,12 @@ impl Catalog {
         Some(())
     }
 
+    /// What shows that another knows of no end of a value can never help a sweep: it is not even heard.
     fn hear(&self, world: &mut World, node: usize, of: usize) -> Option<()> {
         let ack = if self.by_message { world.flight[of][node]? } else { world.nodes[of].applied() };
+        let is_of_use = world.entries_in(ack).any(|(_, entry)| entry.ends != 0) || self.broken == Broken::Hashes;
         let me = &mut world.nodes[node];
-        (me.acks[of] != Some(ack) && (me.has() != 0 || self.links)).then_some(())?;
+        (is_of_use && me.acks[of] != Some(ack) && (me.has() != 0 || self.links)).then_some(())?;
         me.acks[of] = Some(ack);
         Some(())
     }
@@ -217,6 +227,7 @@ impl Catalog {
         let me = &mut world.nodes[node];
         (me.fresh, me.unsynced) = (0, 0);
         self.forget(me);
+        self.sweep(world, node);
         Some(())
     }
 
@@ -230,6 +241,7 @@ impl Catalog {
         let me = &mut world.nodes[node];
         me.acks = acks;
         self.forget(me);
+        self.sweep(world, node);
         super::is_safe(world).then_some(())
     }
 
@@ -238,7 +250,7 @@ impl Catalog {
         if self.broken != Broken::AcksOfThisBoot {
             me.acks = [None; NODES];
         }
-        me.sweep = None;
+        me.sweeps = [None; 2];
         me.flags = [None; 2];
         me.exchanged = 0;
     }

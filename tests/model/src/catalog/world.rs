@@ -48,15 +48,6 @@ pub struct Flag {
     pub yes: u8,
 }
 
-/// A sweep that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Sweeping {
-    /// What was applied when it began.
-    pub seen: Slots,
-    /// The blobs that have been unreached ever since, as bits.
-    pub unreached: u8,
-}
-
 /// What a node has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Node {
@@ -72,8 +63,8 @@ pub struct Node {
     pub boot: u8,
     /// What each node has acknowledged to it.
     pub acks: [Option<Slots>; NODES],
-    /// Its sweep.
-    pub sweep: Option<Sweeping>,
+    /// For each blob that is unreached, what was applied when it became so: there its sweep began, for a later one asks for more.
+    pub sweeps: [Option<Slots>; 2],
     /// The copies that it is giving up.
     pub flags: [Option<Flag>; 2],
     /// Whom it has exchanged with since it started, as bits.
