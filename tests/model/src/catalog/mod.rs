@@ -29,8 +29,10 @@ use world::{CHILD, Entry, NODES, Node, PER_NODE, ROOT, SLOTS, Slots, World};
 pub struct Catalog {
     /// The rule that is left out.
     pub broken: Broken,
-    /// Whether there is a link fact and a child.
+    /// Whether there is a child, and link facts are written and removed.
     pub links: bool,
+    /// Whether a link fact is known to all at the beginning.
+    pub is_linked: bool,
     /// Who gives up surplus copies, as bits.
     pub droppers: u8,
     /// Who writes, as bits.
@@ -41,8 +43,10 @@ pub struct Catalog {
     pub holds: [u8; NODES],
     /// How many crashes there may be.
     pub crashes: u8,
-    /// How many rollbacks there may be.
-    pub rollbacks: u8,
+    /// Who may be rolled back, as bits; one of them is, once.
+    pub rollers: u8,
+    /// Whether entries reach others one by one too; else all that somebody has at once.
+    pub by_entry: bool,
     /// Whether acknowledgements are messages that take any time; else they are heard as of now and used at any time.
     pub by_message: bool,
     /// Whether a node may be able to reach nobody but whom it is talking to.
@@ -56,13 +60,17 @@ impl Catalog {
         let genesis = Entry { boot: 0, seq: 1, prev: None, value: true, fact: false, ends: 0, removes: 0, past: 0 };
         entries[0] = Some(genesis);
         let mut log = 1;
-        if self.links {
+        if self.is_linked {
             entries[PER_NODE] = Some(Entry { value: false, fact: true, past: 1, ..genesis });
             log |= 1 << PER_NODE;
         }
         let node = |n: usize| Node { log, holds: self.holds[n], exchanged: 0b111 & !(1 << n), ..Node::default() };
         let nodes = std::array::from_fn(node);
-        World { entries, nodes, flight: [[None; NODES]; NODES], crashes: 0, rollbacks: 0 }
+        let mut world = World { entries, nodes, flight: [[None; NODES]; NODES], crashes: 0, rollbacks: 0 };
+        for node in 0..NODES {
+            self.sweep(&mut world, node);
+        }
+        world
     }
 
     /// Explores all states: all safe, and garbage goes in some. How many there are.
@@ -130,7 +138,7 @@ impl Model for Catalog {
 /// Whether somebody holds all that each value names which nobody has replaced or deleted.
 fn is_safe(world: &World) -> bool {
     let (persisted, held) = (world.persisted(), world.held());
-    let view = world.view(persisted);
+    let view = world.view(world.nodes.iter().fold(0, |all, node| all | node.applied()));
     world.entries_in(persisted).all(|(slot, entry)| {
         let needs_root = view.values & 1 << slot != 0;
         let knew = world.view(entry.past);

@@ -21,6 +21,8 @@ pub enum Move {
     Sync(usize),
     /// The first pulls all that the second has.
     Pull(usize, usize),
+    /// One entry, the last, of the second reaches the first, which has all that it builds on.
+    PullOne(usize, usize, usize),
     /// The first sends the second its acknowledgement.
     Acknowledge(usize, usize),
     /// The first hears the acknowledgement of the second: its present one, or the one that is under way.
@@ -53,6 +55,10 @@ impl Catalog {
         moves.extend([Move::Sync(node), Move::Crash(node), Move::Rollback(node)]);
         for other in others(node) {
             moves.extend([Move::Pull(node, other), Move::Hear(node, other)]);
+            if self.by_entry {
+                let news = world.nodes[other].applied() & !world.nodes[node].applied();
+                moves.extend(world.entries_in(news).map(|(slot, _)| Move::PullOne(node, other, slot)));
+            }
             if self.by_message {
                 moves.push(Move::Acknowledge(node, other));
             }
@@ -79,6 +85,7 @@ impl Catalog {
             }
             Move::Sync(node) => sync(&mut world.nodes[node]),
             Move::Pull(node, from) => self.pull(world, node, from),
+            Move::PullOne(node, _, slot) => self.pull_one(world, node, slot),
             Move::Acknowledge(node, to) => {
                 world.flight[node][to] = Some(world.nodes[node].applied());
                 Some(())
@@ -108,7 +115,12 @@ impl Catalog {
             };
             (view.closure() & !copies == 0).then_some(())
         };
+        let ever = world.entries_in(me.applied()).filter(|(_, known)| known.value).fold(0, |all, (slot, _)| all | 1 << slot);
         match step {
+            Move::Touch(_) if self.broken == Broken::TouchNeedsCopy => {
+                may_add(true)?;
+                (entry.value, entry.ends, entry.fact) = (true, ever, anew);
+            }
             Move::Add(_) => {
                 may_add(false)?;
                 (entry.value, entry.fact) = (true, anew);
@@ -164,7 +176,7 @@ impl Catalog {
     }
 
     /// A sweep begins as soon as something is unreached, and ends when it is reached.
-    fn sweep(&self, world: &mut World, node: usize) {
+    pub(super) fn sweep(&self, world: &mut World, node: usize) {
         let applied = world.nodes[node].applied();
         let live = world.view(applied).live();
         let me = &mut world.nodes[node];
@@ -195,6 +207,14 @@ impl Catalog {
         }
         self.learn(world, node, news);
         world.nodes[node].exchanged |= 1 << from;
+        Some(())
+    }
+
+    /// Gossip, or the part of a pull that has come so far: no whole exchange, and an own entry is left to one.
+    fn pull_one(&self, world: &mut World, node: usize, slot: usize) -> Option<()> {
+        let past = world.entries[slot]?.past;
+        (author(slot) != node && past & !world.nodes[node].applied() == 0).then_some(())?;
+        self.learn(world, node, 1 << slot);
         Some(())
     }
 
@@ -231,18 +251,19 @@ impl Catalog {
         Some(())
     }
 
-    /// The disk of the beginning is back, with its log and its copies. One that took the last copy of something away would be the loss of
-    /// a disk, which no rule can mend at one copy; so that is left out.
+    /// The disk of the beginning is back, with its log and its copies. If it took a copy away that would be the loss of a disk, which no
+    /// rule can mend while one copy is wanted; so that is left out.
     fn roll_back(&self, world: &mut World, node: usize) -> Option<()> {
-        (world.rollbacks < self.rollbacks).then_some(())?;
+        let then = self.beginning().nodes[node];
+        let Node { acks, .. } = world.nodes[node];
+        (world.rollbacks == 0 && self.rollers & 1 << node != 0 && world.nodes[node].has() & !then.holds == 0).then_some(())?;
         world.rollbacks += 1;
-        let acks = world.nodes[node].acks;
-        world.nodes[node] = self.beginning().nodes[node];
+        world.nodes[node] = then;
         let me = &mut world.nodes[node];
         me.acks = acks;
         self.forget(me);
         self.sweep(world, node);
-        super::is_safe(world).then_some(())
+        Some(())
     }
 
     /// What a start forgets (R11, R3).

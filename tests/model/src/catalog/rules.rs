@@ -7,7 +7,7 @@ pub enum Broken {
     Nothing,
     /// R7: whoever knows that somebody holds the closure writes values that name it. The acknowledgement barrier stands alone.
     OwnCopy,
-    /// R7: a touch is written by a node that does not hold the closure.
+    /// R7: a touch revives a value that is known to be deleted, on a node that does not hold the closure.
     TouchNeedsCopy,
     /// A node purges what is not live in its own view, whoever has acknowledged what.
     Barrier,
