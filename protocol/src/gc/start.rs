@@ -30,10 +30,18 @@ impl Start {
         self.exchanged.clear();
     }
 
-    /// Why nothing may be dropped and nobody vouched for, if so. `reachable` are the active members that can be talked to.
+    /// Why nobody may be vouched for, if so. `reachable` are the active members that can be talked to.
     pub fn refuses<'a>(&self, reachable: impl IntoIterator<Item = &'a NodeId>) -> Option<Why> {
         let all = reachable.into_iter().all(|node| self.exchanged.contains(node));
         (!all).then_some(Why::JustStarted)
+    }
+
+    /// Why nothing may be dropped, if so: every member that is waited for must have been heard, in reach or not.
+    ///
+    /// The design asks for those in reach alone, and a model shows that this loses the last copy: a node that was rolled back, and can
+    /// reach only members that do not know of its loss either, gives its copy up on their honest word.
+    pub fn refuses_to_drop(&self, waited_for: &[NodeId]) -> Option<Why> {
+        self.refuses(waited_for)
     }
 
     /// As [`Start::refuses`], for purging: at least one exchange besides, unless nobody is left whom it could be with.
@@ -60,6 +68,15 @@ mod tests {
         assert_eq!(start.refuses([&A, &B]), None);
         start.begin_again();
         assert_eq!(start.refuses([&A]), Some(Why::JustStarted));
+    }
+
+    #[test]
+    fn nothing_is_dropped_while_somebody_has_not_been_heard_in_reach_or_not() {
+        let mut start = Start::default();
+        start.exchanged(A);
+        assert_eq!((start.refuses([&A]), start.refuses_to_drop(&[A, B])), (None, Some(Why::JustStarted)));
+        start.exchanged(B);
+        assert_eq!(start.refuses_to_drop(&[A, B]), None);
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub(crate) enum Rule {
     PersistFirst,
     /// R11: who was rolled back hears from everybody in reach before it drops, purges or vouches.
     HearFirst,
+    /// R11: before it drops, it hears also from those out of reach.
+    HearAll,
     /// R5: those that may lie count on top.
     LiarMargin,
     /// R5: a disk counts once.

@@ -43,7 +43,7 @@ fn undefined(page: &str, others: &[&Source]) -> Vec<String> {
 /// Tests that the page names in backticks and that no file has.
 fn missing_tests(page: &str, others: &[&Source]) -> Vec<String> {
     let functions: BTreeSet<&str> = others.iter().flat_map(|source| words(source.test_code())).map(|(_, word)| word).collect();
-    let lines = page.lines().filter_map(|line| line.strip_prefix(TESTS));
+    let lines = page.lines().filter_map(|line| line.strip_prefix(TESTS).or(line.strip_prefix("| ")));
     let named = lines.flat_map(|line| line.split('`').skip(1).step_by(2));
     let missing = named.filter(|name| !functions.contains(name.rsplit("::").next().unwrap_or_default()));
     missing.map(|name| format!("{PAGE}: {name}")).collect()

@@ -120,7 +120,7 @@ impl Surplus {
         let facts = DropFacts {
             boot: &boot_id(number),
             storage: &self.storage(number),
-            refuses: self.refuses(node, number),
+            refuses: self.refuses_to_drop(node, number),
             is_settled: true,
             is_live: node.applied > 0,
             is_placed: false,
@@ -139,11 +139,24 @@ impl Surplus {
         self.still_refuses(hears, number)
     }
 
+    /// Why a node may not drop, if so.
+    fn refuses_to_drop(&self, node: &Node, number: usize) -> Option<Why> {
+        let hears = node.hears.as_ref().filter(|_| self.is_in_force(Rule::HearFirst))?;
+        match self.is_in_force(Rule::HearAll) {
+            true => hears.refuses_to_drop(&self.others(number)),
+            false => self.still_refuses(hears, number),
+        }
+    }
+
+    fn others(&self, number: usize) -> Vec<NodeId> {
+        self.honest().filter(|other| *other != number).map(node_id).collect()
+    }
+
     /// Notes an exchange. When there is none left to wait for, the rollback is over.
     pub(super) fn hear_from(&self, node: &mut Node, number: usize, with: usize) {
         let Some(mut hears) = node.hears.take() else { return };
         hears.exchanged(node_id(with));
-        node.hears = self.still_refuses(&hears, number).map(|_| hears);
+        node.hears = hears.refuses_to_drop(&self.others(number)).map(|_| hears);
     }
 
     fn still_refuses(&self, hears: &Start, number: usize) -> Option<Why> {

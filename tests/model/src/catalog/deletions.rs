@@ -1,0 +1,169 @@
+//! Deletions: the machines of the protocol decide each of them, upon what the world looks like to the node.
+
+use keepwell_protocol::gc::Need;
+use keepwell_protocol::gc::attempt::{Attempts, DropFacts};
+use keepwell_protocol::gc::permit::{Ground, Permit};
+use keepwell_protocol::gc::question::{Answer, Purpose, Word};
+use keepwell_protocol::gc::start::Start;
+use keepwell_protocol::gc::sweep::{PurgeFacts, Sweep};
+use keepwell_protocol::gc::witness::{self, Copy, Standing};
+use keepwell_protocol::id::{NetworkId, NodeId, Nonce};
+use keepwell_protocol::log::compare::contains;
+use keepwell_protocol::log::exchange::Ack;
+
+use super::Catalog;
+use super::known::Known;
+use super::rules::Broken;
+use super::world::{Flag, NODES, Node, ROOT, Slots, World, blob_fact, boot_id, node_id, others, storage_id};
+
+const NETWORK: NetworkId = NetworkId([9; 32]);
+
+impl Catalog {
+    pub(super) fn purge(&self, world: &mut World, node: usize, blob: usize) -> Option<()> {
+        let me = &world.nodes[node];
+        let live = world.view(me.applied()).live();
+        let waited_for: Vec<NodeId> = others(node).map(node_id).collect();
+        let facts = PurgeFacts {
+            refuses: self.start(me).refuses_to_purge(&self.in_reach(node, 0), &waited_for),
+            is_settled: true,
+            is_live: live & 1 << blob != 0,
+            was_unreached: me.sweeps[blob].is_some(),
+            is_pinned: false,
+            understands_all: true,
+        };
+        let permit =
+            self.converged(world, node, blob, Broken::Barrier, |sweep| sweep.purge(&blob_fact(blob).sha1, &facts).ok())??;
+        delete(world, node, blob, &permit, Ground::Purge)
+    }
+
+    /// Whether the sweep of `node` has converged; `left_out` is the rule that makes this true at once.
+    pub(super) fn is_converged(&self, world: &World, node: usize, left_out: Broken) -> bool {
+        self.converged(world, node, ROOT, left_out, |_| ()).is_some()
+    }
+
+    fn converged<T>(
+        &self,
+        world: &World,
+        node: usize,
+        blob: usize,
+        left_out: Broken,
+        then: impl FnOnce(&keepwell_protocol::gc::sweep::Converged<'_>) -> T,
+    ) -> Option<T> {
+        let me = &world.nodes[node];
+        let log = self.known(world, me.applied());
+        if self.broken == left_out {
+            let Ok(outcome) = Sweep::begin(log.vector()).converged(&[], &log).map(|outcome| outcome.ok().as_ref().map(then));
+            return outcome;
+        }
+        let mut sweep = Sweep::begin(self.known(world, me.sweeps[blob]?).vector());
+        for of in others(node) {
+            if let Some(ack) = me.acks[of] {
+                let persisted = self.known(world, ack).vector();
+                sweep.hear(&Ack { network: NETWORK, node: node_id(of), boot: boot_id(of, 0), seq: 0, persisted });
+            }
+        }
+        let waited_for: Vec<NodeId> = others(node).map(node_id).collect();
+        let Ok(outcome) = sweep.converged(&waited_for, &log).map(|outcome| outcome.ok().as_ref().map(then));
+        outcome
+    }
+
+    pub(super) fn flag(&self, world: &mut World, node: usize, blob: usize) -> Option<()> {
+        let live = world.view(world.nodes[node].applied()).live();
+        let me = &mut world.nodes[node];
+        (me.flags[blob].is_none() && live & 1 << blob != 0).then_some(())?;
+        me.flags[blob] = Some(Flag { seen: me.applied(), yes: 0 });
+        Some(())
+    }
+
+    /// A question and its answer at once; what was said may be long ago when it is used.
+    pub(super) fn ask(&self, world: &mut World, node: usize, of: usize, blob: usize) -> Option<()> {
+        let flag = world.nodes[node].flags[blob]?;
+        let (asked, it) = (blob_fact(blob), world.nodes[of]);
+        let log = self.known(world, it.applied());
+        let Ok(includes_asker) = contains(&log, &self.known(world, flag.seen).vector());
+        let standing = Standing {
+            asker_is_member: true,
+            refuses: self.start(&it).refuses(&self.in_reach(of, 1 << node)),
+            includes_asker: includes_asker || self.broken == Broken::AnswererKnows,
+        };
+        let copy = Copy {
+            recorded: (it.has() & 1 << blob != 0).then_some(asked),
+            is_whole: true,
+            is_live: world.view(it.applied()).live() & 1 << blob != 0,
+            keeps_rather: of < node,
+        };
+        let mut attempts = attempts(&it, of, blob);
+        let word = witness::answer(&asked, Purpose::Drop, &standing, &copy, &mut attempts);
+        (word == Word::Yes && flag.yes & 1 << of == 0).then_some(())?;
+        if !attempts.is_flagged(&asked.sha1) {
+            world.nodes[of].flags[blob] = None;
+        }
+        world.nodes[node].flags[blob] = Some(Flag { yes: flag.yes | 1 << of, ..flag });
+        Some(())
+    }
+
+    pub(super) fn drop_copy(&self, world: &mut World, node: usize, blob: usize) -> Option<()> {
+        let me = &world.nodes[node];
+        let flag = me.flags[blob]?;
+        let members = others(node).map(|other| (node_id(other), storage_id(other))).collect();
+        let facts = DropFacts {
+            boot: &boot_id(node, me.boot),
+            storage: &storage_id(node),
+            refuses: match self.broken {
+                Broken::DropsInReach => self.start(me).refuses(&self.in_reach(node, flag.yes)),
+                _ => self.start(me).refuses_to_drop(&others(node).map(node_id).collect::<Vec<_>>()),
+            },
+            is_settled: true,
+            is_live: world.view(me.applied()).live() & 1 << blob != 0,
+            is_placed: false,
+            is_pinned: false,
+            understands_all: true,
+            need: Need { copies: 1, liars: 0 },
+            members: &members,
+        };
+        let (permit, _) = attempts(me, node, blob).decide(&blob_fact(blob).sha1, &facts).ok()?;
+        world.nodes[node].flags[blob] = None;
+        delete(world, node, blob, &permit, Ground::Drop)
+    }
+
+    fn known(&self, world: &World, log: Slots) -> Known {
+        Known::new(world, log, self.broken != Broken::Hashes)
+    }
+
+    /// Whom `node` can reach: in the worst case `talks_to`, those that it talks to in this very step, as bits; else all others.
+    fn in_reach(&self, node: usize, talks_to: u8) -> Vec<NodeId> {
+        others(node).filter(|other| !self.cut_off || talks_to & 1 << other != 0).map(node_id).collect()
+    }
+
+    fn start(&self, me: &Node) -> Start {
+        let mut start = Start::default();
+        for node in 0..NODES {
+            if me.exchanged & 1 << node != 0 || self.broken == Broken::Start {
+                start.exchanged(node_id(node));
+            }
+        }
+        start
+    }
+}
+
+/// The attempt of `node` on `blob` as the machine keeps it.
+fn attempts(me: &Node, node: usize, blob: usize) -> Attempts {
+    let mut attempts = Attempts::default();
+    let Some(flag) = me.flags[blob] else { return attempts };
+    let (boot, nonce, fact) = (boot_id(node, me.boot), Nonce([1; 16]), blob_fact(blob));
+    attempts.flag(nonce, boot, [fact]);
+    for of in others(node).filter(|of| flag.yes & 1 << of != 0) {
+        let words = vec![(fact.sha1, Word::Yes)];
+        let (asker, node, storage) = (node_id(node), node_id(of), storage_id(of));
+        attempts.hear(&Answer { network: NETWORK, asker, boot, nonce, node, storage, words });
+    }
+    attempts
+}
+
+fn delete(world: &mut World, node: usize, blob: usize, permit: &Permit, ground: Ground) -> Option<()> {
+    (permit.ground() == ground && permit.blob() == blob_fact(blob).sha1).then_some(())?;
+    let me = &mut world.nodes[node];
+    me.holds &= !(1 << blob);
+    me.unsynced &= !(1 << blob);
+    Some(())
+}

@@ -1,0 +1,162 @@
+//! Refs, link facts, purges and drops on three nodes, each of which writes entries of its own.
+//!
+//! One blob `b` is named by values (or a parent `p` is, and a link fact says that it needs `c`). Every node may write a value, replace
+//! or delete the values that it knows, pull from another what that one has persisted, hear how far another has come, sweep, purge, fetch,
+//! and give up a surplus copy at one copy wanted; it may crash, and come back with the disk that it had at the beginning.
+//!
+//! **Invariant**: as long as a value is in somebody's log and no log replaces or deletes it, somebody holds what it names: the root, and
+//! the child if its author knew the link fact, or if the link fact's author knew the value. And garbage can go: there is a state in which
+//! no copy is left after a delete.
+//!
+//! **Bounds**: three nodes, at most three entries each, and as many in all as each test says; a crash, a rollback. One exchange brings all
+//! that the other has; a question is answered at once, but used at any time later; acknowledgements are used at any time later. Vectors
+//! with hashes, branches of forks, sweeps, attempts, answers and the wait after a start are those of `keepwell_protocol`.
+
+mod deletions;
+pub mod known;
+mod moves;
+pub mod rules;
+pub mod world;
+
+use stateright::{Checker, HasDiscoveries, Model, Property};
+
+pub use moves::Move;
+use rules::Broken;
+use world::{CHILD, Entry, NODES, Node, PER_NODE, ROOT, SLOTS, Slots, World};
+
+/// A configuration of the model.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    /// The rule that is left out.
+    pub broken: Broken,
+    /// Whether there is a child, and link facts are written and removed.
+    pub links: bool,
+    /// Whether a link fact is known to all at the beginning.
+    pub is_linked: bool,
+    /// Who gives up surplus copies, as bits.
+    pub droppers: u8,
+    /// Who writes, as bits.
+    pub writers: u8,
+    /// How many entries there can be, with those of the beginning.
+    pub entries: usize,
+    /// What each node holds at the beginning, as bits.
+    pub holds: [u8; NODES],
+    /// How many crashes there may be.
+    pub crashes: u8,
+    /// Who may be rolled back, as bits; one of them is, once.
+    pub rollers: u8,
+    /// Whether entries reach others one by one too; else all that somebody has at once.
+    pub by_entry: bool,
+    /// Whether acknowledgements are messages that take any time; else they are heard as of now and used at any time.
+    pub by_message: bool,
+    /// Whether a node may be able to reach nobody but whom it is talking to.
+    pub cut_off: bool,
+}
+
+impl Catalog {
+    /// One value that all know, and what is held.
+    pub(crate) fn beginning(&self) -> World {
+        let mut entries = [None; SLOTS];
+        let genesis = Entry { boot: 0, seq: 1, prev: None, value: true, fact: false, ends: 0, removes: 0, past: 0 };
+        entries[0] = Some(genesis);
+        let mut log = 1;
+        if self.is_linked {
+            entries[PER_NODE] = Some(Entry { value: false, fact: true, past: 1, ..genesis });
+            log |= 1 << PER_NODE;
+        }
+        let node = |n: usize| Node { log, holds: self.holds[n], exchanged: 0b111 & !(1 << n), ..Node::default() };
+        let nodes = std::array::from_fn(node);
+        let mut world = World { entries, nodes, flight: [[None; NODES]; NODES], crashes: 0, rollbacks: 0 };
+        for node in 0..NODES {
+            self.sweep(&mut world, node);
+        }
+        world
+    }
+
+    /// Explores all states: all safe, and garbage goes in some. How many there are.
+    ///
+    /// # Panics
+    /// If one is unsafe; the way there is printed.
+    pub fn holds(self, name: &str) -> usize {
+        let began = std::time::Instant::now();
+        let checker = self.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
+        let (states, depth) = (checker.unique_state_count(), checker.max_depth());
+        println!("{name}: {states} states, depth {depth}, {:?}", began.elapsed());
+        let fault = checker.discovery(SAFE).map(stateright::Path::into_actions);
+        print_path(fault.as_deref().unwrap_or_default());
+        assert!(fault.is_none(), "{name}: a value has lost what it names");
+        assert!(checker.discovery(COLLECTED).is_some(), "{name}: garbage never goes");
+        states
+    }
+
+    /// Explores until a state is unsafe: the way there, which is printed.
+    ///
+    /// # Panics
+    /// If no state is.
+    pub fn is_violated(self, name: &str) -> Vec<Move> {
+        let began = std::time::Instant::now();
+        let (broken, checker) = (self.broken, self.checker().threads(2).finish_when(HasDiscoveries::AnyFailures));
+        let checker = checker.spawn_bfs().join();
+        let states = checker.unique_state_count();
+        let path = checker.discovery(SAFE).map(stateright::Path::into_actions).unwrap_or_default();
+        println!("{name}: without {broken:?}, {} steps, {states} states, {:?}", path.len(), began.elapsed());
+        print_path(&path);
+        assert!(!path.is_empty(), "{name}: {broken:?} was left out and nothing was lost in {states} states");
+        path
+    }
+}
+
+const SAFE: &str = "what a value names is held";
+const COLLECTED: &str = "garbage goes";
+
+impl Model for Catalog {
+    type State = World;
+    type Action = Move;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![self.beginning()]
+    }
+
+    fn actions(&self, world: &World, moves: &mut Vec<Move>) {
+        for node in 0..NODES {
+            self.moves_of(world, node, moves);
+        }
+    }
+
+    fn next_state(&self, world: &World, step: Move) -> Option<World> {
+        let mut next = world.clone();
+        self.step(&mut next, step)?;
+        (next != *world).then_some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![Property::always(SAFE, |_, world| is_safe(world)), Property::sometimes(COLLECTED, |_, world| is_collected(world))]
+    }
+}
+
+/// Whether somebody holds all that each value names which nobody has replaced or deleted.
+fn is_safe(world: &World) -> bool {
+    let (persisted, held) = (world.persisted(), world.held());
+    let view = world.view(world.nodes.iter().fold(0, |all, node| all | node.applied()));
+    world.entries_in(persisted).all(|(slot, entry)| {
+        let needs_root = view.values & 1 << slot != 0;
+        let knew = world.view(entry.past);
+        let needs_child = needs_root && (entry.fact || knew.facts != 0) || entry.fact && knew.values & view.values != 0;
+        let needed = Slots::from(needs_root) << ROOT | Slots::from(needs_child) << CHILD;
+        needed & !Slots::from(held) == 0
+    })
+}
+
+/// Whether a delete has led to the last copy's going.
+fn is_collected(world: &World) -> bool {
+    world.view(world.persisted()).values == 0 && world.held() == 0
+}
+
+fn print_path(path: &[Move]) {
+    for (n, step) in path.iter().enumerate() {
+        println!("  {}. {step:?}", n + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests;
