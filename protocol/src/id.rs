@@ -95,6 +95,10 @@ byte_id!(
     Nonce, 16, "the nonce of an attempt"
 );
 byte_id!(
+    /// A lease: random bytes drawn by the node that grants it.
+    LeaseId, 16, "a lease id"
+);
+byte_id!(
     /// The BLAKE3 of a whole signed entry, as received.
     EntryHash, 32, "an entry hash"
 );

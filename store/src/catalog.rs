@@ -196,6 +196,15 @@ impl Transaction<'_> {
         self.count_mentions(&fact.parent, &replaced.unwrap_or_default(), Change::Fewer)
     }
 
+    /// Takes back the link fact `id` of `parent`, and what it counted for; whether it was known.
+    pub fn remove_link_fact(&mut self, id: &ValueId, parent: &BlobId) -> Result<bool, StoreError> {
+        let key = (parent.as_bytes(), id.boot.as_bytes(), id.seq.0, id.index);
+        let removed: Option<Vec<BlobFact>> = row::decode("links", self.links.remove(key))?;
+        let Some(children) = removed else { return Ok(false) };
+        self.count_mentions(parent, &children, Change::Fewer)?;
+        Ok(true)
+    }
+
     /// Notes that one more value of the ref `name` names `blob`.
     pub fn add_ref_link(&mut self, blob: &BlobId, name: &str) -> Result<(), StoreError> {
         let count = self.ref_links.get((blob.as_bytes(), name))?.map_or(0, |row| row.value());

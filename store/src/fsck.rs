@@ -40,7 +40,7 @@ pub enum Depth {
     Full,
 }
 
-/// A file among the blobs that no record accounts for.
+/// A file among the blobs or in the trash that nothing accounts for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     /// Where it is.
@@ -73,14 +73,35 @@ impl Store {
         }
     }
 
-    /// Files under `blobs/` without a record or a queued removal.
+    /// Files under `blobs/` without a record, a queued removal or a way back from the trash, and files in `trash/` without a row.
     pub fn strays(&self, snapshot: &Snapshot) -> Result<Vec<Stray>, StoreError> {
+        let mut strays = self.strays_among_blobs(snapshot)?;
+        for path in self.files_under(layout::trash_folder())? {
+            let named: Option<BlobId> = path.name().parse().ok().filter(|id| layout::trash_file(id) == path);
+            let accounted = match &named {
+                Some(id) => is_trashed_file(snapshot, id)?,
+                None => false,
+            };
+            // Whatever it is named for was deleted: it does not come back by being found.
+            if !accounted {
+                strays.push(Stray { path, named: None });
+            }
+        }
+        Ok(strays)
+    }
+
+    fn strays_among_blobs(&self, snapshot: &Snapshot) -> Result<Vec<Stray>, StoreError> {
         let queued: BTreeSet<BlobId> = snapshot.queued_unlinks()?.into_iter().map(|(id, _)| id).collect();
         let mut strays = Vec::new();
         for path in self.files_under(layout::blobs_folder())? {
             let named = path.name().parse().ok().filter(|id| layout::blob_file(id) == path);
             let accounted = match &named {
-                Some(id) => queued.contains(id) || snapshot.blob(id)?.is_some_and(|record| record.place == Place::File),
+                Some(id) if queued.contains(id) => true,
+                Some(id) => match snapshot.blob(id)? {
+                    Some(record) => record.place == Place::File,
+                    // A crash on its way back from the trash left it here; whoever empties the trash looks here too.
+                    None => is_trashed_file(snapshot, id)?,
+                },
                 None => false,
             };
             if !accounted {
@@ -138,6 +159,10 @@ impl Store {
         files.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         Ok(files)
     }
+}
+
+fn is_trashed_file(snapshot: &Snapshot, id: &BlobId) -> Result<bool, StoreError> {
+    Ok(snapshot.trashed(id)?.is_some_and(|trashed| trashed.record.place == Place::File))
 }
 
 /// What it means that a file cannot be opened: only a file that is not there is missing.

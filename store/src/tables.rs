@@ -18,6 +18,9 @@ pub(crate) type FactKey = (&'static [u8; 20], &'static [u8; 16], u64, u32);
 /// A write to an item that authority rests on: kind, key, boot, seq, index.
 pub(crate) type AuthorityKey = (u16, &'static str, &'static [u8; 16], u64, u32);
 
+/// A value of a ref by when it lapses: Unix milliseconds, name of the ref, boot, seq, index.
+pub(crate) type ExpiryKey = (u64, &'static str, &'static [u8; 16], u64, u32);
+
 /// How tables are reached: to read, or to read and write.
 pub trait Access {
     /// A table of this access.
@@ -105,6 +108,12 @@ tables! {
         /// (end of a grace in Unix milliseconds, SHA-1 of the blob that has it) → nothing. Rows of graces that were renewed stay until
         /// their time.
         graces: (u64, &'static [u8; 20]) => (),
+        /// Lease → whose it is, and until when.
+        leases: &'static [u8; 16] => &'static [u8],
+        /// (lease, SHA-1 of a blob that it protects) → nothing.
+        lease_blobs: (&'static [u8; 16], &'static [u8; 20]) => (),
+        /// The same by blob: (SHA-1, lease) → nothing.
+        leased_by: (&'static [u8; 20], &'static [u8; 16]) => (),
         /// SHA-1 of a deleted blob that can still be brought back → what it was, and when it was deleted.
         trash: &'static [u8; 20] => &'static [u8],
         /// (when a blob in the trash was deleted, in Unix milliseconds, its SHA-1) → nothing.
@@ -137,6 +146,8 @@ tables! {
         links: FactKey => &'static [u8],
         /// (SHA-1 of a child, SHA-1 of a parent) → how often the facts of the parent mention the child.
         parents: (&'static [u8; 20], &'static [u8; 20]) => u32,
+        /// Every value of a ref that lapses, by when → nothing.
+        expiries: ExpiryKey => (),
         /// (node, boot) → its number in `holdings`.
         chain_numbers: (&'static [u8; 32], &'static [u8; 16]) => u32,
         /// (SHA-1, number of a chain) → the copy that its node holds, and since which entry.

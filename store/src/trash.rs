@@ -208,7 +208,7 @@ impl Store {
     /// Whether the file lies among the blobs afterwards, durably and in its full length.
     fn move_back(&self, id: &BlobId, size_bytes: u64) -> io::Result<bool> {
         let (from, to) = (layout::trash_file(id), layout::blob_file(id));
-        self.fs().create_folders(&[layout::blob_folder(id)])?;
+        self.fs().create_folders(&[layout::blob_folder(id), layout::trash_folder()])?;
         match self.fs().rename(&from, &to) {
             // Its removal is still queued, or an earlier attempt to bring it back has come so far.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -219,6 +219,8 @@ impl Store {
             found => found?.size_bytes == size_bytes,
         };
         self.fs().sync_folder(&layout::blob_folder(id))?;
+        // In this order: a crash in between leaves two names and not none. The one in the trash must go before the row that knows of it.
+        self.fs().sync_folder(&layout::trash_folder())?;
         Ok(is_whole)
     }
 }

@@ -265,7 +265,7 @@ impl Applying<'_, '_> {
         }
     }
 
-    /// Keeps what is looked up by blob in step with a value that has come (1) or gone (-1).
+    /// Keeps what is looked up by blob or by time in step with a value that has come (1) or gone (-1).
     fn index(&mut self, item: &Item, value: &Value, sign: i64) -> Result<(), StoreError> {
         let body = match item.kind {
             Kind::REF => wire::decode_own::<RefBody>(&value.body).ok(),
@@ -280,6 +280,10 @@ impl Applying<'_, '_> {
                 _ => self.txn.remove_ref_link(&link.sha1, &item.key)?,
             }
         }
-        Ok(())
+        match (body.expires_ms, sign) {
+            (None, _) => Ok(()),
+            (Some(expires_ms), 1) => self.txn.put_expiry(&item.key, &value.id, expires_ms),
+            (Some(expires_ms), _) => self.txn.remove_expiry(&item.key, &value.id, expires_ms),
+        }
     }
 }

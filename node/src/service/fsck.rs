@@ -39,6 +39,7 @@ pub fn fsck(local: &Local, options: FsckOptions, report: &mut dyn FnMut(ProblemL
     check.records()?;
     check.strays()?;
     check.unlinks()?;
+    check.trash()?;
     check.derived()?;
     check.sum.ok = check.sum.problems == check.sum.repaired;
     Ok(check.sum)
@@ -181,7 +182,8 @@ impl Check<'_> {
             true => self.quarantine_file(&stray.path).map_err(|error| moving(&error))?.map(|path| format!("it is in {path}")),
             false => None,
         };
-        self.problem(line("a file that is no blob", repair));
+        let is_in_trash = stray.path.parent() == Some(layout::trash_folder());
+        self.problem(line(if is_in_trash { "a file that is not what was deleted" } else { "a file that is no blob" }, repair));
         Ok(())
     }
 
@@ -224,6 +226,18 @@ impl Check<'_> {
                 false => row.last_error,
             };
             if let Some(detail) = failed {
+                let (sha1, problem) = (Some(id.to_string()), "unlink");
+                self.problem(ProblemLine { sha1, path: None, problem, detail, refs: Vec::new(), repair: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// What could not be removed for good the last time; that is tried again whenever the trash is emptied.
+    fn trash(&mut self) -> Result<(), Failure> {
+        let snapshot = self.snapshot()?;
+        for id in snapshot.trash_until(u64::MAX, usize::MAX)? {
+            if let Some(detail) = snapshot.trashed(&id)?.and_then(|trashed| trashed.last_error) {
                 let (sha1, problem) = (Some(id.to_string()), "unlink");
                 self.problem(ProblemLine { sha1, path: None, problem, detail, refs: Vec::new(), repair: None });
             }

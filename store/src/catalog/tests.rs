@@ -79,6 +79,31 @@ fn the_children_of_a_blob_are_those_of_all_its_facts_each_once() {
 }
 
 #[test]
+fn a_fact_that_is_taken_back_no_longer_links_nor_keeps_its_children_alive() {
+    for is_settled_between in [true, false] {
+        let home = TestHome::new();
+        let parent = BlobId([5; 20]);
+        home.write(|txn| {
+            txn.put_link_fact(&id(1, 1), &LinkFact { parent, children: vec![fact(1), fact(2)] })?;
+            txn.put_link_fact(&id(1, 2), &LinkFact { parent, children: vec![fact(2)] })?;
+            txn.add_ref_link(&parent, "lab/a")?;
+            if is_settled_between { txn.settle(usize::MAX).map(drop) } else { Ok(()) }
+        });
+        let remove = |fact| home.write(|txn| txn.remove_link_fact(&fact, &parent));
+        assert_eq!([remove(id(1, 1)), remove(id(1, 1)), remove(id(9, 9))], [true, false, false]);
+        home.write(|txn| txn.settle(usize::MAX).map(drop));
+        let snapshot = home.snapshot();
+        assert_eq!(snapshot.children(&parent).unwrap(), [fact(2)]);
+        assert_eq!([1, 2].map(|n| snapshot.is_live(&fact(n).sha1).unwrap()), [false, true]);
+        assert_eq!([1, 2].map(|n| snapshot.parents(&fact(n).sha1).unwrap().len()), [0, 1]);
+        assert!(remove(id(1, 2)));
+        home.write(|txn| txn.remove_ref_link(&parent, "lab/a"));
+        home.write(|txn| txn.settle(usize::MAX).map(drop));
+        assert_eq!([parent, fact(1).sha1, fact(2).sha1].map(|id| home.snapshot().is_live(&id).unwrap()), [false; 3]);
+    }
+}
+
+#[test]
 fn two_facts_that_disagree_about_a_child_are_both_told() {
     let home = TestHome::new();
     let parent = BlobId([5; 20]);

@@ -130,6 +130,34 @@ fn a_file_that_waits_for_the_unlink_worker_is_no_stray() {
 }
 
 #[test]
+fn the_file_of_a_trashed_blob_is_no_stray_in_the_trash_nor_on_its_way_back() {
+    let home = TestHome::new();
+    let bytes = bytes_of(1, LARGE);
+    home.put(&bytes).unwrap();
+    home.delete(&id_of(&bytes)).unwrap();
+    home.store.unlink(&id_of(&bytes)).unwrap();
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap(), []);
+    drop(home.store.retrieve(&id_of(&bytes)).unwrap());
+    assert!(home.store.fs().metadata(&layout::blob_file(&id_of(&bytes))).is_ok(), "as after a crash before the record");
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap(), []);
+}
+
+#[test]
+fn a_file_in_the_trash_that_was_not_deleted_is_a_stray_and_no_blob() {
+    let home = TestHome::new();
+    home.put(b"small").unwrap();
+    home.delete(&id_of(b"small")).unwrap();
+    home.store.fs().create_folders(&[layout::trash_folder()]).unwrap();
+    let paths = [layout::trash_file(&id_of(b"small")), layout::trash_file(&id_of(b"other"))];
+    for path in &paths {
+        drop(home.store.fs().create_new(path).unwrap());
+    }
+    let mut expected = paths.map(|path| Stray { path, named: None });
+    expected.sort_by(|a, b| a.path.cmp(&b.path));
+    assert_eq!(home.store.strays(&home.snapshot()).unwrap(), expected);
+}
+
+#[test]
 fn a_file_of_another_name_or_in_another_place_is_a_stray_without_one() {
     let home = TestHome::new();
     let bytes = bytes_of(1, LARGE);

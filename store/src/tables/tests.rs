@@ -23,7 +23,7 @@ const BOOT: BootId = BootId([1; 16]);
 type Fill = fn(&mut Transaction<'_>, u64) -> Result<(), StoreError>;
 
 /// One way into each derived table, with the tables that it writes. The number makes rows differ in their values alone.
-const FILLS: [(&[&str], Fill); 9] = [
+const FILLS: [(&[&str], Fill); 10] = [
     (&["positions", "chains"], |txn, n| {
         let head = Head { seq: Seq(1), hash: EntryHash([u8::try_from(n).unwrap(); 32]) };
         let chain = Chain { node: NODE, boot: BOOT };
@@ -50,6 +50,7 @@ const FILLS: [(&[&str], Fill); 9] = [
     (&["links", "parents"], |txn, n| {
         txn.put_link_fact(&id(1), &LinkFact { parent: BlobId([1; 20]), children: vec![fact(u8::try_from(n).unwrap())] })
     }),
+    (&["expiries"], |txn, n| txn.put_expiry("lab/raw", &id(1), n)),
     (&["chain_numbers", "holdings"], |txn, n| {
         txn.chain_numbers.insert((NODE.as_bytes(), BOOT.as_bytes()), u32::try_from(n).unwrap())?;
         txn.holdings.insert((fact(1).sha1.as_bytes(), 0), n.to_be_bytes().as_slice())?;

@@ -131,6 +131,19 @@ fn at_most_as_many_as_asked_for_are_removed_at_once() {
     assert_eq!(emptied, [2, 2, 1]);
 }
 
+#[test]
+fn what_was_brought_back_leaves_no_second_name_in_the_trash_after_a_crash() {
+    for seed in 0..40 {
+        let home = TestHome::open(&made_disk(seed)).unwrap();
+        delete(&home, &large());
+        home.store.unlink(&id_of(&large())).unwrap();
+        assert!(restore(&home, &id_of(&large())).unwrap());
+        let home = home.reopened();
+        assert_eq!(home.read(&id_of(&large())).unwrap(), Some(large()), "seed {seed}");
+        assert_eq!(home.store.strays(&home.snapshot()).unwrap(), [], "seed {seed}");
+    }
+}
+
 /// One step of a story. Each may be taken again after a crash that kept it from being acknowledged.
 #[derive(Debug, Clone, Copy)]
 enum Step {
