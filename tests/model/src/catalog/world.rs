@@ -1,6 +1,6 @@
 //! The world of the model: what has been written, and what each node has of it, on disk and in memory.
 //!
-//! Sets are bits of a number, so that a state is small: a log is a set of [`Slot`]s, and vectors are made of it when a machine asks.
+//! Sets are bits of a number, so that a state is small: a log is a set of `Slot`s, and vectors are made of it when a machine asks.
 
 use keepwell_protocol::id::{B3, BlobFact, BlobId, BootId, NodeId, StorageId};
 
