@@ -102,6 +102,12 @@ impl<A: Access> Tables<A> {
         Ok(children)
     }
 
+    /// Whether some value of a ref names `blob`.
+    pub(crate) fn is_named(&self, blob: &BlobId) -> Result<bool, StoreError> {
+        let first = self.ref_links.range((blob.as_bytes(), "")..)?.next().transpose()?;
+        Ok(first.is_some_and(|(key, _)| key.value().0 == blob.as_bytes()))
+    }
+
     /// The facts of `parent`, in order of their ids.
     pub(crate) fn facts_of(&self, parent: &BlobId) -> Result<Range<'_, FactKey, &'static [u8]>, StoreError> {
         let parent = parent.as_bytes();

@@ -152,6 +152,19 @@ impl<A: Access> Tables<A> {
         Ok(keeping)
     }
 
+    /// Until when leases and graces keep `blob` here: the end of the last of them. None if nothing does.
+    pub fn kept_until_ms(&self, blob: &BlobId, now_ms: u64) -> Result<Option<u64>, StoreError> {
+        let mut last_ms = None;
+        for keeping in self.lease_roots_of(blob, now_ms)? {
+            let until_ms = match keeping {
+                Keeping::Grace { until_ms, .. } => Some(until_ms),
+                Keeping::Lease { lease, .. } => self.lease(&lease)?.map(|lease| lease.expires_ms),
+            };
+            last_ms = last_ms.max(until_ms);
+        }
+        Ok(last_ms)
+    }
+
     /// `roots` and everything that links reach from them, as far as it is not live. What is below a live blob is live itself.
     fn not_live_closure(&self, roots: Vec<BlobId>) -> Result<BTreeSet<BlobId>, StoreError> {
         let (mut reached, mut due) = (BTreeSet::new(), roots);

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use keepwell_protocol::id::BlobId;
 
 use crate::error::StoreError;
+use crate::store::Transaction;
 use crate::tables::{Access, Tables};
 
 /// What a mark has found.
@@ -58,6 +59,17 @@ impl<A: Access> Tables<A> {
             }
         }
         Ok(found)
+    }
+}
+
+impl Transaction<'_> {
+    /// Settles everything, and tells whether no blob has fewer reasons counted than there are. After a no, a recount must follow.
+    pub fn settles_rightly(&mut self) -> Result<bool, StoreError> {
+        match self.settle(usize::MAX) {
+            Ok(_) => Ok(self.mark()?.is_some_and(|mark| mark.undercounted.is_empty())),
+            Err(StoreError::Inconsistent(_)) => Ok(false),
+            Err(other) => Err(other),
+        }
     }
 }
 

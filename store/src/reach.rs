@@ -9,6 +9,8 @@
 //! Declared links can form cycles, and a cycle keeps itself counted when the last ref to it goes. That keeps too much and never too
 //! little; `mark` finds such cycles, and [`Transaction::recount_reach`] ends them.
 
+use std::collections::BTreeSet;
+
 use keepwell_protocol::id::{BlobFact, BlobId};
 use redb::{ReadableTable, ReadableTableMetadata};
 
@@ -55,6 +57,18 @@ impl<A: Access> Tables<A> {
     /// Whether a value of some ref reaches `id`, as far as that is settled.
     pub fn is_live(&self, id: &BlobId) -> Result<bool, StoreError> {
         Ok(self.reasons(id)? > 0)
+    }
+
+    /// Whether a value of some ref reaches `id`, walked from the blob upwards over the links: it rests on no count, and sees through cycles.
+    pub fn is_reached(&self, id: &BlobId) -> Result<bool, StoreError> {
+        let (mut seen, mut due) = (BTreeSet::from([*id]), vec![*id]);
+        while let Some(at) = due.pop() {
+            if self.is_named(&at)? {
+                return Ok(true);
+            }
+            due.extend(self.parents(&at)?.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+        Ok(false)
     }
 
     /// Whether every blob has passed on to its children whether it is live.

@@ -2,7 +2,8 @@
 //!
 //! Primary tables are the data itself: the log, the records of blobs and the small blobs. Derived tables follow from the log; `fsck`
 //! rebuilds them, and the rebuild equals what was there. Counted tables follow from the log and the records, and are filled again
-//! with the derived ones; what they count may depend on the order of what happened, so they are not compared. Rows are `wire` records unless the type says otherwise.
+//! with the derived ones; what they count may depend on the order of what happened, so they are not compared. Rows are `wire` records
+//! unless the type says otherwise.
 
 use redb::{Key, ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, TableError, Value, WriteTransaction};
 

@@ -141,7 +141,10 @@ impl Store {
     pub fn retrieve(&self, id: &BlobId) -> Result<Option<Retrieved>, StoreError> {
         let guard = self.locks().lock(*id);
         let snapshot = self.snapshot()?;
-        let Some(trashed) = snapshot.trashed(id)?.filter(|_| matches!(snapshot.blob(id), Ok(None))) else { return Ok(None) };
+        if snapshot.blob(id)?.is_some() {
+            return Ok(None);
+        }
+        let Some(trashed) = snapshot.trashed(id)? else { return Ok(None) };
         if trashed.record.place == Place::File {
             let failed = |source| StoreError::file("cannot bring back", layout::trash_file(id).as_str(), source);
             if !self.move_back(id, trashed.record.size_bytes).map_err(failed)? {

@@ -7,8 +7,6 @@
 //! The grace is the lease that a put or a fetch brings with it: for so long a blob stays without a ref. It is over when its row has
 //! been taken out of `graces`, which is done by whoever has a clock. A row that is not of the record's present grace says nothing.
 
-use std::collections::BTreeSet;
-
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::wire;
 use redb::{ReadableTable, ReadableTableMetadata};
@@ -47,23 +45,6 @@ impl<A: Access> Tables<A> {
     /// When to call [`Transaction::end_graces`] next, in Unix milliseconds.
     pub fn next_grace_ms(&self) -> Result<Option<u64>, StoreError> {
         Ok(self.graces.first()?.map(|(key, _)| key.value().0))
-    }
-
-    /// Until when something that links to `id`, however far away, has a grace: what was just put may rest on what has long been here.
-    pub fn inherited_grace_ms(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
-        let (mut latest_ms, mut seen, mut due) = (None, BTreeSet::new(), self.parents(id)?);
-        while let Some(parent) = due.pop() {
-            if !seen.insert(parent) {
-                continue;
-            }
-            if let Some(record) = self.blob(&parent)?
-                && self.is_in_grace(&parent, &record)?
-            {
-                latest_ms = latest_ms.max(Some(record.grace_until_ms));
-            }
-            due.extend(self.parents(&parent)?);
-        }
-        Ok(latest_ms)
     }
 
     /// All graces that have not been ended, by when they end: also those that were renewed since, which say nothing.

@@ -32,7 +32,7 @@ pub(super) struct UndropArgs {
 }
 
 pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
-    let GcReport { items, summary } = context.backend()?.collect(args.run, args.grace.map(|grace| grace.0))?;
+    let GcReport { blobs: items, summary, .. } = context.backend()?.collect(args.run, args.grace.map(|grace| grace.0))?;
     let blocked = items.iter().filter(|item| item.blocked_by.is_some()).count();
     for item in &items {
         context.out.line(item, || text(item))?;

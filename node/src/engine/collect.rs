@@ -2,10 +2,11 @@
 //! trash when somebody wants it after all. The verdicts are those of `keepwell_protocol::gc`; here they are given what they look at.
 
 use keepwell_protocol::catalog::item::Kind;
+use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::Why;
 use keepwell_protocol::gc::start::Start;
 use keepwell_protocol::gc::sweep::{Converged, PurgeFacts, Sweep};
-use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, NodeId};
 use keepwell_protocol::log::compare::contains;
 use keepwell_protocol::log::op::Holdings;
 use keepwell_protocol::log::vector::Vector;
@@ -77,13 +78,13 @@ impl Engine {
             self.settle(step)?;
         }
         let waited_for = self.others(step.txn)?;
-        let refuses = self.refuses_to_purge(step.txn, &waited_for)?;
+        let facts = self.common_facts(step.txn, &waited_for)?;
         for (sweep, before) in self.sweeps(step.txn)? {
-            collected.missing.clear();
-            match sweep.converged(&waited_for, &**step.txn)? {
-                Ok(converged) => self.purge(step, &converged, before, refuses, how.limit, &mut collected)?,
-                Err(missing) => collected.missing = missing,
-            }
+            collected.missing = match sweep.converged(&waited_for, &**step.txn)? {
+                Err(missing) => missing,
+                Ok(_) if how.limit == 0 => facts.missing(),
+                Ok(converged) => self.purge(step, &converged, before, facts, how.limit, &mut collected)?,
+            };
             if collected.missing.is_empty() {
                 break;
             }
@@ -107,60 +108,60 @@ impl Engine {
         Ok(())
     }
 
+    /// Purges up to `limit` of the blobs that have been unneeded since their numbers were below `before`; what stands in the way of the next.
     fn purge(
         &self,
         step: &mut Step<'_, '_>,
         converged: &Converged<'_>,
         before: u64,
-        refuses: Option<Why>,
+        common: PurgeFacts,
         limit: usize,
         collected: &mut Collected,
-    ) -> Result<(), StoreError> {
-        let is_settled = step.txn.is_settled()?;
-        let understands_all = step.txn.count(Count::UnknownProtecting)? == 0;
-        let (mut removed, mut unlinks, mut considered) = (Vec::new(), Vec::new(), 0);
-        for (number, id) in step.txn.unneeded_before(before, limit.max(1))? {
-            // What was just put may rest on it: then it has the same grace, and its turn comes again.
-            considered += 1;
-            if let Some(until_ms) = step.txn.inherited_grace_ms(&id)? {
-                if limit > 0 {
-                    step.txn.renew_grace(&id, until_ms)?;
-                    collected.more = true;
-                }
+    ) -> Result<Vec<Missing>, StoreError> {
+        let (mut purged, mut effects, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        let due = step.txn.unneeded_before(before, limit)?;
+        collected.more |= due.len() == limit;
+        for (number, id) in due {
+            // What was just put or leased may rest on it: then it is kept as long, and its turn comes again.
+            if let Some(until_ms) = step.txn.kept_until_ms(&id, step.now_ms)? {
+                step.txn.renew_grace(&id, until_ms)?;
+                collected.more = true;
                 continue;
             }
-            let facts = PurgeFacts {
-                refuses,
-                is_settled,
-                is_live: step.txn.is_live(&id)?,
-                was_unreached: step.txn.is_unneeded_since(&id)? == Some(number),
-                is_pinned: is_in_grace(step.txn, &id)?,
-                understands_all,
-            };
-            match converged.purge(&id, &facts) {
-                // A preview stops at what a run would begin with.
-                Ok(_) if limit == 0 => break,
+            // The walk is the proof; the counts only say where to look.
+            let is_live = step.txn.is_live(&id)? || step.txn.is_reached(&id)?;
+            let was_unreached = step.txn.is_unneeded_since(&id)? == Some(number);
+            match converged.purge(&id, &PurgeFacts { is_live, was_unreached, ..common }) {
                 Ok(permit) => {
                     let Some(record) = step.txn.delete(permit, step.now_ms)? else { continue };
-                    if record.place == Place::File {
-                        unlinks.push(Effect::Unlink(id));
-                    }
-                    removed.push(record.fact(id));
+                    effects.extend((record.place == Place::File).then_some(Effect::Unlink(id)));
+                    purged.push(record.fact(id));
                 }
-                Err(missing) => {
-                    collected.missing = missing;
+                Err(obstacles) => {
+                    (missing, collected.more) = (obstacles, false);
                     break;
                 }
             }
         }
-        if !removed.is_empty() {
-            let gone = removed.iter().map(|fact: &BlobFact| fact.sha1).collect();
-            self.publish(step, Batch { holdings: Holdings { added: vec![], removed: gone }, ..Batch::default() })?;
+        if !purged.is_empty() {
+            let removed = purged.iter().map(|fact: &BlobFact| fact.sha1).collect();
+            self.publish(step, Batch { holdings: Holdings { added: vec![], removed }, ..Batch::default() })?;
         }
-        step.effects.extend(unlinks);
-        collected.more |= limit > 0 && considered == limit;
-        collected.purged.extend(removed);
-        Ok(())
+        step.effects.extend(effects);
+        collected.purged.extend(purged);
+        Ok(missing)
+    }
+
+    /// What holds for every blob alike, of one that nothing needs.
+    fn common_facts(&self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<PurgeFacts, StoreError> {
+        Ok(PurgeFacts {
+            refuses: self.refuses_to_purge(txn, waited_for)?,
+            is_settled: txn.is_settled()?,
+            is_live: false,
+            was_unreached: true,
+            is_pinned: false,
+            understands_all: txn.count(Count::UnknownProtecting)? == 0,
+        })
     }
 
     /// The sweeps that may have converged, with the numbers that their blobs are below: one that begins now reaches furthest, and when
@@ -212,13 +213,6 @@ impl Engine {
         }
         let reachable = self.connected_peers().filter(|peer| waited_for.contains(peer));
         Ok(start.refuses_to_purge(reachable, waited_for))
-    }
-}
-
-fn is_in_grace(txn: &Transaction<'_>, id: &BlobId) -> Result<bool, StoreError> {
-    match txn.blob(id)? {
-        Some(record) => txn.is_in_grace(id, &record),
-        None => Ok(false),
     }
 }
 

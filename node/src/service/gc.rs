@@ -43,7 +43,7 @@ pub fn collect(node: &dyn Node, run: bool, grace_ms: Option<u64>) -> Result<GcRe
     items.extend(left.map(|fact| item(fact, blocked_by.clone())));
     let freed_bytes = purged.values().map(|fact| fact.size_bytes).sum();
     let candidates = items.len() as u64;
-    Ok(GcReport { items, summary: GcLine { run, candidates, freed_bytes, kept: survey.kept } })
+    Ok(GcReport { blobs: items, next: None, summary: GcLine { run, candidates, freed_bytes, kept: survey.kept } })
 }
 
 /// Brings a deleted blob back from the trash.
@@ -63,10 +63,11 @@ pub fn undrop(node: &dyn Node, id: &BlobId) -> Result<DropLine, Failure> {
 
 fn survey(node: &dyn Node, grace_ms: Option<u64>) -> Result<Survey, Failure> {
     let snapshot = node.store().snapshot()?;
-    let over_ms = node.now_ms().saturating_add(PUT_GRACE_MS).saturating_sub(grace_ms.unwrap_or(PUT_GRACE_MS));
+    let now_ms = node.now_ms();
+    let over_ms = now_ms.saturating_add(PUT_GRACE_MS).saturating_sub(grace_ms.unwrap_or(PUT_GRACE_MS));
     let (mut candidates, mut in_grace) = (BTreeMap::new(), 0);
-    let mut note = |id: BlobId, until_ms: Option<u64>| -> Result<(), Failure> {
-        if until_ms.max(snapshot.inherited_grace_ms(&id)?).is_some_and(|until_ms| until_ms > over_ms) {
+    let mut note = |id: BlobId| -> Result<(), Failure> {
+        if snapshot.kept_until_ms(&id, now_ms)?.is_some_and(|until_ms| until_ms > over_ms) {
             in_grace += 1;
         } else {
             candidates.extend(snapshot.blob(&id)?.map(|record| (id, record.fact(id))));
@@ -74,11 +75,11 @@ fn survey(node: &dyn Node, grace_ms: Option<u64>) -> Result<Survey, Failure> {
         Ok(())
     };
     for (_, id) in snapshot.unneeded_before(u64::MAX, usize::MAX)? {
-        note(id, None)?;
+        note(id)?;
     }
     for (until_ms, id) in snapshot.graces()? {
         if !snapshot.is_live(&id)? && snapshot.blob(&id)?.is_some_and(|record| record.grace_until_ms == until_ms) {
-            note(id, Some(until_ms))?;
+            note(id)?;
         }
     }
     let live = snapshot.count(Count::Blobs)?.saturating_sub(candidates.len() as u64).saturating_sub(in_grace);

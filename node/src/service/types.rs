@@ -456,8 +456,11 @@ pub struct GcLine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcReport {
     /// What could go.
-    pub items: Vec<GcItemLine>,
+    pub blobs: Vec<GcItemLine>,
+    /// Lists of HTTP say where they go on; this one is whole.
+    pub next: Option<String>,
     /// All of it together.
+    #[serde(flatten)]
     pub summary: GcLine,
 }
 

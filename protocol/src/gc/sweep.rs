@@ -47,6 +47,21 @@ pub struct PurgeFacts {
     pub understands_all: bool,
 }
 
+impl PurgeFacts {
+    /// Everything that stands in the way of a purge, once the catalog has converged.
+    pub fn missing(&self) -> Vec<Missing> {
+        let checks = [
+            (self.is_settled, Missing::Settled),
+            (self.understands_all, Missing::Knowledge),
+            (!self.is_live, Missing::Dead),
+            (self.was_unreached, Missing::Sweep),
+            (!self.is_pinned, Missing::Unpinned),
+        ];
+        let missing = checks.into_iter().filter(|(holds, _)| !holds).map(|(_, missing)| missing);
+        self.refuses.map(Missing::Leave).into_iter().chain(missing).collect()
+    }
+}
+
 impl Sweep {
     /// Begins with what is applied here now, `seen`.
     pub fn begin(seen: Vector) -> Sweep {
@@ -83,15 +98,7 @@ impl Converged<'_> {
     /// # Errors
     /// Everything that is missing.
     pub fn purge(&self, blob: &BlobId, facts: &PurgeFacts) -> Result<Permit, Vec<Missing>> {
-        let checks = [
-            (facts.is_settled, Missing::Settled),
-            (facts.understands_all, Missing::Knowledge),
-            (!facts.is_live, Missing::Dead),
-            (facts.was_unreached, Missing::Sweep),
-            (!facts.is_pinned, Missing::Unpinned),
-        ];
-        let mut missing: Vec<Missing> = facts.refuses.map(Missing::Leave).into_iter().collect();
-        missing.extend(checks.into_iter().filter(|(holds, _)| !holds).map(|(_, missing)| missing));
+        let missing = facts.missing();
         if missing.is_empty() { Ok(Permit::mint(*blob, Ground::Purge)) } else { Err(missing) }
     }
 }

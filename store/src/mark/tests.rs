@@ -71,6 +71,8 @@ fn a_reason_too_few_is_a_fault_that_a_recount_mends() {
     });
     let mark = Mark { reached_count: 3, unreached: vec![], undercounted: vec![blob(1), blob(3)] };
     assert_eq!(settled(&home), mark);
+    assert!(!home.write(|txn| txn.settles_rightly()));
     home.write(|txn| txn.recount_reach());
+    assert!(home.write(|txn| txn.settles_rightly()));
     assert_eq!(settled(&home), Mark { undercounted: vec![], ..mark });
 }

@@ -160,6 +160,32 @@ fn a_cycle_keeps_itself_until_all_is_counted_anew() {
 }
 
 #[test]
+fn a_walk_upwards_finds_the_ref_whatever_is_counted_and_sees_through_cycles() {
+    let home = chain();
+    home.write(|txn| {
+        say(txn, 3, 3, &[5])?;
+        say(txn, 4, 5, &[2])?;
+        txn.add_ref_link(&blob(1), "lab/a")?;
+        txn.settle(99)?;
+        txn.reached.retain(|_, _| false).map_err(StoreError::from)
+    });
+    let snapshot = home.snapshot();
+    let is = |n| (snapshot.is_live(&blob(n)).unwrap(), snapshot.is_reached(&blob(n)).unwrap());
+    assert_eq!([is(1), is(2), is(5), is(6)], [(false, true), (false, true), (false, true), (false, false)]);
+
+    let home = TestHome::new();
+    home.write(|txn| {
+        say(txn, 1, 1, &[2])?;
+        say(txn, 2, 2, &[1])?;
+        txn.add_ref_link(&blob(1), "lab/a")?;
+        txn.settle(99)?;
+        txn.remove_ref_link(&blob(1), "lab/a")
+    });
+    assert_eq!(live_in(&home), [1, 2], "counted by each other");
+    assert!(!home.snapshot().is_reached(&blob(1)).unwrap());
+}
+
+#[test]
 fn a_replay_counts_at_its_end_what_it_has_derived() {
     let home = chain();
     home.write(|txn| txn.add_ref_link(&blob(1), "lab/a"));

@@ -5,7 +5,7 @@ use keepwell_protocol::log::op::LinkFact;
 
 use super::*;
 use crate::blobs::Recorded;
-use crate::testing::{GRACE_MS, TestHome, bytes_of, id_of};
+use crate::testing::{GRACE_MS, NOW_MS, TestHome, bytes_of, id_of};
 
 /// A home with `count` small blobs in their grace.
 fn home(count: u8) -> (TestHome, Vec<BlobId>) {
@@ -190,9 +190,21 @@ fn what_was_just_put_lends_its_grace_to_all_that_it_links_to() {
     link(id_of(&parent), old[0], 1);
     link(old[0], old[1], 2);
     for child in &old {
-        assert_eq!(home.snapshot().inherited_grace_ms(child).unwrap(), Some(GRACE_MS));
+        assert_eq!(home.snapshot().kept_until_ms(child, NOW_MS).unwrap(), Some(GRACE_MS));
     }
-    assert_eq!(home.snapshot().inherited_grace_ms(&id_of(&parent)).unwrap(), None, "its grace is its own");
     home.write(|txn| txn.end_graces(GRACE_MS, 9));
-    assert_eq!(home.snapshot().inherited_grace_ms(&old[1]).unwrap(), None);
+    assert_eq!(home.snapshot().kept_until_ms(&old[1], NOW_MS).unwrap(), None);
+}
+
+#[test]
+fn a_blob_that_is_found_whole_keeps_the_grace_it_was_given_meanwhile() {
+    let (home, blobs) = home(1);
+    let fact = fact_of(&home, blobs[0]);
+    home.write(|txn| txn.renew_grace(&blobs[0], GRACE_MS + 5));
+    home.write(|txn| txn.note_verified(&fact, 77));
+    let record = home.snapshot().blob(&blobs[0]).unwrap().unwrap();
+    assert_eq!((record.verified_ms, record.grace_until_ms), (Some(77), GRACE_MS + 5));
+    home.delete(&blobs[0]).unwrap();
+    home.write(|txn| txn.note_verified(&fact, 78));
+    assert_eq!(home.snapshot().blob(&blobs[0]).unwrap(), None, "what has gone does not come back");
 }

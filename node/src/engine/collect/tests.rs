@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
+use keepwell_protocol::id::BlobId;
 use keepwell_store::fs::SharedFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;

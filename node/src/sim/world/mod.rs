@@ -242,7 +242,8 @@ impl World {
                     let noted = self.oracle.note(node, reply);
                     noted.map_err(|broken| self.violation(broken))?;
                 }
-                Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
+                Effect::Unlink(blob) => self.unlink(node, &blob)?,
+                Effect::EmptyTrash { until_ms } => self.empty_trash(node, until_ms)?,
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }

@@ -2,10 +2,12 @@
 
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::name::RefName;
+use keepwell_store::error::StoreError;
 use rand_chacha::rand_core::Rng;
 
 use super::{Happening, Violation, World};
-use crate::engine::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
+use crate::engine::{Collect, Engine, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
+use crate::limits::TRASH_PORTION;
 
 /// Refs that users quarrel over.
 const NAMES: u64 = 12;
@@ -87,6 +89,26 @@ impl World {
             Ok(None) => Ok(()),
             Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
             Err(error) => Err(self.violation(format!("node {node} cannot bring back: {error}"))),
+        }
+    }
+
+    pub(super) fn unlink(&mut self, node: usize, blob: &BlobId) -> Result<(), Violation> {
+        let done = self.nodes[node].engine().map_or(Ok(()), |engine| engine.store().unlink(blob).map(drop));
+        self.disk_work(node, done)
+    }
+
+    pub(super) fn empty_trash(&mut self, node: usize, until_ms: u64) -> Result<(), Violation> {
+        let empty = |engine: &Engine| engine.store().empty_trash(until_ms, TRASH_PORTION).map(drop);
+        let done = self.nodes[node].engine().map_or(Ok(()), empty);
+        self.disk_work(node, done)
+    }
+
+    /// What the driver does on the disk between steps: the machine may stop at it.
+    fn disk_work(&mut self, node: usize, done: Result<(), StoreError>) -> Result<(), Violation> {
+        match done {
+            _ if self.nodes[node].is_running() && self.nodes[node].disk_crashed() => self.crashed(node),
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.violation(format!("node {node} cannot remove bytes: {error}"))),
         }
     }
 
