@@ -38,6 +38,15 @@ pub const GRACES_PER_STEP: usize = 1_000;
 /// Links that one step follows to tell what is live.
 pub const SETTLE_MENTIONS: usize = 2_000;
 
+/// How long others are asked about copies that are to be given up (milliseconds).
+pub const DROP_TIMEOUT_MS: u64 = 10_000;
+/// How long an answer is waited for before the question is asked again (milliseconds).
+pub const ASK_AGAIN_MS: u64 = 3_000;
+/// Questions of others whose copies are looked at, at once; of more, nothing is heard, and they come again.
+pub const MAX_PROBES: usize = 64;
+/// Blobs behind a new root that are looked for among those which are being given up; behind larger roots all are taken to be.
+pub const NEW_ROOT_VISITS: usize = 10_000;
+
 /// Inputs that one step takes: more share the cost of a commit, fewer answer sooner.
 pub const MAX_STEP_INPUTS: usize = 1_000;
 /// How often the engine is told that time has passed.

@@ -16,7 +16,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
 use crate::engine::{
-    Collect, Collected, Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId,
+    Collect, Collected, Dropped, Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply,
+    RequestId,
 };
 use crate::failure::{Code, Failure};
 use crate::home::lock::HomeLock;
@@ -91,7 +92,7 @@ impl Local {
         for effect in effects {
             match effect {
                 // Nobody listens while no daemon runs; the next one sends what is in the log.
-                Effect::Publish(_) | Effect::Send { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
+                Effect::Publish(_) | Effect::Send { .. } | Effect::Probe { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
                 // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
                 Effect::Unlink(blob) => drop(self.store.unlink(&blob)?),
                 Effect::EmptyTrash { until_ms } => drop(self.store.empty_trash(until_ms, TRASH_PORTION)?),
@@ -135,6 +136,13 @@ impl Node for Local {
     fn collect(&self, how: Collect) -> Result<Collected, Failure> {
         match self.ask(Input::Collect { request: REQUEST, how })? {
             Reply::Collected(collected) => Ok(collected),
+            other => Err(other.into()),
+        }
+    }
+
+    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure> {
+        match self.ask(Input::Drop { request: REQUEST, blobs })? {
+            Reply::Dropped(dropped) => Ok(dropped),
             other => Err(other.into()),
         }
     }

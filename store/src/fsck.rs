@@ -9,9 +9,14 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use crate::blobs::{BlobRecord, Bytes, Place};
 use crate::error::StoreError;
 use crate::fs::{HomePath, Kind};
-use crate::hash::{HashError, Hashed, hash_stream};
+use crate::hash::groups::{expected_group, verify_group};
+use crate::hash::{HashError, Hashed, Shape, hash_stream};
 use crate::layout;
+use crate::limits::{GROUP_BYTES, GROUPS_PER_SPAN};
 use crate::store::{Snapshot, Store};
+
+/// Spreads consecutive numbers over all numbers.
+const PICK_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What is wrong with a recorded blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,17 @@ pub enum Depth {
     Quick,
     /// Every byte.
     Full,
+}
+
+/// What became of a look at a copy before it is vouched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probe {
+    /// It is not held, or does not look whole, or cannot be read now.
+    Failed,
+    /// It is held, and the part that was read is whole.
+    Passed,
+    /// All of it was read, and is whole.
+    ReadWhole,
 }
 
 /// A file among the blobs or in the trash that nothing accounts for.
@@ -71,6 +87,38 @@ impl Store {
             Depth::Quick => Ok(None),
             Depth::Full => self.check_bytes(snapshot, &record.fact(*id), &bytes),
         }
+    }
+
+    /// Probes copies, one after the other: see [`Store::probe`]. What goes wrong on the way is no yes.
+    pub fn probe_all(&self, facts: &[BlobFact], seed: u64, since_ms: u64) -> Vec<Probe> {
+        let probe = |(at, fact): (u64, &BlobFact)| {
+            let pick = seed.wrapping_add(at).wrapping_mul(PICK_FACTOR);
+            self.snapshot().and_then(|snapshot| self.probe(&snapshot, fact, pick, since_ms)).unwrap_or(Probe::Failed)
+        };
+        (0..).zip(facts).map(probe).collect()
+    }
+
+    /// Whether a copy can be vouched for now: recorded as `fact`, of the recorded length, and one group of it, chosen by `pick`, is whole.
+    /// One that was last read whole before `since_ms` is read whole again; whether it was.
+    ///
+    /// What cannot be read is not vouched for; that is no verdict on it.
+    pub fn probe(&self, snapshot: &Snapshot, fact: &BlobFact, pick: u64, since_ms: u64) -> Result<Probe, StoreError> {
+        let Some(record) = snapshot.blob(&fact.sha1)?.filter(|record| record.fact(fact.sha1) == *fact) else {
+            return Ok(Probe::Failed);
+        };
+        if record.verified_ms.is_none_or(|verified_ms| verified_ms < since_ms) {
+            let fault = self.check_blob(snapshot, &fact.sha1, &record, Depth::Full)?;
+            return Ok(if fault.is_none() { Probe::ReadWhole } else { Probe::Failed });
+        }
+        if self.check_blob(snapshot, &fact.sha1, &record, Depth::Quick)?.is_some() {
+            return Ok(Probe::Failed);
+        }
+        let is_whole = match self.open_blob(snapshot, &fact.sha1, &record) {
+            Ok(bytes) => is_group_whole(snapshot, fact, &bytes, pick)?,
+            Err(StoreError::File { .. } | StoreError::Inconsistent(_)) => false,
+            Err(other) => return Err(other),
+        };
+        Ok(if is_whole { Probe::Passed } else { Probe::Failed })
     }
 
     /// Files under `blobs/` without a record, a queued removal or a way back from the trash, and files in `trash/` without a row.
@@ -159,6 +207,25 @@ impl Store {
         files.sort_by(|a, b| a.as_str().cmp(b.as_str()));
         Ok(files)
     }
+}
+
+/// Whether the group of the blob that `pick` chooses is what was stored. The index is believed about the values of groups: its own
+/// checksums guard it, and folding all of them for one group would cost more than reading it.
+fn is_group_whole(snapshot: &Snapshot, fact: &BlobFact, bytes: &Bytes, pick: u64) -> Result<bool, StoreError> {
+    let shape = Shape::of(fact.size_bytes);
+    let group = pick % shape.groups();
+    let Ok(length) = shape.group_bytes(group) else { return Ok(false) };
+    let mut buffer = vec![0; usize::try_from(length).unwrap_or(GROUP_BYTES)];
+    if !bytes.read_at(&mut buffer, group * GROUP_BYTES as u64).is_ok_and(|read| read == buffer.len()) {
+        return Ok(false);
+    }
+    let span = u32::try_from(group / GROUPS_PER_SPAN as u64).unwrap_or(u32::MAX);
+    let values: Vec<[u8; 32]> = match snapshot.span(&fact.sha1, span)? {
+        Some(values) => values.chunks_exact(32).filter_map(|value| value.try_into().ok()).collect(),
+        None => Vec::new(),
+    };
+    let expected = expected_group(fact.b3, fact.size_bytes, &values, group);
+    Ok(expected.is_ok_and(|expected| verify_group(fact.size_bytes, group, &buffer, &expected).is_ok()))
 }
 
 fn is_trashed_file(snapshot: &Snapshot, id: &BlobId) -> Result<bool, StoreError> {

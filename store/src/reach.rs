@@ -33,6 +33,8 @@ struct Reach {
 pub(crate) struct ReachNotes {
     /// Blobs that had no reason and were given one.
     newly_live: Vec<BlobId>,
+    /// Blobs that a value or a fact has named anew.
+    newly_named: Vec<BlobId>,
     /// Whether the log is being replayed: all is counted at its end, once, rather than on the way.
     is_replaying: bool,
 }
@@ -139,6 +141,12 @@ impl Transaction<'_> {
         std::mem::take(&mut self.reach.newly_live)
     }
 
+    /// The blobs that a value of a ref, or a fact, has named in this transaction, since this was last asked, whether they were live
+    /// before or not. A replay names nothing anew.
+    pub fn take_newly_named(&mut self) -> Vec<BlobId> {
+        std::mem::take(&mut self.reach.newly_named)
+    }
+
     /// Empties what is derived, lets `replay` fill it again from the log, and then counts what is live and what is unneeded.
     ///
     /// # Errors
@@ -166,19 +174,30 @@ impl Transaction<'_> {
 
     /// Counts one value more or fewer of a ref that names `id`.
     pub(crate) fn count_ref_value(&mut self, id: &BlobId, change: Change) -> Result<(), StoreError> {
-        if self.reach.is_replaying { Ok(()) } else { self.change_reasons(id, change) }
+        if self.reach.is_replaying {
+            return Ok(());
+        }
+        self.note_named(id, change);
+        self.change_reasons(id, change)
     }
 
     /// Counts the mentions of one fact that has come or gone.
     pub(crate) fn count_mentions(&mut self, parent: &BlobId, children: &[BlobFact], change: Change) -> Result<(), StoreError> {
         let is_spread = !self.reach.is_replaying && self.reach_of(parent)?.is_spread;
         for child in children {
+            self.note_named(&child.sha1, change);
             self.count_parent(&child.sha1, parent, change)?;
             if is_spread {
                 self.change_reasons(&child.sha1, change)?;
             }
         }
         Ok(())
+    }
+
+    fn note_named(&mut self, id: &BlobId, change: Change) {
+        if matches!(change, Change::More) && !self.reach.is_replaying {
+            self.reach.newly_named.push(*id);
+        }
     }
 
     /// Settles `parent`; how many mentions that was.

@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::gc::question::Question;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::log::exchange::Ack;
 use keepwell_store::error::StoreError;
@@ -23,10 +24,11 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use crate::engine::{
-    Collect, Collected, Effect, Engine, EngineRng, Event, Input, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId,
+    Collect, Collected, Dropped, Effect, Engine, EngineRng, Event, Input, Probed, PutBlob, PutOutcome, RefOp, RefOutcome, Reply,
+    RequestId,
 };
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION};
+use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION, VERIFIED_FOR_MS};
 use crate::service::Node;
 
 /// What the driver cannot do itself: the network, and telling people.
@@ -113,6 +115,7 @@ impl Driver {
             is_stale: false,
             peers: Arc::clone(&peers),
             stepped,
+            probes: start_probing(Arc::clone(&store), jobs.clone())?,
         };
         let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
         let thread =
@@ -205,6 +208,13 @@ impl Node for Driver {
         }
     }
 
+    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure> {
+        match self.ask(move |request| Input::Drop { request, blobs })? {
+            Reply::Dropped(dropped) => Ok(dropped),
+            other => Err(other.into()),
+        }
+    }
+
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
         match self.ask(move |request| Input::Restore { request, retrieved })? {
             Reply::Restored(restored) => Ok(restored),
@@ -233,6 +243,28 @@ struct Running {
     is_stale: bool,
     peers: Arc<Mutex<Peers>>,
     stepped: watch::Sender<u64>,
+    /// Where copies are looked at.
+    probes: Sender<Questioned>,
+}
+
+/// A question of a member, and what the choice of what is read comes from.
+type Questioned = (NodeId, Question, u64);
+
+/// Looks at the copies that others ask about, one question after the other, beside the engine: a disk that is slow or hangs holds up
+/// nothing else.
+fn start_probing(store: Arc<Store>, jobs: Sender<Job>) -> Result<Sender<Questioned>, Failure> {
+    let (questions, queue) = channel::<Questioned>();
+    let work = move || {
+        for (from, question, seed) in queue {
+            let probes = store.probe_all(&question.blobs, seed, now_ms().saturating_sub(VERIFIED_FOR_MS));
+            if jobs.send(Job::Input(Input::Probed(Probed { from, question, probes }))).is_err() {
+                return;
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("probe".into()).spawn(work);
+    spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the thread that looks at copies: {error}")))?;
+    Ok(questions)
 }
 
 impl Running {
@@ -345,6 +377,8 @@ impl Running {
                 Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
                 _ => {}
             },
+            // A worker that has ended answers nobody: whoever asked hears nothing, and keeps its copy.
+            Effect::Probe { from, question, seed } => drop(self.probes.send((from, question, seed))),
             Effect::EmptyTrash { until_ms } => match self.engine.store().empty_trash(until_ms, TRASH_PORTION) {
                 Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
                 _ => {}

@@ -17,7 +17,7 @@ use crate::limits::PUT_GRACE_MS;
 
 impl Engine {
     /// Records the blobs of one put and says what they refer to.
-    pub(super) fn put(&self, step: &mut Step<'_, '_>, request: RequestId, blobs: Vec<PutBlob>) -> Result<(), StoreError> {
+    pub(super) fn put(&mut self, step: &mut Step<'_, '_>, request: RequestId, blobs: Vec<PutBlob>) -> Result<(), StoreError> {
         if !self.is_member(step.txn)? {
             step.effects.push(Effect::Reply(request, Reply::NotAMember));
             return Ok(());
@@ -26,6 +26,11 @@ impl Engine {
         let mut outcomes = Vec::with_capacity(blobs.len());
         for blob in blobs {
             outcomes.push(put_one(step.txn, step.now_ms, blob, &mut batch)?);
+        }
+        for outcome in &outcomes {
+            if let PutOutcome::Held { fact, .. } = outcome {
+                self.end_attempt_on(&fact.sha1);
+            }
         }
         self.publish(step, batch)?;
         step.effects.push(Effect::Reply(request, Reply::Put(outcomes)));

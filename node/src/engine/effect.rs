@@ -3,7 +3,8 @@
 use keepwell_protocol::catalog::authority::AuthorityError;
 use keepwell_protocol::catalog::row::Value;
 use keepwell_protocol::gc::Missing;
-use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, ValueId};
+use keepwell_protocol::gc::question::{Question, Why};
+use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, StorageId, ValueId};
 use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
 
@@ -34,6 +35,15 @@ pub enum Effect {
     Reply(RequestId, Reply),
     /// Move the bytes of a deleted blob out of the way: `Store::unlink`.
     Unlink(BlobId),
+    /// Look at the copies that a connected member asks about, with `Store::probe`, and report as `Input::Probed`.
+    Probe {
+        /// Who asks.
+        from: NodeId,
+        /// What.
+        question: Question,
+        /// What the choice of the part that is read comes from.
+        seed: u64,
+    },
     /// Remove for good what has been in the trash for long: `Store::empty_trash`, a portion of it.
     EmptyTrash {
         /// What was deleted then or before, in Unix milliseconds.
@@ -78,6 +88,8 @@ pub enum Reply {
     NotAMember,
     /// To a collection.
     Collected(Collected),
+    /// To a request to give up copies.
+    Dropped(Dropped),
     /// To a restoration: what is held again, unless it was held already or has gone from the trash.
     Restored(Option<BlobFact>),
     /// To a delete or a forget: what is gone, if it was held.
@@ -93,6 +105,37 @@ pub struct Collected {
     pub missing: Vec<Missing>,
     /// Whether there is more to do right now.
     pub more: bool,
+}
+
+/// What a request to give up copies came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// One for each blob, in no order.
+    pub outcomes: Vec<DropOutcome>,
+    /// Members that have not been heard since this node started: as long as there are any, nothing is given up.
+    pub unheard: Vec<NodeId>,
+}
+
+/// What became of a copy that was to be given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DropOutcome {
+    /// Of which blob.
+    pub blob: BlobId,
+    /// What is gone from this node.
+    pub gone: Option<BlobFact>,
+    /// Who has proven a copy, and on which disk.
+    pub proof: Vec<(NodeId, StorageId)>,
+    /// What stood in the way.
+    pub missing: Vec<Missing>,
+    /// Who would not vouch for a copy, and why.
+    pub refusals: Vec<(NodeId, Why)>,
+}
+
+impl DropOutcome {
+    /// Nobody was asked, because something else is missing.
+    pub(super) fn refused(blob: BlobId, missing: Vec<Missing>) -> DropOutcome {
+        DropOutcome { blob, gone: None, proof: Vec::new(), missing, refusals: Vec::new() }
+    }
 }
 
 /// What became of a blob that was put.

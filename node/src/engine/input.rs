@@ -7,6 +7,8 @@ use keepwell_protocol::name::{LotName, RefName};
 use keepwell_store::place::Placed;
 use keepwell_store::trash::Retrieved;
 
+use super::Probed;
+
 /// Ties an answer to what was asked. Chosen by the asker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
@@ -51,6 +53,15 @@ pub enum Input {
         /// How.
         how: Collect,
     },
+    /// Copies are to be given up here, as far as others prove theirs.
+    Drop {
+        /// Whom to answer.
+        request: RequestId,
+        /// Of which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
+        blobs: Vec<BlobId>,
+    },
+    /// A worker has looked at the copies that somebody asks about.
+    Probed(Probed),
     /// The bytes of a blob in the trash are back in place: it is to be held again.
     Restore {
         /// Whom to answer.

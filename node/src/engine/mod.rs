@@ -10,6 +10,7 @@ mod author;
 mod blobs;
 pub mod closure;
 mod collect;
+mod drop;
 mod effect;
 mod input;
 mod members;
@@ -28,7 +29,9 @@ use rand_chacha::ChaCha8Rng;
 
 pub use apply::Refusal;
 use collect::Collector;
-pub use effect::{Collected, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
+use drop::Dropping;
+pub use drop::Probed;
+pub use effect::{Collected, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 pub use open::{NewHome, OpenError};
 use replicate::Replication;
@@ -40,6 +43,7 @@ pub struct Engine {
     home: Home,
     replication: Replication,
     collector: Collector,
+    dropping: Dropping,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -57,6 +61,7 @@ impl Engine {
             for input in inputs {
                 self.take(&mut step, input)?;
             }
+            self.end_attempts_on_new_roots(&mut step)?;
             self.settle(&mut step)?;
             Ok(step.effects)
         })
@@ -69,6 +74,7 @@ impl Engine {
         self.home = self.store.snapshot()?.home()?.ok_or_else(missing)?;
         self.replication = Replication::default();
         self.collector = Collector::default();
+        self.dropping = Dropping::default();
         Ok(())
     }
 
@@ -90,6 +96,8 @@ impl Engine {
             Input::Delete { request, permit } => self.delete(step, request, permit),
             Input::Forget { request, blob } => self.forget(step, request, blob),
             Input::Collect { request, how } => self.collect(step, request, how),
+            Input::Drop { request, blobs } => self.drop_copies(step, request, &blobs),
+            Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
             Input::Connected { peer } => self.connected(step, peer),
             Input::Disconnected { peer } => self.disconnected(peer),
@@ -97,6 +105,7 @@ impl Engine {
             Input::Gossiped { entry } => self.gossiped(step, &entry),
             Input::Tick => {
                 self.collect_on_tick(step)?;
+                self.drop_on_tick(step)?;
                 self.tick(step)
             }
         }

@@ -16,7 +16,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
-use super::{Collector, Engine, EngineRng, Replication, Step};
+use super::{Collector, Dropping, Engine, EngineRng, Replication, Step};
 
 /// Why a home cannot be started on.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,7 @@ impl Engine {
             home: Home { network: network.id(), node, storage, boot },
             replication: Replication::default(),
             collector: Collector::default(),
+            dropping: Dropping::default(),
         };
         let itself = NodeBody { name: new.node.to_string(), role: Role::Admin, storage };
         let store = Arc::clone(&engine.store);
@@ -84,7 +85,14 @@ impl Engine {
             home.boot = Some(begin_boot(&home.node, place, rng));
             store.write(|txn| txn.put_home(&home))?;
         }
-        Ok(Engine { store, key, home, replication: Replication::default(), collector: Collector::default() })
+        Ok(Engine {
+            store,
+            key,
+            home,
+            replication: Replication::default(),
+            collector: Collector::default(),
+            dropping: Dropping::default(),
+        })
     }
 
     /// Makes a home in a network that has invited it. It knows nothing yet, not even that it is a member.
@@ -98,7 +106,14 @@ impl Engine {
         let node = node_id(&key);
         let home = Home { network, node, storage: StorageId(draw(rng)), boot: Some(begin_boot(&node, place, rng)) };
         store.write(|txn| txn.put_home(&home))?;
-        Ok(Engine { store, key, home, replication: Replication::default(), collector: Collector::default() })
+        Ok(Engine {
+            store,
+            key,
+            home,
+            replication: Replication::default(),
+            collector: Collector::default(),
+            dropping: Dropping::default(),
+        })
     }
 
     /// The chain that this node writes now.
@@ -111,6 +126,7 @@ impl Engine {
     pub(super) fn begin_boot(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let old = self.home.boot.as_ref().ok_or_else(|| StoreError::Inconsistent("this home has no boot".into()))?;
         self.home.boot = Some(begin_boot(&self.home.node, old.place, step.rng));
+        self.dropping.begin_again();
         step.txn.put_home(&self.home)
     }
 

@@ -29,7 +29,7 @@ use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 
-use crate::engine::{Collect, Collected, PutBlob, PutOutcome, RefOp, RefOutcome};
+use crate::engine::{Collect, Collected, Dropped, PutBlob, PutOutcome, RefOp, RefOutcome};
 use crate::failure::Failure;
 
 /// A node as services need it. Whoever answers has made durable what the answer says.
@@ -51,6 +51,9 @@ pub trait Node: Send + Sync {
 
     /// Purges a portion of what nothing needs.
     fn collect(&self, how: Collect) -> Result<Collected, Failure>;
+
+    /// Gives up copies as far as others prove theirs: of at most `MAX_QUESTION_BLOBS` blobs (protocol).
+    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure>;
 
     /// Holds a blob again whose bytes were brought back from the trash. None if it was held already, or has gone from there.
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure>;

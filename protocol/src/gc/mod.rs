@@ -38,7 +38,9 @@ impl Need {
 /// Why a copy may not go now. Each is something that can change, and is shown to whoever asks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Missing {
-    /// Nobody has been asked: no attempt is under way.
+    /// This node has no copy to give up.
+    Copy,
+    /// No attempt is under way: there was none, or it ended because something wants the blob or another node gives up its copy first.
     Attempt,
     /// This node may delete nothing now.
     Leave(question::Why),

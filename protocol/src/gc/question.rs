@@ -124,6 +124,11 @@ impl Answer {
 }
 
 impl SignedAnswer {
+    /// What it claims, signed or not.
+    pub fn claimed(&self) -> &Answer {
+        &self.answer
+    }
+
     /// The answer, if `node` has signed it for `network`.
     pub fn open(self, node: &NodeId, network: &NetworkId) -> Result<Answer, BadAnswer> {
         let refused = || BadAnswer(*node);

@@ -1,4 +1,4 @@
-//! What two nodes say to each other about their logs: how far each has come, what one wants of the other, and entries.
+//! What two nodes say to each other: how far each has come, what one wants of the other's log, entries, and questions about copies.
 //!
 //! Gossip is a hint, pull is the truth: whatever gets lost, comparing two [`Ack`]s says what is missing, and a [`Want`] fetches it.
 
@@ -6,8 +6,9 @@ use bincode::{Decode, Encode};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use super::vector::{Chain, Head, Vector};
+use crate::gc::question::{Question, SignedAnswer};
 use crate::id::{BootId, NetworkId, NodeId, Seq};
-use crate::limits::{MAX_MESSAGE_BYTES, MAX_WANTS};
+use crate::limits::{MAX_MESSAGE_BYTES, MAX_QUESTION_BLOBS, MAX_WANTS};
 use crate::wire::{self, WireError};
 
 /// What is signed in an acknowledgement, so that the signature means nothing elsewhere.
@@ -29,6 +30,10 @@ pub enum Message {
     },
     /// Two entries of one position: their author forked.
     Fork(ForkProof),
+    /// Asks whether the receiver keeps some blobs.
+    Question(Question),
+    /// The answer to a question.
+    Answer(SignedAnswer),
 }
 
 /// The entries of one chain after a position.
@@ -89,6 +94,12 @@ pub enum MessageError {
         /// How many it asks for.
         count: usize,
     },
+    /// Past [`MAX_QUESTION_BLOBS`].
+    #[error("question about {count} blobs; the limit is {MAX_QUESTION_BLOBS}")]
+    TooManyBlobs {
+        /// How many it asks about.
+        count: usize,
+    },
     /// Not signed by the node that it speaks for, or meant for another network.
     #[error("acknowledgement is not by node {0}")]
     BadAck(NodeId),
@@ -108,6 +119,9 @@ impl Message {
         let message = wire::decode(bytes)?;
         match &message {
             Message::Pull(wants) if wants.len() > MAX_WANTS => Err(MessageError::TooManyWants { count: wants.len() }),
+            Message::Question(question) if !question.is_within_limits() => {
+                Err(MessageError::TooManyBlobs { count: question.blobs.len() })
+            }
             _ => Ok(message),
         }
     }

@@ -193,3 +193,45 @@ fn a_blob_whose_fault_was_forgotten_can_be_put_again() {
     assert_eq!(check(&home, &id, Depth::Full), None);
     assert_eq!(home.snapshot().blob(&id).unwrap().map(|record| record.added_ms), Some(NOW_MS));
 }
+
+fn probe(home: &TestHome, id: &BlobId, pick: u64, since_ms: u64) -> Probe {
+    let snapshot = home.snapshot();
+    let fact = snapshot.blob(id).unwrap().unwrap().fact(*id);
+    home.store.probe(&snapshot, &fact, pick, since_ms).unwrap()
+}
+
+#[test]
+fn a_copy_is_vouched_for_by_any_group_of_it() {
+    for size in [0, 5, LARGE, GROUP_BYTES + 1] {
+        let (home, id) = held(size);
+        let probes = [0, 1, u64::MAX].map(|pick| probe(&home, &id, pick, NOW_MS));
+        assert_eq!(probes, [Probe::Passed; 3], "{size}");
+        assert_eq!(probe(&home, &id, 0, NOW_MS + 1), Probe::ReadWhole, "{size}, read too long ago");
+    }
+}
+
+#[test]
+fn a_probe_finds_what_has_rotten_where_it_looks_and_a_whole_read_finds_it_anywhere() {
+    let mut bytes = bytes_of(1, 2 * GROUP_BYTES);
+    let home = TestHome::new();
+    home.put(&bytes).unwrap();
+    let id = id_of(&bytes);
+    bytes[GROUP_BYTES] ^= 1;
+    replace_file(&home, &id, &bytes);
+    assert_eq!([0, 1].map(|pick| probe(&home, &id, pick, 0)), [Probe::Passed, Probe::Failed]);
+    assert_eq!(probe(&home, &id, 0, NOW_MS + 1), Probe::Failed);
+    replace_file(&home, &id, &bytes[..GROUP_BYTES]);
+    assert_eq!(probe(&home, &id, 0, 0), Probe::Failed, "its length is wrong");
+    home.store.fs().unlink(&layout::blob_file(&id)).unwrap();
+    assert_eq!(probe(&home, &id, 0, 0), Probe::Failed, "it is gone");
+}
+
+#[test]
+fn what_is_not_held_as_asked_is_not_vouched_for() {
+    let (home, id) = held(5);
+    let fact = home.snapshot().blob(&id).unwrap().unwrap().fact(id);
+    let other = BlobFact { size_bytes: 6, ..fact };
+    assert_eq!(home.store.probe(&home.snapshot(), &other, 0, 0).unwrap(), Probe::Failed);
+    home.delete(&id).unwrap();
+    assert_eq!(home.store.probe(&home.snapshot(), &fact, 0, 0).unwrap(), Probe::Failed);
+}

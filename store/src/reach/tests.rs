@@ -129,6 +129,25 @@ fn what_became_live_is_told_once_in_its_transaction() {
 }
 
 #[test]
+fn what_was_named_anew_is_told_live_or_not() {
+    let home = chain();
+    let named = home.write(|txn| {
+        assert_eq!(txn.take_newly_named(), []);
+        txn.add_ref_link(&blob(1), "lab/a")?;
+        txn.add_ref_link(&blob(1), "lab/b")?;
+        say(txn, 3, 4, &[5])?;
+        txn.remove_ref_link(&blob(1), "lab/a")?;
+        Ok(txn.take_newly_named())
+    });
+    assert_eq!(named, [blob(1), blob(1), blob(5)]);
+    let replayed = home.write(|txn| {
+        txn.rederive(|txn| txn.add_ref_link(&blob(1), "lab/b"))?;
+        Ok(txn.take_newly_named())
+    });
+    assert_eq!(replayed, []);
+}
+
+#[test]
 fn parents_are_found_from_their_children() {
     let home = chain();
     home.write(|txn| say(txn, 3, 0xff, &[3, 3]));

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use keepwell_node::engine::{Effect, Engine, EngineRng, Event, Input, NewHome, PutBlob, RefOp, RefSet, Reply, RequestId, Stored};
+use keepwell_node::engine::{
+    Effect, Engine, EngineRng, Event, Input, NewHome, Probed, PutBlob, RefOp, RefSet, Reply, RequestId, Stored,
+};
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::catalog::reference::RefBody;
@@ -159,6 +161,10 @@ impl Lab {
             Effect::Reply(_, reply) => replies.push(reply),
             Effect::Tell(event) => self.events.push((at, event)),
             Effect::Refuse { peer, reason } => self.refusals.push((at, peer, reason)),
+            Effect::Probe { from, question, seed } => {
+                let probes = self.machines[at].engine().store().probe_all(&question.blobs, seed, 0);
+                due.push_back((at, Input::Probed(Probed { from, question, probes })));
+            }
             Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
         }
     }
@@ -177,17 +183,30 @@ impl Lab {
 
     /// Puts bytes on a machine, linked to `children`.
     pub(super) fn put(&mut self, machine: usize, bytes: &[u8], children: &[BlobId]) -> BlobFact {
+        let (fact, blob) = self.take_in(machine, bytes);
+        self.give(machine, Input::Put { request: RequestId(1), blobs: vec![PutBlob { blob, children: children.to_vec() }] });
+        fact
+    }
+
+    /// Puts one blob for each number below `count` on a machine, all at once.
+    pub(super) fn put_many(&mut self, machine: usize, count: usize) -> Vec<BlobId> {
+        let taken: Vec<(BlobFact, Stored)> = (0..count).map(|number| self.take_in(machine, &number.to_be_bytes())).collect();
+        let ids = taken.iter().map(|(fact, _)| fact.sha1).collect();
+        let blobs = taken.into_iter().map(|(_, blob)| PutBlob { blob, children: vec![] }).collect();
+        self.give(machine, Input::Put { request: RequestId(1), blobs });
+        ids
+    }
+
+    fn take_in(&mut self, machine: usize, bytes: &[u8]) -> (BlobFact, Stored) {
         let mut id = [0; 16];
         self.machines[machine].rng.fill_bytes(&mut id);
         let store = self.machines[machine].engine().store().clone();
         let ingested = ingest(store.fs(), IngestId(id), &mut &*bytes, &mut |_| {}).unwrap();
         let fact = ingested.fact();
-        let blob = match store.place(vec![ingested]).unwrap().placed.pop() {
-            Some(placed) => Stored::New(placed),
-            None => Stored::Known(fact),
-        };
-        self.give(machine, Input::Put { request: RequestId(1), blobs: vec![PutBlob { blob, children: children.to_vec() }] });
-        fact
+        match store.place(vec![ingested]).unwrap().placed.pop() {
+            Some(placed) => (fact, Stored::New(placed)),
+            None => (fact, Stored::Known(fact)),
+        }
     }
 
     /// Sets a ref on a machine.

@@ -3,7 +3,7 @@
 use keepwell_node::sim::world::{Faults, Plan, Summary, World};
 
 fn plan(seed: u64, faults: Faults) -> Plan {
-    Plan { seed, nodes: 4, active_ms: 60_000, quiet_ms: 60_000, act_every_ms: 300, faults }
+    Plan { seed, nodes: 4, active_ms: 60_000, quiet_ms: 60_000, act_every_ms: 300, contents: 40, faults }
 }
 
 /// Runs a plan, and prints the seed and the trace if a promise is broken.
@@ -14,13 +14,16 @@ fn run(plan: Plan) -> Summary {
 #[test]
 fn on_a_good_day_all_nodes_agree() {
     let summary = run(plan(1, Faults::none()));
-    assert!(summary.refs_written > 50 && summary.blobs_put > 10 && summary.copies_purged > 0, "{summary:?}");
+    assert!(
+        summary.refs_written > 50 && summary.blobs_put > 10 && summary.copies_purged > 0 && summary.copies_dropped > 0,
+        "{summary:?}"
+    );
     assert_eq!((summary.crashes, summary.rollbacks), (0, 0));
 }
 
 #[test]
 fn on_bad_days_all_nodes_agree_in_the_end() {
-    let (mut crashes, mut rollbacks, mut forks, mut conflicts, mut purged) = (0, 0, 0, 0, 0);
+    let (mut crashes, mut rollbacks, mut forks, mut conflicts, mut purged, mut dropped) = (0, 0, 0, 0, 0, 0);
     for seed in 0..seeds(6) {
         let summary = run(plan(seed, Faults::all()));
         crashes += summary.crashes;
@@ -28,10 +31,25 @@ fn on_bad_days_all_nodes_agree_in_the_end() {
         forks += summary.forks;
         conflicts += summary.conflicts;
         purged += summary.copies_purged;
+        dropped += summary.copies_dropped;
     }
-    let bad = crashes > 0 && rollbacks > 0 && forks > 0 && conflicts > 0 && purged > 0;
-    assert!(bad, "the days were not bad: {crashes} {rollbacks} {forks} {conflicts} {purged}");
-    println!("{purged} copies purged, {crashes} crashes, {rollbacks} old disks put back");
+    let bad = crashes > 0 && rollbacks > 0 && forks > 0 && conflicts > 0 && purged > 0 && dropped > 0;
+    assert!(bad, "the days were not bad: {crashes} {rollbacks} {forks} {conflicts} {purged} {dropped}");
+    println!("{purged} copies purged, {dropped} given up, {crashes} crashes, {rollbacks} old disks put back");
+}
+
+#[test]
+fn copies_that_are_given_up_everywhere_at_once_keep_enough() {
+    let faults = Faults { loss_percent: 10, repeat_percent: 10, max_delay_ms: 1_500, every_ms: 9_000, ..Faults::all() };
+    let (mut dropped, mut crashes, mut rollbacks) = (0, 0, 0);
+    for seed in 0..seeds(6) {
+        let summary = run(Plan { contents: 8, act_every_ms: 100, ..plan(1_000 + seed, faults.clone()) });
+        dropped += summary.copies_dropped;
+        crashes += summary.crashes;
+        rollbacks += summary.rollbacks;
+    }
+    println!("{dropped} surplus copies given up, {crashes} crashes, {rollbacks} old disks put back");
+    assert!(dropped > 30 && crashes > 0 && rollbacks > 0, "{dropped} {crashes} {rollbacks}");
 }
 
 #[test]

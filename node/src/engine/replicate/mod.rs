@@ -65,6 +65,7 @@ impl Engine {
 
     pub(super) fn disconnected(&mut self, peer: NodeId) -> Result<(), StoreError> {
         self.replication.peers.remove(&peer);
+        self.await_no_answer_of(&peer);
         Ok(())
     }
 
@@ -90,6 +91,8 @@ impl Engine {
             Ok(Message::Pull(wants)) => serve::serve(step, from, &wants),
             Ok(Message::Entries { entries, more }) => self.heard_entries(step, from, &entries, more),
             Ok(Message::Fork(proof)) => self.heard_fork(step, from, proof),
+            Ok(Message::Question(question)) => self.heard_question(step, from, question),
+            Ok(Message::Answer(answer)) => self.heard_answer(step, from, answer),
             Err(error) => {
                 step.refuse(from, error.to_string());
                 Ok(())
@@ -210,11 +213,11 @@ impl Engine {
 }
 
 impl Step<'_, '_> {
-    fn send(&mut self, to: NodeId, message: &Message) {
+    pub(super) fn send(&mut self, to: NodeId, message: &Message) {
         self.effects.push(Effect::Send { to, bytes: message.encode() });
     }
 
-    fn refuse(&mut self, peer: NodeId, reason: String) {
+    pub(super) fn refuse(&mut self, peer: NodeId, reason: String) {
         self.effects.push(Effect::Refuse { peer, reason });
     }
 }

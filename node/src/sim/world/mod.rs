@@ -43,6 +43,8 @@ pub struct Plan {
     pub quiet_ms: u64,
     /// Milliseconds between two acts of users, on average.
     pub act_every_ms: u64,
+    /// How many different blobs users put: the fewer, the more copies there are of each.
+    pub contents: u64,
     /// What goes wrong, and how often.
     pub faults: Faults,
 }
@@ -74,6 +76,8 @@ pub struct Summary {
     pub blobs_put: usize,
     /// Copies that were purged.
     pub copies_purged: u64,
+    /// Surplus copies that were given up.
+    pub copies_dropped: u64,
     /// Times that a node crashed.
     pub crashes: u64,
     /// Times that an old state of a disk was put back.
@@ -148,6 +152,7 @@ impl World {
             refs_written: 0,
             blobs_put: 0,
             copies_purged: 0,
+            copies_dropped: 0,
             crashes: 0,
             rollbacks: 0,
             forks: 0,
@@ -176,11 +181,15 @@ impl World {
         self.go_on_until(active_until)?;
         self.make_peace()?;
         self.go_on_until(active_until + self.plan.quiet_ms)?;
+        checks::check_all(&self).map_err(|broken| self.violation(broken))?;
+        self.give_up_all_surplus()?;
         let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
+        deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
         (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
         self.summary.refs_written = self.oracle.values.len();
-        self.summary.blobs_put = self.oracle.held.len() + usize::try_from(self.oracle.purged).unwrap_or(0);
-        self.summary.copies_purged = self.oracle.purged;
+        let gone = usize::try_from(self.oracle.purged + self.oracle.dropped).unwrap_or(0);
+        self.summary.blobs_put = self.oracle.held.len() + gone;
+        (self.summary.copies_purged, self.summary.copies_dropped) = (self.oracle.purged, self.oracle.dropped);
         self.summary.trace_hash = *self.trace.hasher.finalize().as_bytes();
         Ok(self.summary)
     }
@@ -243,6 +252,7 @@ impl World {
                     noted.map_err(|broken| self.violation(broken))?;
                 }
                 Effect::Unlink(blob) => self.unlink(node, &blob)?,
+                Effect::Probe { from, question, seed } => self.probe(node, from, question, seed)?,
                 Effect::EmptyTrash { until_ms } => self.empty_trash(node, until_ms)?,
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
@@ -264,6 +274,9 @@ impl World {
         match (reply, self.nodes[node].engine()) {
             (Reply::Collected(collected), Some(engine)) => deletions::check_purged(engine, &collected.purged)
                 .map_err(|broken| self.violation(format!("node {node}: {broken}"))),
+            (Reply::Dropped(dropped), Some(_)) => {
+                deletions::check_dropped(self, node, dropped).map_err(|broken| self.violation(format!("node {node}: {broken}")))
+            }
             _ => Ok(()),
         }
     }
@@ -316,6 +329,8 @@ fn name_of(input: &Input) -> &'static str {
         Input::Admit { .. } => "a new member",
         Input::Delete { .. } => "a delete",
         Input::Collect { .. } => "a collection",
+        Input::Drop { .. } => "a request to drop",
+        Input::Probed(_) => "what a look at copies found",
         Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
         Input::Connected { .. } => "a connection",

@@ -16,6 +16,8 @@ pub(super) struct Oracle {
     pub(super) held: BTreeSet<(usize, BlobFact)>,
     /// Copies that were purged.
     pub(super) purged: u64,
+    /// Surplus copies that were given up.
+    pub(super) dropped: u64,
     /// Blobs of which a copy may have been lost with a disk.
     pub(super) lost: BTreeSet<BlobId>,
 }
@@ -45,6 +47,13 @@ impl Oracle {
                 for fact in collected.purged {
                     self.held.remove(&(node, fact));
                     self.purged += 1;
+                }
+                Ok(())
+            }
+            Reply::Dropped(dropped) => {
+                for fact in dropped.outcomes.into_iter().filter_map(|outcome| outcome.gone) {
+                    self.held.remove(&(node, fact));
+                    self.dropped += 1;
                 }
                 Ok(())
             }

@@ -1,20 +1,23 @@
 //! What users do: found a lab, put blobs, name them, name them anew, delete names.
 
-use keepwell_protocol::id::BlobId;
+use keepwell_protocol::gc::question::Question;
+use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::name::RefName;
 use keepwell_store::error::StoreError;
 use rand_chacha::rand_core::Rng;
 
 use super::{Happening, Violation, World};
-use crate::engine::{Collect, Engine, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
-use crate::limits::TRASH_PORTION;
+use crate::engine::{Collect, Engine, Input, Probed, PutBlob, RefOp, RefSet, RequestId, Stored};
+use crate::limits::{DROP_TIMEOUT_MS, TICK_MS, TRASH_PORTION};
 
 /// Refs that users quarrel over.
 const NAMES: u64 = 12;
-/// Different contents of small blobs, so that two users put the same ones.
-const CONTENTS: u64 = 40;
 /// Blobs that one collection may purge.
 const COLLECTED: usize = 20;
+/// Blobs that one request may give up.
+const DROPPED: u64 = 6;
+/// How often every node is asked in the end to give up all that it has.
+const SURPLUS_ROUNDS: usize = 4;
 /// The size of a blob that lives in a file, in bytes.
 const LARGE_BYTES: usize = 40_000;
 
@@ -48,7 +51,8 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
-        match self.draw(18) {
+        match self.draw(22) {
+            18..=21 => self.drop_copies(node),
             10..=16 => self.collect(node),
             17 => self.restore(node),
             0..=3 => self.put(node),
@@ -59,7 +63,7 @@ impl World {
     }
 
     fn put(&mut self, node: usize) -> Result<(), Violation> {
-        let content = self.draw(CONTENTS);
+        let content = self.draw(self.plan.contents);
         let mut bytes = format!("content {content}").into_bytes();
         if content.is_multiple_of(4) {
             bytes.resize(LARGE_BYTES, u8::try_from(content).unwrap_or(0));
@@ -81,6 +85,38 @@ impl World {
     fn collect(&mut self, node: usize) -> Result<(), Violation> {
         let how = Collect { grace_ms: Some(0), limit: COLLECTED };
         self.give(node, Input::Collect { request: RequestId(5), how })
+    }
+
+    /// Copies that one node has are to go there, or on all nodes at once.
+    fn drop_copies(&mut self, node: usize) -> Result<(), Violation> {
+        let blobs = self.some_held(node, DROPPED);
+        let everywhere = self.draw(2) == 0;
+        for at in (0..self.nodes.len()).filter(|at| everywhere || *at == node) {
+            self.give(at, Input::Drop { request: RequestId(7), blobs: blobs.clone() })?;
+        }
+        Ok(())
+    }
+
+    /// Every node is asked again and again to give up all that it has.
+    pub(super) fn give_up_all_surplus(&mut self) -> Result<(), Violation> {
+        for _ in 0..SURPLUS_ROUNDS {
+            for node in 0..self.nodes.len() {
+                let mut blobs: Vec<BlobId> =
+                    self.oracle.held.iter().filter(|(at, _)| *at == node).map(|(_, fact)| fact.sha1).collect();
+                blobs.dedup();
+                self.give(node, Input::Drop { request: RequestId(8), blobs })?;
+            }
+            self.go_on_until(self.now_ms + DROP_TIMEOUT_MS + TICK_MS)?;
+        }
+        Ok(())
+    }
+
+    /// A worker looks at copies that another node asks about.
+    pub(super) fn probe(&mut self, node: usize, from: NodeId, question: Question, seed: u64) -> Result<(), Violation> {
+        let Some(engine) = self.nodes[node].engine() else { return Ok(()) };
+        let probes = engine.store().probe_all(&question.blobs, seed, 0);
+        self.disk_work(node, Ok(()))?;
+        self.give(node, Input::Probed(Probed { from, question, probes }))
     }
 
     fn restore(&mut self, node: usize) -> Result<(), Violation> {
@@ -128,7 +164,7 @@ impl World {
             links,
             expires_ms: None,
             ttl_access_ms: None,
-            copies: 1,
+            copies: if number.is_multiple_of(3) { 2 } else { 1 },
             lot: None,
             if_rev: None,
             allow_missing: number.is_multiple_of(10),

@@ -1,0 +1,142 @@
+//! What a decision about copies looks at: the members and their disks, what refs want, and what stands in the way of all alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::catalog::reference::RefBody;
+use keepwell_protocol::gc::Need;
+use keepwell_protocol::gc::attempt::DropFacts;
+use keepwell_protocol::gc::question::Why;
+use keepwell_protocol::id::{BlobId, BootId, NodeId, StorageId};
+use keepwell_protocol::log::compare::contains;
+use keepwell_protocol::wire;
+use keepwell_store::counts::Count;
+use keepwell_store::error::StoreError;
+use keepwell_store::home::Home;
+use keepwell_store::leases::Keeping;
+use keepwell_store::store::Transaction;
+
+use crate::engine::{Engine, Step};
+
+/// Members that may lie and are believed all the same (f of R5).
+const LIARS: u32 = 0;
+
+/// What holds for every blob that is decided in one step.
+pub(super) struct Facts {
+    /// The other members, with the disks that their records name.
+    pub(super) members: BTreeMap<NodeId, StorageId>,
+    boot: BootId,
+    refuses: Option<Why>,
+    is_settled: bool,
+    understands_all: bool,
+    /// The copies that the refs ask for which name a blob, of those that were looked at.
+    named: BTreeMap<BlobId, u32>,
+}
+
+/// What holds for one blob.
+pub(super) struct About {
+    /// The most copies that a ref asks for which reaches it; 0 if none reaches it.
+    pub(super) copies: u32,
+    pub(super) is_pinned: bool,
+}
+
+impl Engine {
+    pub(super) fn facts(&mut self, txn: &Transaction<'_>) -> Result<Facts, StoreError> {
+        self.hear_exchanges(txn)?;
+        let members = self.members(txn)?;
+        let waited_for: Vec<NodeId> = members.keys().copied().collect();
+        Ok(Facts {
+            boot: self.own_chain()?.boot,
+            refuses: self.dropping.start.refuses_to_drop(&waited_for),
+            is_settled: txn.is_settled()?,
+            understands_all: txn.count(Count::UnknownProtecting)? == 0,
+            named: BTreeMap::new(),
+            members,
+        })
+    }
+
+    /// The other members, with the disks that their records name.
+    pub(super) fn members(&self, txn: &Transaction<'_>) -> Result<BTreeMap<NodeId, StorageId>, StoreError> {
+        let mut members = BTreeMap::new();
+        txn.visit_items(Kind::NODE, "", |key, row| {
+            let node = key.parse().map_err(|_| StoreError::Inconsistent(format!("`{key}` is no node")))?;
+            let body = row.winner().and_then(|value| wire::decode_own::<NodeBody>(&value.body).ok());
+            members.extend(body.filter(|_| node != self.home.node).map(|body| (node, body.storage)));
+            Ok::<_, StoreError>(true)
+        })?;
+        Ok(members)
+    }
+
+    /// Notes the members with whom there has been a whole exchange since the start (R11).
+    pub(super) fn hear_exchanges(&mut self, txn: &Transaction<'_>) -> Result<(), StoreError> {
+        let mut heard = Vec::new();
+        for (node, ack) in self.acks() {
+            if !self.dropping.start.has_exchanged(node) && contains(&**txn, &ack.persisted)? {
+                heard.push(*node);
+            }
+        }
+        heard.into_iter().for_each(|node| self.dropping.start.exchanged(node));
+        Ok(())
+    }
+
+    /// The members that have not been heard since the start.
+    pub(super) fn unheard(&self, txn: &Transaction<'_>) -> Result<Vec<NodeId>, StoreError> {
+        let members = self.members(txn)?.into_keys();
+        Ok(members.filter(|node| !self.dropping.start.has_exchanged(node)).collect())
+    }
+}
+
+impl Facts {
+    /// What holds for `id` now.
+    pub(super) fn about(&mut self, step: &Step<'_, '_>, id: &BlobId) -> Result<About, StoreError> {
+        // The grace of a put is for what nothing names yet; whoever says that a copy may go means that too.
+        let keeping = step.txn.lease_roots_of(id, step.now_ms)?;
+        let is_pinned = keeping.iter().any(|keeping| matches!(keeping, Keeping::Lease { .. }));
+        Ok(About { copies: self.copies_wanted(step.txn, id)?, is_pinned })
+    }
+
+    /// Walks from the blob up to the refs that reach it: the most copies that any value of them asks for; 0 if none does.
+    fn copies_wanted(&mut self, txn: &Transaction<'_>, id: &BlobId) -> Result<u32, StoreError> {
+        let (mut seen, mut due, mut most) = (BTreeSet::from([*id]), vec![*id], 0);
+        while let Some(at) = due.pop() {
+            most = most.max(self.copies_of_refs_naming(txn, &at)?);
+            due.extend(txn.parents(&at)?.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+        Ok(most)
+    }
+
+    fn copies_of_refs_naming(&mut self, txn: &Transaction<'_>, id: &BlobId) -> Result<u32, StoreError> {
+        if let Some(known) = self.named.get(id) {
+            return Ok(*known);
+        }
+        let mut most = 0;
+        for name in txn.refs_naming(id)? {
+            for value in txn.item(&Item::reference(&name))?.values() {
+                let body = RefBody::of(value).map_err(|source| StoreError::Unreadable { table: "items", source })?;
+                if body.links.iter().any(|link| link.sha1 == *id) {
+                    most = most.max(body.copies.max(1));
+                }
+            }
+        }
+        self.named.insert(*id, most);
+        Ok(most)
+    }
+
+    /// What a decision to drop looks at.
+    pub(super) fn for_drop<'a>(&'a self, home: &'a Home, about: &About) -> DropFacts<'a> {
+        DropFacts {
+            boot: &self.boot,
+            storage: &home.storage,
+            refuses: self.refuses,
+            is_settled: self.is_settled,
+            is_live: about.copies > 0,
+            // The one place where rules will say what they want here: see `keepwell_protocol::place`.
+            is_placed: false,
+            is_pinned: about.is_pinned,
+            understands_all: self.understands_all,
+            need: Need { copies: about.copies, liars: LIARS },
+            members: &self.members,
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Giving up surplus copies: this node's rounds, in which it asks others whether they keep theirs.
+//!
+//! A round flags its blobs, asks every connected holder of each (`Effect::Send`), hears the answers, and decides blob by blob in the
+//! step in which an answer comes; what has not been decided when the round is over is given up on, with what is missing. Answers to the
+//! questions of others are in `witness`, what a decision looks at in `facts`. All of it lives in memory: a start begins with nothing
+//! flagged, and nobody's word counts twice.
+
+mod facts;
+mod witness;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepwell_protocol::gc::attempt::{Attempt, Attempts};
+use keepwell_protocol::gc::question::{Purpose, Question, SignedAnswer, Why, Word};
+use keepwell_protocol::gc::start::Start;
+use keepwell_protocol::gc::{Missing, permit::Permit};
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId, Nonce, StorageId};
+use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
+use keepwell_protocol::log::exchange::Message;
+use keepwell_protocol::log::op::Holdings;
+use keepwell_protocol::log::vector::Vector;
+use keepwell_store::blobs::Place;
+use keepwell_store::error::StoreError;
+use rand_chacha::rand_core::Rng;
+
+use super::author::Batch;
+use super::effect::{DropOutcome, Dropped, Effect, Reply};
+use super::input::RequestId;
+use super::{Engine, Step, closure};
+use crate::limits::{ASK_AGAIN_MS, DROP_TIMEOUT_MS, NEW_ROOT_VISITS};
+use facts::Facts;
+pub use witness::Probed;
+
+/// What this node is giving up, and what it has been asked.
+#[derive(Default)]
+pub(super) struct Dropping {
+    attempts: Attempts,
+    rounds: BTreeMap<Nonce, Round>,
+    start: Start,
+    /// Questions of others whose copies are being looked at.
+    probing: usize,
+}
+
+/// The blobs of one request, while others are asked about them.
+struct Round {
+    request: RequestId,
+    nonce: Nonce,
+    until_ms: u64,
+    /// When the questions are asked once more, if there is nothing to do but wait.
+    again_ms: u64,
+    /// What was applied here when the blobs were flagged.
+    seen: Vector,
+    /// The blobs that are still to be decided.
+    open: BTreeSet<BlobId>,
+    /// Whom each blob was asked of, and who has yet to say something that lasts.
+    awaited: BTreeMap<NodeId, BTreeSet<BlobId>>,
+    /// What each node said no for.
+    refusals: BTreeMap<BlobId, BTreeMap<NodeId, Why>>,
+    outcomes: Vec<DropOutcome>,
+}
+
+/// A no that may soon be a yes: it is asked again within the round.
+fn may_pass(why: Why) -> bool {
+    matches!(why, Why::Behind | Why::JustStarted | Why::NotLive)
+}
+
+impl Dropping {
+    /// Ends all attempts: what others were asked about has other names now.
+    pub(super) fn end_attempts(&mut self) {
+        self.attempts.end_all();
+    }
+
+    /// This node was rolled back and writes under a new boot: everybody must be heard again.
+    pub(super) fn begin_again(&mut self) {
+        self.attempts.end_all();
+        self.start.begin_again();
+    }
+}
+
+impl Engine {
+    /// Begins to give up the copies of `blobs`, at most [`MAX_QUESTION_BLOBS`]; more are not looked at.
+    pub(super) fn drop_copies(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        request: RequestId,
+        blobs: &[BlobId],
+    ) -> Result<(), StoreError> {
+        if !self.is_member(step.txn)? {
+            step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            return Ok(());
+        }
+        self.end_attempts_on_new_roots(step)?;
+        let mut facts = self.facts(step.txn)?;
+        let mut round = Round {
+            request,
+            nonce: Nonce(draw(step)),
+            until_ms: step.now_ms.saturating_add(DROP_TIMEOUT_MS),
+            again_ms: step.now_ms.saturating_add(ASK_AGAIN_MS),
+            seen: step.txn.vector()?,
+            open: BTreeSet::new(),
+            awaited: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            outcomes: Vec::new(),
+        };
+        let boot = self.own_chain()?.boot;
+        for id in blobs.iter().take(MAX_QUESTION_BLOBS) {
+            let Some(record) = step.txn.blob(id)? else {
+                round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Copy]));
+                continue;
+            };
+            let fact = record.fact(*id);
+            if self.dropping.attempts.flag(round.nonce, boot, [fact]).is_empty() {
+                round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Attempt]));
+                continue;
+            }
+            round.open.insert(*id);
+            self.ask_holders(step, &mut facts, &mut round, id)?;
+        }
+        self.send_questions(step, &round);
+        self.dropping.rounds.insert(round.nonce, round);
+        self.end_rounds_that_are_over(step)
+    }
+
+    /// Notes whom the blob is to be asked of; if that is in vain, its attempt ends at once.
+    fn ask_holders(&mut self, step: &Step<'_, '_>, facts: &mut Facts, round: &mut Round, id: &BlobId) -> Result<(), StoreError> {
+        // Nobody has answered yet: what is missing beside the copies will not come by asking.
+        let missing = self.decide(step, facts, id)?.err().unwrap_or_default();
+        let (mut holders, mut storages) = (Vec::new(), BTreeSet::new());
+        for holding in step.txn.holders(id)? {
+            if let Some(storage) = facts.members.get(&holding.node)
+                && self.is_connected(&holding.node)
+            {
+                holders.push(holding.node);
+                storages.extend((*storage != self.home.storage).then_some(*storage));
+            }
+        }
+        let lacks_copies =
+            missing.iter().any(|missing| matches!(missing, Missing::Copies { need, .. } if storages.len() < *need as usize));
+        let is_in_vain =
+            lacks_copies || missing.iter().any(|missing| !matches!(missing, Missing::Copies { .. } | Missing::Settled));
+        if is_in_vain {
+            self.dropping.attempts.end(id);
+            round.open.remove(id);
+            round.outcomes.push(DropOutcome::refused(*id, missing));
+            return Ok(());
+        }
+        for holder in holders {
+            round.awaited.entry(holder).or_default().insert(*id);
+        }
+        Ok(())
+    }
+
+    /// Asks everybody about what is still awaited of them.
+    fn send_questions(&self, step: &mut Step<'_, '_>, round: &Round) {
+        for (node, awaited) in round.awaited.iter().filter(|(node, _)| self.is_connected(node)) {
+            let attempts = awaited.iter().filter_map(|id| self.dropping.attempts.of(id));
+            let ours: Vec<&Attempt> = attempts.filter(|attempt| attempt.nonce == round.nonce).collect();
+            let Some(boot) = ours.first().map(|attempt| attempt.boot) else { continue };
+            let blobs = ours.into_iter().map(|attempt| attempt.fact).collect();
+            let question = Question { nonce: round.nonce, boot, purpose: Purpose::Drop, seen: round.seen.clone(), blobs };
+            step.send(*node, &Message::Question(question));
+        }
+    }
+
+    /// Takes an answer, and gives up what has been proven enough.
+    pub(super) fn heard_answer(&mut self, step: &mut Step<'_, '_>, from: NodeId, answer: SignedAnswer) -> Result<(), StoreError> {
+        let answer = match answer.open(&from, &self.home.network) {
+            Ok(answer) => answer,
+            Err(error) => {
+                step.refuse(from, error.to_string());
+                return Ok(());
+            }
+        };
+        let Some(mut round) = self.dropping.rounds.remove(&answer.nonce) else { return Ok(()) };
+        self.end_attempts_on_new_roots(step)?;
+        self.dropping.attempts.hear(&answer);
+        let mut heard = Vec::new();
+        for (id, word) in &answer.words {
+            if !round.open.contains(id) {
+                continue;
+            }
+            heard.push(*id);
+            let refusals = round.refusals.entry(*id).or_default();
+            match word {
+                Word::Yes => drop(refusals.remove(&from)),
+                Word::No(why) => drop(refusals.insert(from, *why)),
+            }
+            if !matches!(word, Word::No(why) if may_pass(*why))
+                && let Some(awaited) = round.awaited.get_mut(&from)
+            {
+                awaited.remove(id);
+            }
+        }
+        self.decide_all(step, &mut round, &heard, false)?;
+        self.dropping.rounds.insert(answer.nonce, round);
+        self.end_rounds_that_are_over(step)
+    }
+
+    /// Decides each of `blobs` that the round has open, and deletes those that may go; the rest stay open unless the round is over.
+    fn decide_all(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        round: &mut Round,
+        blobs: &[BlobId],
+        is_over: bool,
+    ) -> Result<(), StoreError> {
+        let (mut facts, mut gone) = (self.facts(step.txn)?, Vec::new());
+        for id in blobs.iter().filter(|id| round.open.contains(id)).collect::<Vec<_>>() {
+            // Its attempt may have ended, and another have begun since.
+            let is_ours = self.dropping.attempts.of(id).is_some_and(|attempt| attempt.nonce == round.nonce);
+            if !is_ours {
+                round.close(id, Err(vec![Missing::Attempt]));
+                continue;
+            }
+            match self.decide(step, &mut facts, id)? {
+                Ok((permit, proof)) => {
+                    let record = step.txn.delete(permit, step.now_ms)?;
+                    if let Some(record) = &record {
+                        step.effects.extend((record.place == Place::File).then_some(Effect::Unlink(*id)));
+                        gone.push(*id);
+                    }
+                    round.close(id, Ok((record.map(|record| record.fact(*id)), proof)));
+                }
+                Err(missing) if is_over => {
+                    self.dropping.attempts.end(id);
+                    round.close(id, Err(missing));
+                }
+                Err(_) => {}
+            }
+        }
+        if !gone.is_empty() {
+            self.publish(step, Batch { holdings: Holdings { added: vec![], removed: gone }, ..Batch::default() })?;
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, step: &Step<'_, '_>, facts: &mut Facts, id: &BlobId) -> Result<Decision, StoreError> {
+        let about = facts.about(step, id)?;
+        let decided = self.dropping.attempts.decide(id, &facts.for_drop(&self.home, &about));
+        Ok(decided.map(|(permit, attempt)| {
+            let words = attempt.words.iter().filter(|(_, (_, word))| *word == Word::Yes);
+            (permit, words.map(|(node, (storage, _))| (*node, *storage)).collect())
+        }))
+    }
+
+    /// As time passes: asks again, and ends what has taken too long.
+    pub(super) fn drop_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        self.hear_exchanges(step.txn)?;
+        for mut round in std::mem::take(&mut self.dropping.rounds).into_values() {
+            if step.now_ms >= round.again_ms {
+                round.again_ms = step.now_ms.saturating_add(ASK_AGAIN_MS);
+                self.send_questions(step, &round);
+            }
+            self.dropping.rounds.insert(round.nonce, round);
+        }
+        self.end_rounds_that_are_over(step)
+    }
+
+    /// Answers for rounds in which nothing is open any more: all has been decided, nobody will say more, or time is up.
+    fn end_rounds_that_are_over(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        self.end_attempts_on_new_roots(step)?;
+        for mut round in std::mem::take(&mut self.dropping.rounds).into_values() {
+            let over = round.over(step.now_ms, step.txn.is_settled()?);
+            if !over.is_empty() {
+                self.decide_all(step, &mut round, &over, true)?;
+            }
+            if !round.open.is_empty() {
+                self.dropping.rounds.insert(round.nonce, round);
+                continue;
+            }
+            let unheard = self.unheard(step.txn)?;
+            step.effects.push(Effect::Reply(round.request, Reply::Dropped(Dropped { outcomes: round.outcomes, unheard })));
+        }
+        Ok(())
+    }
+
+    /// Somebody has put the blob here again: this copy is wanted.
+    pub(super) fn end_attempt_on(&mut self, blob: &BlobId) {
+        self.dropping.attempts.end(blob);
+    }
+
+    /// Nothing more will come of `peer` for now.
+    pub(super) fn await_no_answer_of(&mut self, peer: &NodeId) {
+        self.dropping.rounds.values_mut().for_each(|round| drop(round.awaited.remove(peer)));
+    }
+
+    /// A value or a fact that names a blob is a new reason to keep it and what it links to: whoever was asked about them before has
+    /// not vouched for that. To be called before anything is decided, whenever something may have been applied.
+    pub(super) fn end_attempts_on_new_roots(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        let named = step.txn.take_newly_named();
+        if self.dropping.attempts.is_empty() || named.is_empty() {
+            return Ok(());
+        }
+        let (attempts, mut visits) = (&mut self.dropping.attempts, 0);
+        closure::visit(step.txn, &named, |id| {
+            visits += 1;
+            attempts.end(&id);
+            Ok(visits < NEW_ROOT_VISITS && !attempts.is_empty())
+        })?;
+        // What was not looked at may be wanted too.
+        if visits >= NEW_ROOT_VISITS {
+            attempts.end_all();
+        }
+        Ok(())
+    }
+
+    fn is_connected(&self, node: &NodeId) -> bool {
+        self.connected_peers().any(|peer| peer == node)
+    }
+}
+
+/// Leave to delete a blob with those who have proven their copy, or what is missing.
+type Decision = Result<(Permit, Proof), Vec<Missing>>;
+/// The members that have proven their copies, and the disks that these are on.
+type Proof = Vec<(NodeId, StorageId)>;
+
+impl Round {
+    /// The blobs on which nobody will say more, or on which time is up. What is still being computed is waited for.
+    fn over(&self, now_ms: u64, is_settled: bool) -> Vec<BlobId> {
+        if now_ms >= self.until_ms {
+            return self.open.iter().copied().collect();
+        }
+        let awaited: BTreeSet<&BlobId> = self.awaited.values().flatten().collect();
+        self.open.iter().filter(|id| is_settled && !awaited.contains(id)).copied().collect()
+    }
+
+    fn close(&mut self, id: &BlobId, outcome: Result<(Option<BlobFact>, Proof), Vec<Missing>>) {
+        if self.open.remove(id) {
+            let refusals = self.refusals.remove(id).unwrap_or_default().into_iter().collect();
+            let (gone, proof, missing) = match outcome {
+                Ok((gone, proof)) => (gone, proof, Vec::new()),
+                Err(missing) => (None, Vec::new(), missing),
+            };
+            self.outcomes.push(DropOutcome { blob: *id, gone, proof, missing, refusals });
+        }
+    }
+}
+
+fn draw<const N: usize>(step: &mut Step<'_, '_>) -> [u8; N] {
+    let mut bytes = [0; N];
+    step.rng.fill_bytes(&mut bytes);
+    bytes
+}
