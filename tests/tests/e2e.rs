@@ -6,6 +6,7 @@ mod collisions;
 mod config;
 mod daemon;
 mod doctor;
+mod drops;
 mod failures;
 mod fsck;
 mod full;

@@ -1,18 +1,19 @@
-//! `POST /gc` and `POST /blobs/{sha1}/undrop`
+//! `/gc`, and copies that are given up or brought back
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use keepwell_protocol::id::{BlobId, ParseIdError};
+use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use serde::{Deserialize, Serialize};
 
 use super::Api;
-use super::answer::{Answer, blocking, json, read_json};
+use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
+use super::blobs::blob_id;
 use super::gate::Slot;
 use crate::failure::Failure;
-use crate::service::gc;
+use crate::service::{drop, gc};
 
 /// How to collect garbage.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,9 +34,35 @@ pub(super) async fn collect(State(api): State<Arc<Api>>, slot: Slot, body: Body)
     json(StatusCode::OK, &report)
 }
 
+/// Copies to give up.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DropRequest {
+    /// Of which blobs.
+    pub(crate) sha1: Vec<String>,
+}
+
+/// `POST /blobs/drop`
+pub(super) async fn drop_copies(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
+    let request: DropRequest = read_json(body).await?;
+    if request.sha1.len() > MAX_QUESTION_BLOBS {
+        return Err(ApiError::too_large("blobs", MAX_QUESTION_BLOBS));
+    }
+    let blobs = request.sha1.iter().map(|text| blob_id(text)).collect::<Result<Vec<_>, Failure>>()?;
+    let lines = blocking(slot, move || drop::drop_copies(&*api.node, &blobs)).await?;
+    json_list("blobs", &lines, None)
+}
+
+/// `DELETE /blobs/{sha1}`
+pub(super) async fn drop_copy(State(api): State<Arc<Api>>, slot: Slot, Path(sha1): Path<String>) -> Answer {
+    let id = blob_id(&sha1)?;
+    let line = blocking(slot, move || drop::drop_copy(&*api.node, id)).await?;
+    json(StatusCode::OK, &line)
+}
+
 /// `POST /blobs/{sha1}/undrop`
 pub(super) async fn undrop(State(api): State<Arc<Api>>, slot: Slot, Path(sha1): Path<String>) -> Answer {
-    let id: BlobId = sha1.parse().map_err(|error: ParseIdError| Failure::usage(error.to_string()))?;
+    let id = blob_id(&sha1)?;
     let line = blocking(slot, move || gc::undrop(&*api.node, &id)).await?;
     json(StatusCode::OK, &line)
 }

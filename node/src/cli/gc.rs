@@ -1,6 +1,7 @@
-//! `keepwell gc` and `keepwell undrop`
+//! `keepwell gc`, `keepwell drop` and `keepwell undrop`
 
 use clap::Args;
+use keepwell_protocol::id::BlobId;
 use keepwell_protocol::units::{DurationMs, SizeBytes};
 use keepwell_protocol::uri::BlobUri;
 
@@ -21,6 +22,17 @@ pub(super) struct GcArgs {
     /// How long a blob stays after it was put although no ref needs it [default: 24h]
     #[arg(long, value_name = "DURATION")]
     grace: Option<DurationMs>,
+}
+
+/// Give up copies on this machine that other machines prove they keep
+///
+/// Nothing goes unless, right now, as many other machines prove that they hold it as the refs ask for that need it. What is given up
+/// can be brought back for a day with `keepwell undrop`, and fetched again at any time.
+#[derive(Debug, Args)]
+pub(super) struct DropArgs {
+    /// What to give up: `sha1://HASH`
+    #[arg(value_name = "URI", required = true)]
+    blobs: Vec<BlobUri>,
 }
 
 /// Bring deleted blobs back, while they are still in the trash
@@ -50,6 +62,23 @@ pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
         return Ok(0);
     }
     Ok(if blocked == items.len() { Code::Unsafe.exit() } else { Code::Partial.exit() })
+}
+
+pub(super) fn drop_copies(args: DropArgs, context: &mut Context) -> Result<u8, Stop> {
+    let blobs: Vec<BlobId> = args.blobs.iter().map(|uri| uri.sha1).collect();
+    let lines = context.backend()?.drop_copies(&blobs)?;
+    for line in &lines {
+        context.out.line(line, || match line.dropped {
+            true => format!("{} is given up", line.sha1),
+            false => format!("{} stays: {}", line.sha1, line.why()),
+        })?;
+    }
+    let kept = lines.iter().filter(|line| !line.dropped).count();
+    Ok(match kept {
+        0 => 0,
+        _ if kept == lines.len() => Code::Unsafe.exit(),
+        _ => Code::Partial.exit(),
+    })
 }
 
 pub(super) fn undrop(args: UndropArgs, context: &mut Context) -> Result<u8, Stop> {

@@ -83,6 +83,7 @@ enum Command {
     #[command(subcommand)]
     Ref(refs::RefCommand),
     Gc(gc::GcArgs),
+    Drop(gc::DropArgs),
     Undrop(gc::UndropArgs),
     Fsck(fsck::FsckArgs),
     Doctor(doctor::DoctorArgs),
@@ -118,6 +119,7 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Up(args) => up::run(args, context),
         Command::Ref(command) => refs::run(command, context),
         Command::Gc(args) => gc::run(args, context),
+        Command::Drop(args) => gc::drop_copies(args, context),
         Command::Undrop(args) => gc::undrop(args, context),
         Command::Fsck(args) => fsck::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),

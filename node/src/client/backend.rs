@@ -3,13 +3,14 @@
 use axum::http::{HeaderValue, Method, header};
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::json::{self, Json};
+use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
 use serde::{Deserialize, Serialize};
 
 use super::put::RemotePutter;
 use super::{Client, Header, encoded};
-use crate::api::gc::GcRequest;
+use crate::api::gc::{DropRequest, GcRequest};
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
 use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
@@ -28,6 +29,11 @@ struct StatRequest {
 #[derive(Deserialize)]
 struct StatList {
     blobs: Vec<StatLine>,
+}
+
+#[derive(Deserialize)]
+struct DropList {
+    blobs: Vec<DropLine>,
 }
 
 #[derive(Deserialize)]
@@ -166,6 +172,16 @@ impl Backend for Client {
 
     fn collect(&self, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure> {
         self.ask_with(Method::POST, "/gc", &[], &GcRequest { run, grace_ms })
+    }
+
+    fn drop_copies(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
+        let mut lines = Vec::new();
+        for portion in blobs.chunks(MAX_QUESTION_BLOBS) {
+            let request = DropRequest { sha1: portion.iter().map(ToString::to_string).collect() };
+            let list: DropList = self.ask_with(Method::POST, "/blobs/drop", &[], &request)?;
+            lines.extend(list.blobs);
+        }
+        Ok(lines)
     }
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {

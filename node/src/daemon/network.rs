@@ -58,7 +58,9 @@ impl World for Outward {
     }
 
     fn tell(&mut self, event: &Event) {
-        eprintln!("warning: {}", text_of(event));
+        if let Some(text) = text_of(event) {
+            eprintln!("warning: {text}");
+        }
     }
 
     fn stepped(&mut self, store: &Store) -> Result<(), StoreError> {
@@ -72,15 +74,19 @@ impl World for Outward {
     }
 }
 
-fn text_of(event: &Event) -> String {
+/// What people should worry about; none for what goes as it should.
+fn text_of(event: &Event) -> Option<String> {
     match event {
         Event::EntryRefused { chain, reason } => {
-            format!("an entry of node {} is refused, and all after it: {reason}", chain.node)
+            Some(format!("an entry of node {} is refused, and all after it: {reason}", chain.node))
         }
         Event::Forked { chain } => {
-            format!("node {} wrote two entries at one position: it was copied, restored, or lies", chain.node)
+            Some(format!("node {} wrote two entries at one position: it was copied, restored, or lies", chain.node))
         }
-        Event::RolledBack { old } => format!("this home was restored from an old copy: boot {old} is over, a new one has begun"),
+        Event::RolledBack { old } => {
+            Some(format!("this home was restored from an old copy: boot {old} is over, a new one has begun"))
+        }
+        Event::Dropped { .. } => None,
     }
 }
 

@@ -66,6 +66,13 @@ pub enum Event {
         /// Whose chain.
         chain: Chain,
     },
+    /// This node has given up its copy of a blob.
+    Dropped {
+        /// What is gone.
+        blob: BlobFact,
+        /// Who had proven a copy, and on which disk.
+        proof: Vec<(NodeId, StorageId)>,
+    },
     /// Others know entries of this node that its own disk does not: the disk was rolled back. It goes on under a new boot.
     RolledBack {
         /// The boot that was lost.
@@ -129,12 +136,14 @@ pub struct DropOutcome {
     pub missing: Vec<Missing>,
     /// Who would not vouch for a copy, and why.
     pub refusals: Vec<(NodeId, Why)>,
+    /// Who is said to hold one and has not answered, or cannot be asked.
+    pub silent: Vec<NodeId>,
 }
 
 impl DropOutcome {
     /// Nobody was asked, because something else is missing.
     pub(super) fn refused(blob: BlobId, missing: Vec<Missing>) -> DropOutcome {
-        DropOutcome { blob, gone: None, proof: Vec::new(), missing, refusals: Vec::new() }
+        DropOutcome { blob, gone: None, proof: Vec::new(), missing, refusals: Vec::new(), silent: Vec::new() }
     }
 }
 

@@ -85,6 +85,9 @@ pub trait Backend {
     /// Purges what nothing needs, or tells what a run would purge.
     fn collect(&self, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure>;
 
+    /// Gives up the copies of `blobs` that this node has, as far as others prove theirs: one line each, in order.
+    fn drop_copies(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure>;
+
     /// Brings a deleted blob back from the trash.
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure>;
 

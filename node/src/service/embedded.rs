@@ -18,7 +18,7 @@ use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
 use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
-use super::{gc, network, status};
+use super::{drop, gc, network, status};
 use crate::failure::{Code, Failure};
 use crate::local::Local;
 
@@ -98,6 +98,13 @@ impl Backend for Local {
             return Err(needs_daemon("deleting", "the other nodes must say first that they know"));
         }
         gc::collect(self, run, grace_ms)
+    }
+
+    fn drop_copies(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
+        if self.nodes()?.len() > 1 {
+            return Err(needs_daemon("giving up copies", "other nodes must prove theirs first"));
+        }
+        drop::drop_copies(self, blobs)
     }
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {

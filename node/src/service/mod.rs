@@ -7,6 +7,7 @@ pub mod bring;
 pub mod cat;
 pub mod collision;
 pub mod doctor;
+pub mod drop;
 pub mod embedded;
 pub mod fsck;
 pub mod gc;

@@ -474,5 +474,16 @@ pub struct DropLine {
     /// The bytes that this freed.
     pub freed_bytes: u64,
     /// What stood in the way.
-    pub missing: Vec<String>,
+    pub missing: Vec<MissingLine>,
+}
+
+/// One thing that stood in the way of giving up a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingLine {
+    /// What it takes.
+    pub need: String,
+    /// Why that is not there.
+    pub why: String,
+    /// On which node, if on one.
+    pub node: Option<String>,
 }

@@ -59,7 +59,7 @@ fn a_surplus_copy_goes_and_the_last_one_wanted_stays() {
     let dropped = give_up(&mut lab, 2, blob.sha1).unwrap();
     let outcome = &dropped.outcomes[0];
     assert_eq!((outcome.gone, outcome.proof.len(), dropped.unheard.len()), (Some(blob), 2, 0));
-    assert_eq!(missing(give_up(&mut lab, 1, blob.sha1)), [Missing::Copies { have: 0, need: 2 }]);
+    assert_eq!(missing(give_up(&mut lab, 1, blob.sha1)), [Missing::Copies { have: 1, need: 2 }]);
     assert_eq!(holders(&lab, &blob.sha1), [0, 1]);
     lab.settle();
     let known = lab.machines[0].engine().store().snapshot().unwrap().holders(&blob.sha1).unwrap();

@@ -42,14 +42,14 @@ fn on_bad_days_all_nodes_agree_in_the_end() {
 fn copies_that_are_given_up_everywhere_at_once_keep_enough() {
     let faults = Faults { loss_percent: 10, repeat_percent: 10, max_delay_ms: 1_500, every_ms: 9_000, ..Faults::all() };
     let (mut dropped, mut crashes, mut rollbacks) = (0, 0, 0);
-    for seed in 0..seeds(6) {
+    for seed in 0..seeds(3) {
         let summary = run(Plan { contents: 8, act_every_ms: 100, ..plan(1_000 + seed, faults.clone()) });
         dropped += summary.copies_dropped;
         crashes += summary.crashes;
         rollbacks += summary.rollbacks;
     }
     println!("{dropped} surplus copies given up, {crashes} crashes, {rollbacks} old disks put back");
-    assert!(dropped > 30 && crashes > 0 && rollbacks > 0, "{dropped} {crashes} {rollbacks}");
+    assert!(dropped > 20 && crashes > 0 && rollbacks > 0, "{dropped} {crashes} {rollbacks}");
 }
 
 #[test]

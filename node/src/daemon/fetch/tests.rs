@@ -14,7 +14,9 @@ use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
-use crate::engine::{Collect, Collected, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply, RequestId};
+use crate::engine::{
+    Collect, Collected, Dropped, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply, RequestId,
+};
 use crate::transfer::serve::serve;
 
 /// A node without a driver: its engine behind a lock.
@@ -104,6 +106,12 @@ impl Node for TestNode {
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
         match self.ask(Input::WriteRefs { request: RequestId(1), ops }) {
             Reply::Refs(outcomes) => Ok(outcomes?),
+            other => Err(other.into()),
+        }
+    }
+    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure> {
+        match self.ask(Input::Drop { request: RequestId(1), blobs }) {
+            Reply::Dropped(dropped) => Ok(dropped),
             other => Err(other.into()),
         }
     }

@@ -24,7 +24,7 @@ use keepwell_store::error::StoreError;
 use rand_chacha::rand_core::Rng;
 
 use super::author::Batch;
-use super::effect::{DropOutcome, Dropped, Effect, Reply};
+use super::effect::{DropOutcome, Dropped, Effect, Event, Reply};
 use super::input::RequestId;
 use super::{Engine, Step, closure};
 use crate::limits::{ASK_AGAIN_MS, DROP_TIMEOUT_MS, NEW_ROOT_VISITS};
@@ -56,6 +56,8 @@ struct Round {
     awaited: BTreeMap<NodeId, BTreeSet<BlobId>>,
     /// What each node said no for.
     refusals: BTreeMap<BlobId, BTreeMap<NodeId, Why>>,
+    /// Holders that could not be asked.
+    out_of_reach: BTreeMap<BlobId, Vec<NodeId>>,
     outcomes: Vec<DropOutcome>,
 }
 
@@ -100,6 +102,7 @@ impl Engine {
             open: BTreeSet::new(),
             awaited: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            out_of_reach: BTreeMap::new(),
             outcomes: Vec::new(),
         };
         let boot = self.own_chain()?.boot;
@@ -113,7 +116,6 @@ impl Engine {
                 round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Attempt]));
                 continue;
             }
-            round.open.insert(*id);
             self.ask_holders(step, &mut facts, &mut round, id)?;
         }
         self.send_questions(step, &round);
@@ -125,23 +127,37 @@ impl Engine {
     fn ask_holders(&mut self, step: &Step<'_, '_>, facts: &mut Facts, round: &mut Round, id: &BlobId) -> Result<(), StoreError> {
         // Nobody has answered yet: what is missing beside the copies will not come by asking.
         let missing = self.decide(step, facts, id)?.err().unwrap_or_default();
-        let (mut holders, mut storages) = (Vec::new(), BTreeSet::new());
-        for holding in step.txn.holders(id)? {
-            if let Some(storage) = facts.members.get(&holding.node)
-                && self.is_connected(&holding.node)
-            {
-                holders.push(holding.node);
-                storages.extend((*storage != self.home.storage).then_some(*storage));
+        let (mut holders, mut out_of_reach, mut storages) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for holder in step.txn.holders(id)?.into_iter().map(|holding| holding.node) {
+            let Some(storage) = facts.members.get(&holder).filter(|storage| **storage != self.home.storage) else { continue };
+            if self.is_connected(&holder) {
+                holders.push(holder);
+                storages.insert(*storage);
+            } else {
+                out_of_reach.push(holder);
             }
         }
-        let lacks_copies =
-            missing.iter().any(|missing| matches!(missing, Missing::Copies { need, .. } if storages.len() < *need as usize));
-        let is_in_vain =
-            lacks_copies || missing.iter().any(|missing| !matches!(missing, Missing::Copies { .. } | Missing::Settled));
+        round.open.insert(*id);
+        round.out_of_reach.insert(*id, out_of_reach);
+        let in_reach = u32::try_from(storages.len()).unwrap_or(u32::MAX);
+        let (mut lasting, mut is_in_vain) = (Vec::new(), false);
+        for missing in missing {
+            match missing {
+                // What refs reach is computed on; copies are what is asked for, if there may be enough.
+                Missing::Settled => {}
+                Missing::Copies { need, .. } => {
+                    is_in_vain |= in_reach < need;
+                    lasting.push(Missing::Copies { have: in_reach, need });
+                }
+                other => {
+                    is_in_vain = true;
+                    lasting.push(other);
+                }
+            }
+        }
         if is_in_vain {
             self.dropping.attempts.end(id);
-            round.open.remove(id);
-            round.outcomes.push(DropOutcome::refused(*id, missing));
+            round.close(id, Err(lasting));
             return Ok(());
         }
         for holder in holders {
@@ -218,6 +234,7 @@ impl Engine {
                     if let Some(record) = &record {
                         step.effects.extend((record.place == Place::File).then_some(Effect::Unlink(*id)));
                         gone.push(*id);
+                        step.effects.push(Effect::Tell(Event::Dropped { blob: record.fact(*id), proof: proof.clone() }));
                     }
                     round.close(id, Ok((record.map(|record| record.fact(*id)), proof)));
                 }
@@ -327,11 +344,14 @@ impl Round {
     fn close(&mut self, id: &BlobId, outcome: Result<(Option<BlobFact>, Proof), Vec<Missing>>) {
         if self.open.remove(id) {
             let refusals = self.refusals.remove(id).unwrap_or_default().into_iter().collect();
+            let unanswered = self.awaited.iter().filter(|(_, awaited)| awaited.contains(id)).map(|(node, _)| *node);
+            let mut silent: Vec<NodeId> = unanswered.collect();
+            silent.extend(self.out_of_reach.remove(id).unwrap_or_default());
             let (gone, proof, missing) = match outcome {
                 Ok((gone, proof)) => (gone, proof, Vec::new()),
                 Err(missing) => (None, Vec::new(), missing),
             };
-            self.outcomes.push(DropOutcome { blob: *id, gone, proof, missing, refusals });
+            self.outcomes.push(DropOutcome { blob: *id, gone, proof, missing, refusals, silent });
         }
     }
 }

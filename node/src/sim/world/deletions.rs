@@ -10,7 +10,7 @@ use keepwell_store::store::Snapshot;
 
 use super::World;
 use super::node::SimNode;
-use crate::engine::{Dropped, Engine, closure};
+use crate::engine::{Engine, closure};
 
 /// S17: what a node has purged is reached by no ref that it knows.
 pub(super) fn check_purged(engine: &Engine, purged: &[BlobFact]) -> Result<(), String> {
@@ -25,28 +25,25 @@ pub(super) fn check_purged(engine: &Engine, purged: &[BlobFact]) -> Result<(), S
     }
 }
 
-/// S21: when a node has given a copy up, as many others hold theirs as the refs that it knows ask for, unless one of them lost its disk.
+/// S20: when a node has given a copy up, as many others hold theirs as the refs that it knows ask for, unless one of them lost its disk.
 /// Of a node that is down it is believed that it holds what it may.
-pub(super) fn check_dropped(world: &World, node: usize, dropped: &Dropped) -> Result<(), String> {
+pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result<(), String> {
     let Some(engine) = world.nodes[node].engine() else { return Ok(()) };
-    let catalog = engine.store().snapshot().map_err(text)?;
-    for id in dropped.outcomes.iter().filter(|outcome| outcome.gone.is_some()).map(|outcome| outcome.blob) {
-        let copies = copies_wanted(&catalog, &id).map_err(text)?;
-        let mut held = 0;
-        for other in world.nodes.iter().enumerate().filter(|(at, _)| *at != node).map(|(_, other)| other) {
-            held += match other.engine().map(|engine| engine.store().snapshot()) {
-                Some(snapshot) => u32::from(snapshot.map_err(text)?.blob(&id).map_err(text)?.is_some()),
-                None => 1,
-            };
-        }
-        if held < copies.max(1) && !world.oracle.lost.contains(&id) {
-            return Err(format!("S21: blob {id} was given up, {copies} copies are wanted, and {held} others hold it"));
-        }
+    let copies = copies_wanted(&engine.store().snapshot().map_err(text)?, blob).map_err(text)?;
+    let mut held = 0;
+    for other in world.nodes.iter().enumerate().filter(|(at, _)| *at != node).map(|(_, other)| other) {
+        held += match other.engine().map(|engine| engine.store().snapshot()) {
+            Some(snapshot) => u32::from(snapshot.map_err(text)?.blob(blob).map_err(text)?.is_some()),
+            None => 1,
+        };
+    }
+    if held < copies.max(1) && !world.oracle.lost.contains(blob) {
+        return Err(format!("S20: blob {blob} was given up, {copies} copies are wanted, and {held} others hold it"));
     }
     Ok(())
 }
 
-/// S22: when nothing goes wrong any more and every node has been asked to give up what it has, nothing that a ref reaches has more copies
+/// S21: when nothing goes wrong any more and every node has been asked to give up what it has, nothing that a ref reaches has more copies
 /// than are wanted.
 pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
     let engines = world.nodes.iter().filter_map(SimNode::engine);
@@ -59,7 +56,7 @@ pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
             held += u32::from(snapshot.blob(&id).map_err(text)?.is_some());
         }
         if held > copies {
-            return Err(format!("S22: {held} nodes hold blob {id}, and {copies} copies are wanted"));
+            return Err(format!("S21: {held} nodes hold blob {id}, and {copies} copies are wanted"));
         }
     }
     Ok(())

@@ -263,6 +263,11 @@ impl World {
                 Effect::Tell(Event::Forked { chain }) if self.rolled_back.contains(&chain.node) => {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} proves a fork of {}", chain.node), &[])
                 }
+                Effect::Tell(Event::Dropped { blob, .. }) => {
+                    self.oracle.gave_up(node, blob);
+                    let checked = deletions::check_dropped(self, node, &blob.sha1);
+                    checked.map_err(|broken| self.violation(format!("node {node}: {broken}")))?;
+                }
                 Effect::Tell(event) => return Err(self.violation(format!("node {node} accuses an honest node: {event:?}"))),
             }
         }
@@ -274,9 +279,6 @@ impl World {
         match (reply, self.nodes[node].engine()) {
             (Reply::Collected(collected), Some(engine)) => deletions::check_purged(engine, &collected.purged)
                 .map_err(|broken| self.violation(format!("node {node}: {broken}"))),
-            (Reply::Dropped(dropped), Some(_)) => {
-                deletions::check_dropped(self, node, dropped).map_err(|broken| self.violation(format!("node {node}: {broken}")))
-            }
             _ => Ok(()),
         }
     }

@@ -50,19 +50,23 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Reply::Dropped(dropped) => {
-                for fact in dropped.outcomes.into_iter().filter_map(|outcome| outcome.gone) {
-                    self.held.remove(&(node, fact));
-                    self.dropped += 1;
-                }
-                Ok(())
-            }
             Reply::Restored(restored) => {
                 self.held.extend(restored.map(|fact| (node, fact)));
                 Ok(())
             }
-            Reply::Refs(Err(_)) | Reply::Admitted | Reply::NotAMember | Reply::MayNotAdmit(_) | Reply::Gone(_) => Ok(()),
+            Reply::Refs(Err(_))
+            | Reply::Admitted
+            | Reply::NotAMember
+            | Reply::MayNotAdmit(_)
+            | Reply::Gone(_)
+            | Reply::Dropped(_) => Ok(()),
         }
+    }
+
+    /// A node has given up its copy.
+    pub(super) fn gave_up(&mut self, node: usize, fact: BlobFact) {
+        self.held.remove(&(node, fact));
+        self.dropped += 1;
     }
 
     /// An old disk was put back: the copies since are gone with the new one, and so are writes that nobody else had heard of.

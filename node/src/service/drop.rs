@@ -1,0 +1,148 @@
+//! Giving up copies, as users see it: what went, and what stood in the way of the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use keepwell_protocol::gc::Missing;
+use keepwell_protocol::gc::question::Why;
+use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
+use keepwell_store::store::Snapshot;
+
+use super::Node;
+use super::refs::name_of;
+use super::types::{DropLine, MissingLine};
+use crate::engine::DropOutcome;
+use crate::failure::{Code, Failure};
+
+/// Gives up the copies of `blobs` that this node has, as far as others prove theirs: one line each, in order.
+pub fn drop_copies(node: &dyn Node, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
+    let mut lines: BTreeMap<BlobId, DropLine> = BTreeMap::new();
+    let wanted: Vec<BlobId> = blobs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    for portion in wanted.chunks(MAX_QUESTION_BLOBS) {
+        let dropped = node.drop_copies(portion.to_vec())?;
+        let snapshot = node.store().snapshot()?;
+        for outcome in dropped.outcomes {
+            lines.insert(outcome.blob, line(&snapshot, &outcome, &dropped.unheard)?);
+        }
+    }
+    let unanswered = || Failure::new(Code::Internal, "a request to give up copies was not answered");
+    blobs.iter().map(|id| lines.get(id).cloned().ok_or_else(unanswered)).collect()
+}
+
+/// The same for one blob, for an interface that answers with a failure when it stays.
+pub fn drop_copy(node: &dyn Node, id: BlobId) -> Result<DropLine, Failure> {
+    if node.store().snapshot()?.blob(&id)?.is_none() {
+        return Err(Failure::new(Code::NotFound, format!("{id} is not stored here")).hint("`keepwell where` tells who has it"));
+    }
+    let line = drop_copies(node, &[id])?.pop().filter(|line| !line.dropped);
+    match line {
+        None => Ok(DropLine { sha1: id.to_string(), dropped: true, freed_bytes: 0, missing: Vec::new() }),
+        Some(line) => {
+            let missing = serde_json::to_value(&line.missing).unwrap_or_default();
+            let failure = Failure::new(Code::Unsafe, format!("{id} stays here: {}", line.why()));
+            Err(failure.hint("`details.missing` says what it takes").about("missing", missing))
+        }
+    }
+}
+
+impl DropLine {
+    /// What stood in the way, in one line.
+    pub fn why(&self) -> String {
+        let why = |missing: &MissingLine| match &missing.node {
+            Some(node) => format!("{node}: {}", missing.why),
+            None => missing.why.clone(),
+        };
+        self.missing.iter().map(why).collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn line(snapshot: &Snapshot, outcome: &DropOutcome, unheard: &[NodeId]) -> Result<DropLine, Failure> {
+    let mut missing = Vec::new();
+    for reason in &outcome.missing {
+        match reason {
+            Missing::Leave(Why::JustStarted) => {
+                for node in unheard {
+                    missing.push(by(snapshot, node, "a word from every member", "has not been heard since this node started")?);
+                }
+            }
+            Missing::Copies { have, need } => {
+                let what = format!("{need} proven on other disks");
+                missing.push(MissingLine {
+                    need: what.clone(),
+                    why: format!("{have} of {need} other copies can be proven"),
+                    node: None,
+                });
+                missing.extend(unproven(snapshot, outcome, &what)?);
+            }
+            other => missing.push(general(other)),
+        }
+    }
+    let (dropped, freed_bytes) = (outcome.gone.is_some(), outcome.gone.map_or(0, |fact| fact.size_bytes));
+    Ok(DropLine { sha1: outcome.blob.to_string(), dropped, freed_bytes, missing })
+}
+
+/// Why the copies that others are said to have were not proven.
+fn unproven(snapshot: &Snapshot, outcome: &DropOutcome, need: &str) -> Result<Vec<MissingLine>, Failure> {
+    let mut lines = Vec::new();
+    for (node, why) in &outcome.refusals {
+        lines.push(by(snapshot, node, need, said(*why))?);
+    }
+    for node in outcome.silent.iter().filter(|node| !outcome.refusals.iter().any(|(refusing, _)| refusing == *node)) {
+        lines.push(by(snapshot, node, need, "cannot be reached, or has not answered in time")?);
+    }
+    Ok(lines)
+}
+
+fn by(snapshot: &Snapshot, node: &NodeId, need: &str, why: &str) -> Result<MissingLine, Failure> {
+    Ok(MissingLine { need: need.to_owned(), why: why.to_owned(), node: Some(name_of(snapshot, node)?) })
+}
+
+fn general(missing: &Missing) -> MissingLine {
+    let (need, why) = match missing {
+        Missing::Copy => ("a copy here", "this node has none"),
+        Missing::Attempt => {
+            ("that nobody wants it meanwhile", "something began to want it, or another node gives up its copy first")
+        }
+        Missing::Settled => ("to know what refs reach", "that is still being computed: try again"),
+        Missing::Live => ("a ref that reaches it", "no ref needs it: `keepwell gc --run` deletes it once every node knows"),
+        Missing::Unplaced => ("no rule that wants it here", "a rule wants it here"),
+        Missing::Unpinned => ("no lease on it", "a lease protects it here: see `keepwell lease ls`"),
+        Missing::Knowledge => {
+            ("to understand the catalog", "it holds what a newer version wrote, which may protect this: upgrade")
+        }
+        Missing::Leave(why) => ("leave to delete", said(*why)),
+        Missing::Dead | Missing::Sweep | Missing::Acknowledgement(_) | Missing::Copies { .. } => ("proof", "it has not come"),
+    };
+    MissingLine { need: need.to_owned(), why: why.to_owned(), node: None }
+}
+
+/// What a node that would not vouch for its copy meant.
+fn said(why: Why) -> &'static str {
+    match why {
+        Why::NotHeld => "does not hold it",
+        Why::OtherBytes => "holds other bytes of the same SHA-1: a collision, which somebody must look at",
+        Why::Damaged => "holds a copy that cannot be read or is damaged: run `keepwell fsck --verify` there",
+        Why::Dropping => "is giving up its own copy",
+        Why::NotLive => "knows of no ref that reaches it",
+        Why::Behind => "does not know yet all that this node knows",
+        Why::NotAMember => "does not know this node as a member",
+        Why::JustStarted => "has just started, and has not heard from all others",
+        Why::RolledBack => "was restored from an old copy of its disk",
+        Why::Draining => "is about to leave",
+        Why::ReadOnly => "may not vouch for anything",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stood_in_the_way_is_told_in_one_line() {
+        let missing =
+            |why: &str, node: Option<&str>| MissingLine { need: String::new(), why: why.into(), node: node.map(Into::into) };
+        let missing = vec![missing("0 of 1 other copies can be proven", None), missing("does not hold it", Some("ben"))];
+        let line = DropLine { sha1: String::new(), dropped: false, freed_bytes: 0, missing };
+        assert_eq!(line.why(), "0 of 1 other copies can be proven; ben: does not hold it");
+    }
+}
