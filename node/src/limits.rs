@@ -38,6 +38,12 @@ pub const GRACES_PER_STEP: usize = 1_000;
 /// Links that one step follows to tell what is live.
 pub const SETTLE_MENTIONS: usize = 2_000;
 
+/// For how long a member may be silent, by the time that this node has run, before it is not waited for any more (milliseconds).
+pub const ABSENT_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// The longest time between two ticks that counts as running: a machine that slept could not have heard anybody (milliseconds).
+pub const MAX_TICK_GAP_MS: u64 = 5_000;
+/// How often it is written down for how long members have been silent (milliseconds).
+pub const SILENCE_NOTED_EVERY_MS: u64 = 10 * 60 * 1_000;
 /// How long others are asked about copies that are to be given up (milliseconds).
 pub const DROP_TIMEOUT_MS: u64 = 10_000;
 /// How long an answer is waited for before the question is asked again (milliseconds).
@@ -139,5 +145,7 @@ const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is 
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
 const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS);
+const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSENT_AFTER_MS);
+const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);
 const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::{NetworkName, NodeName};
 use keepwell_protocol::units::{DurationMs, SizeBytes};
 use keepwell_store::error::StoreError;
@@ -150,6 +150,13 @@ impl Node for Local {
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
         match self.ask(Input::Restore { request: REQUEST, retrieved })? {
             Reply::Restored(restored) => Ok(restored),
+            other => Err(other.into()),
+        }
+    }
+
+    fn declare(&self, node: NodeId, is_dead: bool) -> Result<(), Failure> {
+        match self.ask(Input::Declare { request: REQUEST, node, is_dead })? {
+            Reply::Declared => Ok(()),
             other => Err(other.into()),
         }
     }

@@ -26,6 +26,7 @@ pub mod partial;
 pub mod place;
 pub mod reach;
 mod row;
+pub mod silence;
 pub mod store;
 pub mod tables;
 #[cfg(test)]

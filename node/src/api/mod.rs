@@ -92,6 +92,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/fetch", post(fetch::fetch))
         .route("/invites", post(network::invite))
         .route("/nodes", get(network::nodes))
+        .route("/nodes/{name}/dead", post(network::declare_dead))
+        .route("/nodes/{name}/revive", post(network::revive))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), gate::enter));
     Router::new()
         .nest("/api/v1", v1)

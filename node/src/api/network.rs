@@ -50,6 +50,24 @@ pub(super) async fn nodes(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
     json_list("nodes", &lines, None)
 }
 
+/// `POST /nodes/{name}/dead`
+pub(super) async fn declare_dead(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>) -> Answer {
+    declare(api, slot, name, true).await
+}
+
+/// `POST /nodes/{name}/revive`
+pub(super) async fn revive(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>) -> Answer {
+    declare(api, slot, name, false).await
+}
+
+async fn declare(api: Arc<Api>, slot: Slot, name: String, is_dead: bool) -> Answer {
+    let line = blocking(slot, move || {
+        let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
+        network::declare(&*api.node, &home.node, &name, is_dead)
+    });
+    json(StatusCode::OK, &line.await?)
+}
+
 /// `GET /doctor`
 pub(super) async fn doctor(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
     let lines = blocking(slot, move || {

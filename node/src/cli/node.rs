@@ -7,16 +7,35 @@ use super::context::Context;
 use super::output::Stop;
 use crate::service::types::NodeLine;
 
-/// Look at the members of the network
+/// Look at the members of the network, and say which ones are gone for good
 #[derive(Debug, Subcommand)]
 pub(super) enum NodeCommand {
     /// List all members
     Ls,
+    /// Declare a member dead: nobody waits for it any more, and its copies do not count
+    ///
+    /// For an admin, about a machine that will not come back. What it names stays named. If it does come back, `node revive` takes this back.
+    Dead {
+        /// Which: its name or id
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
+    /// Take back that a member is dead
+    Revive {
+        /// Which: its name or id
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
 }
 
 pub(super) fn run(command: NodeCommand, context: &mut Context) -> Result<u8, Stop> {
-    let NodeCommand::Ls = command;
-    for line in context.backend()?.nodes()? {
+    let backend = context.backend()?;
+    let lines = match command {
+        NodeCommand::Ls => backend.nodes()?,
+        NodeCommand::Dead { node } => vec![backend.declare(&node, true)?],
+        NodeCommand::Revive { node } => vec![backend.declare(&node, false)?],
+    };
+    for line in lines {
         context.out.line(&line, || text(&line))?;
     }
     Ok(0)

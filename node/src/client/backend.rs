@@ -162,6 +162,11 @@ impl Backend for Client {
         Ok(self.ask::<NodeList>(Method::GET, "/nodes", &[])?.nodes)
     }
 
+    fn declare(&self, member: &str, is_dead: bool) -> Result<NodeLine, Failure> {
+        let word = if is_dead { "dead" } else { "revive" };
+        self.ask(Method::POST, &format!("/nodes/{}/{word}", encoded(member)), &[])
+    }
+
     fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure> {
         self.ask_with(Method::POST, "/invites", &[], &InviteRequest { admin, uses, lasts_ms })
     }

@@ -222,6 +222,13 @@ impl Node for Driver {
         }
     }
 
+    fn declare(&self, node: NodeId, is_dead: bool) -> Result<(), Failure> {
+        match self.ask(move |request| Input::Declare { request, node, is_dead })? {
+            Reply::Declared => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
         match self.ask(move |request| Input::Forget { request, blob })? {
             Reply::Gone(gone) => Ok(gone),

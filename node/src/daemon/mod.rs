@@ -130,12 +130,13 @@ impl Daemon {
         let mut line = status(&self.driver, max_size_bytes, true)?;
         let snapshot = self.driver.store().snapshot()?;
         let (mine, names) = (snapshot.vector()?, service::network::names(&snapshot)?);
-        let (peers, seen) = (self.driver.peers(), self.seen());
+        let (peers, seen, dead) = (self.driver.peers(), self.seen(), service::network::dead(&snapshot)?);
         for (node, name) in names.iter().filter(|(node, _)| **node != self.driver.home().node) {
             let Seen { connected, rtt_ms, last_seen_ms, .. } = seen.get(node).cloned().unwrap_or_default();
             line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms, last_seen_ms });
             let theirs = peers.acks.get(node).map(|ack| snapshot.by_names_here(&ack.persisted)).transpose()?;
-            if theirs.is_none_or(|theirs| !wants(&theirs, &mine).is_empty()) {
+            let is_waited_for = service::network::is_waited_for(&snapshot, &dead, node)?;
+            if is_waited_for && theirs.is_none_or(|theirs| !wants(&theirs, &mine).is_empty()) {
                 line.unacknowledged.push(name.clone());
             }
         }

@@ -1,7 +1,6 @@
 //! Garbage collection in the engine: what nothing needs is purged once the catalog has converged on that, and brought back from the
 //! trash when somebody wants it after all. The verdicts are those of `keepwell_protocol::gc`; here they are given what they look at.
 
-use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::Why;
 use keepwell_protocol::gc::start::Start;
@@ -77,7 +76,7 @@ impl Engine {
             }
             self.settle(step)?;
         }
-        let waited_for = self.others(step.txn)?;
+        let waited_for = self.waited_for(step.txn)?;
         let facts = self.common_facts(step.txn, &waited_for)?;
         for (sweep, before) in self.sweeps(step.txn)? {
             collected.missing = match sweep.converged(&waited_for, &**step.txn)? {
@@ -188,19 +187,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// Every other member: whoever may still write is waited for.
-    fn others(&self, txn: &Transaction<'_>) -> Result<Vec<NodeId>, StoreError> {
-        let mut others = Vec::new();
-        txn.visit_items(Kind::NODE, "", |key, _| {
-            let node = key.parse().map_err(|_| StoreError::Inconsistent(format!("`{key}` is no node")))?;
-            if node != self.home.node {
-                others.push(node);
-            }
-            Ok::<_, StoreError>(true)
-        })?;
-        Ok(others)
     }
 
     /// Why nothing may be purged now, if so: not everybody in reach has been heard since the start (R11).

@@ -89,7 +89,9 @@ pub enum Reply {
     Refs(Result<Vec<RefOutcome>, RefRefusal>),
     /// To an admission.
     Admitted,
-    /// To an admission that is not this node's to make.
+    /// To a declaration.
+    Declared,
+    /// To an admission or a declaration that is not this node's to make.
     MayNotAdmit(AuthorityError),
     /// To anything that writes, on a node that is not a member, or does not know yet that it is.
     NotAMember,

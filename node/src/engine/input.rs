@@ -39,6 +39,15 @@ pub enum Input {
         /// Its record.
         body: NodeBody,
     },
+    /// An admin says that a member is dead, or alive after all.
+    Declare {
+        /// Whom to answer.
+        request: RequestId,
+        /// Of whom.
+        node: NodeId,
+        /// Whether it is dead.
+        is_dead: bool,
+    },
     /// A verdict permits the deletion of a blob from this node.
     Delete {
         /// Whom to answer.

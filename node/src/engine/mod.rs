@@ -5,6 +5,7 @@
 //! returned before the transaction that it speaks of is durable. Between steps it keeps nothing in memory that the store does not
 //! have, so a failed step leaves nothing to undo.
 
+mod absence;
 mod apply;
 mod author;
 mod blobs;
@@ -27,6 +28,7 @@ use keepwell_store::home::Home;
 use keepwell_store::store::{Store, Transaction};
 use rand_chacha::ChaCha8Rng;
 
+use absence::Absence;
 pub use apply::Refusal;
 use collect::Collector;
 use drop::Dropping;
@@ -44,6 +46,7 @@ pub struct Engine {
     replication: Replication,
     collector: Collector,
     dropping: Dropping,
+    absence: Absence,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -75,6 +78,7 @@ impl Engine {
         self.replication = Replication::default();
         self.collector = Collector::default();
         self.dropping = Dropping::default();
+        self.absence = Absence::default();
         Ok(())
     }
 
@@ -93,6 +97,7 @@ impl Engine {
             Input::Put { request, blobs } => self.put(step, request, blobs),
             Input::WriteRefs { request, ops } => self.write_refs(step, request, ops),
             Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
+            Input::Declare { request, node, is_dead } => self.declare(step, request, &node, is_dead),
             Input::Delete { request, permit } => self.delete(step, request, permit),
             Input::Forget { request, blob } => self.forget(step, request, blob),
             Input::Collect { request, how } => self.collect(step, request, how),
@@ -104,6 +109,7 @@ impl Engine {
             Input::Received { from, bytes } => self.received(step, from, &bytes),
             Input::Gossiped { entry } => self.gossiped(step, &entry),
             Input::Tick => {
+                self.absence_on_tick(step)?;
                 self.collect_on_tick(step)?;
                 self.drop_on_tick(step)?;
                 self.tick(step)

@@ -16,7 +16,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
-use super::{Collector, Dropping, Engine, EngineRng, Replication, Step};
+use super::{Absence, Collector, Dropping, Engine, EngineRng, Replication, Step};
 
 /// Why a home cannot be started on.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +62,7 @@ impl Engine {
             replication: Replication::default(),
             collector: Collector::default(),
             dropping: Dropping::default(),
+            absence: Absence::default(),
         };
         let itself = NodeBody { name: new.node.to_string(), role: Role::Admin, storage };
         let store = Arc::clone(&engine.store);
@@ -92,6 +93,7 @@ impl Engine {
             replication: Replication::default(),
             collector: Collector::default(),
             dropping: Dropping::default(),
+            absence: Absence::default(),
         })
     }
 
@@ -113,6 +115,7 @@ impl Engine {
             replication: Replication::default(),
             collector: Collector::default(),
             dropping: Dropping::default(),
+            absence: Absence::default(),
         })
     }
 

@@ -75,6 +75,9 @@ pub trait Backend {
     /// The members of the network.
     fn nodes(&self) -> Result<Vec<NodeLine>, Failure>;
 
+    /// Says that the member of this name or id is dead, or alive after all.
+    fn declare(&self, member: &str, is_dead: bool) -> Result<NodeLine, Failure>;
+
     /// Invites machines. Needs the daemon: it is whom they come to.
     fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure>;
 

@@ -85,6 +85,11 @@ impl Backend for Local {
         network::nodes(self, &node, &BTreeMap::new())
     }
 
+    fn declare(&self, member: &str, is_dead: bool) -> Result<NodeLine, Failure> {
+        let node = self.engine().home().node;
+        network::declare(self, &node, member, is_dead)
+    }
+
     fn invite(&self, _admin: bool, _uses: u32, _lasts_ms: u64) -> Result<InviteLine, Failure> {
         Err(needs_daemon("inviting", "whoever is invited comes to it"))
     }

@@ -25,7 +25,7 @@ pub mod types;
 
 use std::sync::Arc;
 
-use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
@@ -58,6 +58,9 @@ pub trait Node: Send + Sync {
 
     /// Holds a blob again whose bytes were brought back from the trash. None if it was held already, or has gone from there.
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure>;
+
+    /// Says that a member is dead, or alive after all.
+    fn declare(&self, member: NodeId, is_dead: bool) -> Result<(), Failure>;
 
     /// Takes back a record whose bytes are missing or rotten.
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure>;

@@ -1,6 +1,6 @@
 //! What the catalog says of members and of who holds what. Known, not proven: whoever needs a proof asks the holder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::catalog::authority::role_of;
 use keepwell_protocol::catalog::item::{Item, Kind};
@@ -12,7 +12,8 @@ use keepwell_store::store::Snapshot;
 
 use super::Node;
 use super::types::{HolderLine, NodeLine, WhereLine};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
+use crate::limits::ABSENT_AFTER_MS;
 
 /// What a daemon knows of a member beyond the catalog.
 #[derive(Debug, Clone, Default)]
@@ -48,10 +49,57 @@ pub fn holders(node: &dyn Node, itself: &NodeId, blob: &BlobId) -> Result<WhereL
 
 /// The members, by name. `seen` is what a running daemon knows of the others.
 pub fn nodes(node: &dyn Node, itself: &NodeId, seen: &BTreeMap<NodeId, Seen>) -> Result<Vec<NodeLine>, Failure> {
-    let names = names(&node.store().snapshot()?)?;
+    let snapshot = node.store().snapshot()?;
+    let (names, dead) = (names(&snapshot)?, dead(&snapshot)?);
     let mut lines: Vec<NodeLine> = names.iter().map(|(id, name)| line(id, name, itself, seen.get(id))).collect();
+    for line in lines.iter_mut().filter(|line| line.state != "self") {
+        if dead.iter().any(|id| id.to_string() == line.node) {
+            line.state = "dead".to_owned();
+        }
+    }
     lines.sort_by(|a, b| (&a.name, &a.node).cmp(&(&b.name, &b.node)));
     Ok(lines)
+}
+
+/// Says that the member of this name or id is dead, or alive after all; what is known of it then.
+pub fn declare(node: &dyn Node, itself: &NodeId, member: &str, is_dead: bool) -> Result<NodeLine, Failure> {
+    let names = names(&node.store().snapshot()?)?;
+    let meant: Vec<NodeId> =
+        names.iter().filter(|(id, name)| *name == member || id.to_string() == member).map(|(id, _)| *id).collect();
+    let id = match meant.as_slice() {
+        [id] => *id,
+        [] => {
+            return Err(Failure::new(Code::NotFound, format!("no member is called {member:?}"))
+                .hint("`keepwell node ls` lists all members"));
+        }
+        _ => {
+            return Err(Failure::usage(format!("{} members are called {member:?}", meant.len()))
+                .hint("name it by its id: see `keepwell node ls`"));
+        }
+    };
+    if id == *itself && is_dead {
+        return Err(Failure::usage("a node that says this is not dead").hint("say it on another machine, of an admin"));
+    }
+    node.declare(id, is_dead)?;
+    let lines = nodes(node, itself, &BTreeMap::new())?;
+    let found = lines.into_iter().find(|line| line.node == id.to_string());
+    found.ok_or_else(|| Failure::new(Code::Internal, format!("{member} is no longer a member")))
+}
+
+/// The members that an admin declared dead.
+pub fn dead(snapshot: &Snapshot) -> Result<BTreeSet<NodeId>, StoreError> {
+    let mut dead = BTreeSet::new();
+    snapshot.visit_items::<StoreError>(Kind::DEATH, "", |key, row| {
+        dead.extend(key.parse::<NodeId>().ok().filter(|_| !row.is_empty()));
+        Ok(true)
+    })?;
+    Ok(dead)
+}
+
+/// Whether anybody still waits for `node`: it is neither dead nor, as was last noted, silent for too long.
+pub fn is_waited_for(snapshot: &Snapshot, dead: &BTreeSet<NodeId>, node: &NodeId) -> Result<bool, StoreError> {
+    let silent_ms = snapshot.silences()?.get(node).copied().unwrap_or_default();
+    Ok(!dead.contains(node) && silent_ms < ABSENT_AFTER_MS)
 }
 
 /// The names of all members.

@@ -1,11 +1,11 @@
 //! Who may write what: a function of an entry's causal past, so that every node judges alike.
 //!
 //! The creator of a network is its first admin, by the network id itself. Members may invite members; only admins may make admins or
-//! change a member's record; a node may change its own name. Everybody who is a member may write refs.
+//! change a member's record or declare it dead; a node may change its own name. Everybody who is a member may write refs.
 
 use super::change::Write;
 use super::item::{Item, Kind};
-use super::member::{NetworkBody, NodeBody, Role};
+use super::member::{DeathBody, NetworkBody, NodeBody, Role};
 use super::row::Row;
 use crate::id::{NetworkId, NodeId};
 use crate::wire;
@@ -43,6 +43,10 @@ impl Authority<'_> {
         match write.item.kind {
             Kind::NETWORK => self.judge_network(write),
             Kind::NODE => self.judge_node(write, row),
+            Kind::DEATH => {
+                body::<DeathBody>(write)?;
+                self.member().and_then(|_| self.admin())
+            }
             _ => self.member().map(|_| ()),
         }
     }
@@ -148,6 +152,17 @@ mod tests {
         let other = row(&node(STRANGER, Role::Member));
         assert!(judge(MEMBER, Some(Role::Member), &node(STRANGER, Role::Member), &other).is_err());
         assert_eq!(judge(ADMIN, Some(Role::Admin), &node(MEMBER, Role::Admin), &member), Ok(()));
+    }
+
+    #[test]
+    fn only_admins_declare_members_dead_and_take_it_back() {
+        let death = |body| Write { item: Item::death(&MEMBER), replaces: vec![], body };
+        for body in [Some(wire::encode(&DeathBody { declared_ms: 1 })), None] {
+            assert_eq!(judge(ADMIN, Some(Role::Admin), &death(body.clone()), &Row::default()), Ok(()));
+            assert!(judge(MEMBER, Some(Role::Member), &death(body.clone()), &Row::default()).is_err());
+            assert!(judge(STRANGER, None, &death(body), &Row::default()).is_err());
+        }
+        assert!(judge(ADMIN, Some(Role::Admin), &death(Some(vec![9])), &Row::default()).is_err());
     }
 
     #[test]

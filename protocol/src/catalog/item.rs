@@ -20,6 +20,8 @@ impl Kind {
     pub const NETWORK: Kind = Kind(2);
     /// A member; its key is the node id.
     pub const NODE: Kind = Kind(3);
+    /// That a member was declared dead: nobody waits for it. Its key is the node id.
+    pub const DEATH: Kind = Kind(4);
 
     /// Whether values of this kind may name data that must be kept.
     pub const fn protects(self) -> bool {
@@ -28,7 +30,7 @@ impl Kind {
 
     /// Whether this build knows what values of this kind say.
     pub fn is_known(self) -> bool {
-        [Kind::REF, Kind::NETWORK, Kind::NODE].contains(&self)
+        [Kind::REF, Kind::NETWORK, Kind::NODE, Kind::DEATH].contains(&self)
     }
 }
 
@@ -57,12 +59,17 @@ impl Item {
         Item { kind: Kind::NODE, key: node.to_string() }
     }
 
+    /// The word that `node` is dead.
+    pub fn death(node: &NodeId) -> Item {
+        Item { kind: Kind::DEATH, key: node.to_string() }
+    }
+
     /// Whether its key is one that things of its kind can have. Of an unknown kind, any is.
     pub fn has_legal_key(&self) -> bool {
         match self.kind {
             Kind::REF => RefName::parse(&self.key).is_ok(),
             Kind::NETWORK => self.key.is_empty(),
-            Kind::NODE => self.key.parse::<NodeId>().is_ok_and(|node| node.to_string() == self.key),
+            Kind::NODE | Kind::DEATH => self.key.parse::<NodeId>().is_ok_and(|node| node.to_string() == self.key),
             _ => true,
         }
     }
@@ -92,12 +99,24 @@ mod tests {
     #[test]
     fn a_key_must_suit_the_kind() {
         let node = NodeId([0xab; 32]);
-        for legal in [Item::reference("lab/raw"), Item::network(), Item::node(&node), Item { kind: Kind(77), key: "x".into() }] {
+        for legal in [
+            Item::reference("lab/raw"),
+            Item::network(),
+            Item::node(&node),
+            Item::death(&node),
+            Item { kind: Kind(77), key: "x".into() },
+        ] {
             assert!(legal.has_legal_key(), "{legal:?}");
         }
         let key = |kind, key: &str| Item { kind, key: key.into() };
         let upper = node.to_string().to_uppercase();
-        for illegal in [key(Kind::REF, "raw"), key(Kind::NETWORK, "x"), key(Kind::NODE, "n1"), key(Kind::NODE, &upper)] {
+        for illegal in [
+            key(Kind::REF, "raw"),
+            key(Kind::NETWORK, "x"),
+            key(Kind::NODE, "n1"),
+            key(Kind::NODE, &upper),
+            key(Kind::DEATH, "n1"),
+        ] {
             assert!(!illegal.has_legal_key(), "{illegal:?}");
         }
     }

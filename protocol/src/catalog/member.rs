@@ -58,6 +58,13 @@ pub struct NodeBody {
     pub storage: StorageId,
 }
 
+/// The body of the item that says that a member is dead. That it is there is what counts.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct DeathBody {
+    /// When it was declared, by the clock of the admin's machine, in Unix milliseconds: told to users, never a ground for anything.
+    pub declared_ms: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +113,7 @@ mod tests {
         );
         let node = NodeBody { name: "ada".into(), role: Role::Admin, storage: StorageId([3; 16]) };
         assert_eq!(hex.encode(&wire::encode(&node)), "01036164610103030303030303030303030303030303");
+        assert_eq!(hex.encode(&wire::encode(&DeathBody { declared_ms: 1 })), "0101");
         assert_eq!(network().id().to_string(), "584534e30a2ebc632f6b4ef8f08505848bdcaefd2d436a482317d2992218a512");
     }
 }

@@ -104,6 +104,27 @@ fn nothing_goes_before_every_machine_knows_that_it_may() {
 }
 
 #[test]
+fn a_machine_that_is_declared_dead_is_not_waited_for() {
+    let (ada, first, ben, second) = two_machines();
+    let sha1 = put(&ada, "garbage", b"garbage");
+    second.terminate().ok();
+    put(&ada, "more", b"more garbage");
+    assert!(ada.run(RUN).exits(10).json_lines()[0]["blocked_by"].as_str().unwrap_or_default().contains("ben"));
+    assert_eq!(ben.run(["node", "dead", "ada", "--json"]).exits(6).error_code(), "DENIED", "ben is no admin");
+    assert_eq!(ada.run(["node", "dead", "cleo", "--json"]).exits(3).error_code(), "NOT_FOUND");
+    assert_eq!(ada.run(["node", "dead", "ada", "--json"]).exits(2).error_code(), "USAGE");
+
+    let line = ada.run(["node", "dead", "ben", "--json"]).ok().json();
+    assert_eq!((&line["name"], &line["state"]), (&"ben".into(), &"dead".into()));
+    assert_eq!(ada.run(["status", "--json"]).ok().json()["converged"], true);
+    assert!(collected(&ada.run(RUN).ok()).0.contains(&sha1));
+    assert_eq!(ada.run(["node", "revive", "ben", "--json"]).ok().json()["state"], "absent");
+    put(&ada, "still more", b"still more garbage");
+    ada.run(RUN).exits(10);
+    first.terminate().ok();
+}
+
+#[test]
 fn what_was_just_put_keeps_what_it_links_to() {
     let home = TempHome::initialised("ada");
     let child = put(&home, "child", b"child");

@@ -115,6 +115,12 @@ impl Node for TestNode {
             other => Err(other.into()),
         }
     }
+    fn declare(&self, node: NodeId, is_dead: bool) -> Result<(), Failure> {
+        match self.ask(Input::Declare { request: RequestId(1), node, is_dead }) {
+            Reply::Declared => Ok(()),
+            other => Err(other.into()),
+        }
+    }
     fn collect(&self, how: Collect) -> Result<Collected, Failure> {
         match self.ask(Input::Collect { request: RequestId(1), how }) {
             Reply::Collected(collected) => Ok(collected),

@@ -2,15 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::catalog::item::{Item, Kind};
-use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::gc::Need;
 use keepwell_protocol::gc::attempt::DropFacts;
 use keepwell_protocol::gc::question::Why;
 use keepwell_protocol::id::{BlobId, BootId, NodeId, StorageId};
 use keepwell_protocol::log::compare::contains;
-use keepwell_protocol::wire;
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
@@ -45,7 +43,7 @@ impl Engine {
     pub(super) fn facts(&mut self, txn: &Transaction<'_>) -> Result<Facts, StoreError> {
         self.hear_exchanges(txn)?;
         let members = self.members(txn)?;
-        let waited_for: Vec<NodeId> = members.keys().copied().collect();
+        let waited_for = self.waited_for(txn)?;
         Ok(Facts {
             boot: self.own_chain()?.boot,
             refuses: self.dropping.start.refuses_to_drop(&waited_for),
@@ -54,18 +52,6 @@ impl Engine {
             named: BTreeMap::new(),
             members,
         })
-    }
-
-    /// The other members, with the disks that their records name.
-    pub(super) fn members(&self, txn: &Transaction<'_>) -> Result<BTreeMap<NodeId, StorageId>, StoreError> {
-        let mut members = BTreeMap::new();
-        txn.visit_items(Kind::NODE, "", |key, row| {
-            let node = key.parse().map_err(|_| StoreError::Inconsistent(format!("`{key}` is no node")))?;
-            let body = row.winner().and_then(|value| wire::decode_own::<NodeBody>(&value.body).ok());
-            members.extend(body.filter(|_| node != self.home.node).map(|body| (node, body.storage)));
-            Ok::<_, StoreError>(true)
-        })?;
-        Ok(members)
     }
 
     /// Notes the members with whom there has been a whole exchange since the start (R11).
@@ -80,10 +66,10 @@ impl Engine {
         Ok(())
     }
 
-    /// The members that have not been heard since the start.
+    /// The members that are waited for and have not been heard since the start.
     pub(super) fn unheard(&self, txn: &Transaction<'_>) -> Result<Vec<NodeId>, StoreError> {
-        let members = self.members(txn)?.into_keys();
-        Ok(members.filter(|node| !self.dropping.start.has_exchanged(node)).collect())
+        let waited_for = self.waited_for(txn)?.into_iter();
+        Ok(waited_for.filter(|node| !self.dropping.start.has_exchanged(node)).collect())
     }
 }
 

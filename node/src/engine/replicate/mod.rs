@@ -36,8 +36,17 @@ pub(super) struct Replication {
     waiting: Waiting,
     /// Chains of which it has been told that something in them does not count.
     refused: BTreeSet<Chain>,
+    /// The members that have said something since the last tick.
+    heard: BTreeSet<NodeId>,
     /// When the peers were last told how far we have come.
     told_ms: u64,
+}
+
+impl Replication {
+    /// The members that have said how far they have come since this was last asked.
+    pub(super) fn heard_since_tick(&mut self) -> BTreeSet<NodeId> {
+        std::mem::take(&mut self.heard)
+    }
 }
 
 impl Engine {
@@ -112,6 +121,7 @@ impl Engine {
         let theirs = step.txn.by_names_here(&ack.persisted)?;
         let lacking = !wants(&theirs, &mine).is_empty();
         self.tell_of_forks(step, from, &mine, &ack.persisted)?;
+        self.replication.heard.insert(from);
         self.replication.acks.insert(from, ack);
         if let Some(peer) = self.replication.peers.get_mut(&from) {
             peer.may_ask_again();

@@ -161,6 +161,7 @@ impl World {
             self.nodes[node].pardon();
             self.restart(node)?;
         }
+        self.revive_all()?;
         self.heal()
     }
 

@@ -54,7 +54,8 @@ impl Oracle {
                 self.held.extend(restored.map(|fact| (node, fact)));
                 Ok(())
             }
-            Reply::Refs(Err(_))
+            Reply::Declared
+            | Reply::Refs(Err(_))
             | Reply::Admitted
             | Reply::NotAMember
             | Reply::MayNotAdmit(_)

@@ -51,7 +51,8 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
-        match self.draw(22) {
+        match self.draw(24) {
+            22 => self.declare(),
             18..=21 => self.drop_copies(node),
             10..=16 => self.collect(node),
             17 => self.restore(node),
@@ -85,6 +86,25 @@ impl World {
     fn collect(&mut self, node: usize) -> Result<(), Violation> {
         let how = Collect { grace_ms: Some(0), limit: COLLECTED };
         self.give(node, Input::Collect { request: RequestId(5), how })
+    }
+
+    /// The first node's admin says that another is dead, which is not true, or takes it back.
+    fn declare(&mut self) -> Result<(), Violation> {
+        let (of, is_dead) = (self.some_node(), self.draw(2) == 0);
+        let node = self.nodes[of].id();
+        if of == 0 || !self.nodes[0].is_running() {
+            return Ok(());
+        }
+        self.give(0, Input::Declare { request: RequestId(9), node, is_dead })
+    }
+
+    /// Nobody is dead after all.
+    pub(super) fn revive_all(&mut self) -> Result<(), Violation> {
+        for of in 1..self.nodes.len() {
+            let node = self.nodes[of].id();
+            self.give(0, Input::Declare { request: RequestId(9), node, is_dead: false })?;
+        }
+        Ok(())
     }
 
     /// Copies that one node has are to go there, or on all nodes at once.
