@@ -16,8 +16,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
 use crate::engine::{
-    Collect, Collected, Dropped, Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply,
-    RequestId,
+    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome,
+    Reply, RequestId,
 };
 use crate::failure::{Code, Failure};
 use crate::home::lock::HomeLock;
@@ -136,6 +136,13 @@ impl Node for Local {
     fn collect(&self, how: Collect) -> Result<Collected, Failure> {
         match self.ask(Input::Collect { request: REQUEST, how })? {
             Reply::Collected(collected) => Ok(collected),
+            other => Err(other.into()),
+        }
+    }
+
+    fn confirm(&self, blobs: Vec<BlobId>) -> Result<Confirmed, Failure> {
+        match self.ask(Input::Confirm { request: REQUEST, blobs })? {
+            Reply::Confirmed(confirmed) => Ok(confirmed),
             other => Err(other.into()),
         }
     }

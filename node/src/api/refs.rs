@@ -18,7 +18,8 @@ use super::gate::Slot;
 use super::query::Pairs;
 use crate::engine::RefOp;
 use crate::failure::Failure;
-use crate::limits::{LIST_REFS, MAX_BATCH_REFS, MAX_LIST_REFS};
+use crate::limits::{CONFIRM_PAUSE, LIST_REFS, MAX_BATCH_REFS, MAX_CONFIRM_WAIT_MS, MAX_LIST_REFS};
+use crate::service::durable;
 use crate::service::refs::{self as service, Query, SetRef, rev_of};
 use crate::service::types::RefLine;
 
@@ -88,10 +89,33 @@ pub(super) async fn set_fields(State(api): State<Arc<Api>>, slot: Slot, Path(nam
     one(blocking(slot, move || service::set_fields(&*api.node, &name, fields)).await?)
 }
 
-/// `GET /refs/{group…}/{key}`
-pub(super) async fn read(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>) -> Answer {
+/// `GET /refs/{group…}/{key}`; with `confirm=1` the copies are proven, and waited for as long as `wait_ms` says.
+pub(super) async fn read(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>, RawQuery(query): RawQuery) -> Answer {
     let name: RefName = name.parse()?;
-    one(blocking(slot, move || service::get(&*api.node, &name)).await?)
+    let pairs = Pairs::parse(query.as_deref(), &["confirm", "wait_ms"])?;
+    if pairs.one("confirm")?.is_none_or(|text| text == "0") {
+        return one(blocking(slot, move || service::get(&*api.node, &name)).await?);
+    }
+    let wait_ms = pairs.parsed::<u64>("wait_ms")?.unwrap_or(0);
+    if wait_ms > MAX_CONFIRM_WAIT_MS {
+        return Err(Failure::usage(format!("copies are waited for up to {MAX_CONFIRM_WAIT_MS} ms"))
+            .hint("ask again after that")
+            .into());
+    }
+    let handle = tokio::runtime::Handle::current();
+    let mut steps = api.daemon.as_ref().map(|daemon| daemon.driver().steps());
+    let line = blocking(slot, move || {
+        let mut pause = || {
+            handle.block_on(tokio::time::sleep(CONFIRM_PAUSE));
+            if let Some(steps) = &mut steps {
+                steps.borrow_and_update();
+                // A daemon that ends answers nobody any more; the next question says so.
+                handle.block_on(steps.changed()).ok();
+            }
+        };
+        durable::confirm_until(&*api.node, &name, api.node.now_ms().saturating_add(wait_ms), &mut pause)
+    });
+    one(line.await?)
 }
 
 /// `DELETE /refs/{group…}/{key}`: the value that it had.

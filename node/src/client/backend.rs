@@ -131,6 +131,10 @@ impl Backend for Client {
         self.ask(Method::GET, &path(name), &[])
     }
 
+    fn confirm_ref(&self, name: &RefName, wait_ms: u64) -> Result<RefLine, Failure> {
+        self.ask(Method::GET, &format!("{}?confirm=1&wait_ms={wait_ms}", path(name)), &[])
+    }
+
     fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure> {
         self.ask(Method::DELETE, &path(name), &condition(if_rev.as_deref())?)
     }

@@ -24,8 +24,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use crate::engine::{
-    Collect, Collected, Dropped, Effect, Engine, EngineRng, Event, Input, Probed, PutBlob, PutOutcome, RefOp, RefOutcome, Reply,
-    RequestId,
+    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, Probed, PutBlob, PutOutcome, RefOp,
+    RefOutcome, Reply, RequestId,
 };
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION, VERIFIED_FOR_MS};
@@ -204,6 +204,13 @@ impl Node for Driver {
     fn collect(&self, how: Collect) -> Result<Collected, Failure> {
         match self.ask(move |request| Input::Collect { request, how })? {
             Reply::Collected(collected) => Ok(collected),
+            other => Err(other.into()),
+        }
+    }
+
+    fn confirm(&self, blobs: Vec<BlobId>) -> Result<Confirmed, Failure> {
+        match self.ask(move |request| Input::Confirm { request, blobs })? {
+            Reply::Confirmed(confirmed) => Ok(confirmed),
             other => Err(other.into()),
         }
     }

@@ -99,6 +99,8 @@ pub enum Reply {
     Collected(Collected),
     /// To a request to give up copies.
     Dropped(Dropped),
+    /// To the question how durable something is.
+    Confirmed(Confirmed),
     /// To a restoration: what is held again, unless it was held already or has gone from the trash.
     Restored(Option<BlobFact>),
     /// To a delete or a forget: what is gone, if it was held.
@@ -123,6 +125,15 @@ pub struct Dropped {
     pub outcomes: Vec<DropOutcome>,
     /// Members that have not been heard since this node started: as long as there are any, nothing is given up.
     pub unheard: Vec<NodeId>,
+}
+
+/// How durable some blobs are right now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Confirmed {
+    /// On how many disks each of them is at least, this node's included.
+    pub copies: u32,
+    /// Members that are said to hold some and have not proven it.
+    pub unproven: Vec<NodeId>,
 }
 
 /// What became of a copy that was to be given up.

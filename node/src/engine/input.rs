@@ -69,6 +69,13 @@ pub enum Input {
         /// Of which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
         blobs: Vec<BlobId>,
     },
+    /// On how many disks are these blobs, as others prove now?
+    Confirm {
+        /// Whom to answer.
+        request: RequestId,
+        /// Which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
+        blobs: Vec<BlobId>,
+    },
     /// A worker has looked at the copies that somebody asks about.
     Probed(Probed),
     /// The bytes of a blob in the trash are back in place: it is to be held again.

@@ -33,7 +33,7 @@ pub use apply::Refusal;
 use collect::Collector;
 use drop::Dropping;
 pub use drop::Probed;
-pub use effect::{Collected, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
+pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 pub use open::{NewHome, OpenError};
 use replicate::Replication;
@@ -102,6 +102,7 @@ impl Engine {
             Input::Forget { request, blob } => self.forget(step, request, blob),
             Input::Collect { request, how } => self.collect(step, request, how),
             Input::Drop { request, blobs } => self.drop_copies(step, request, &blobs),
+            Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
             Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
             Input::Connected { peer } => self.connected(step, peer),

@@ -60,6 +60,9 @@ pub trait Backend {
     /// Reads a ref, with what it is in conflict with.
     fn get_ref(&self, name: &RefName) -> Result<RefLine, Failure>;
 
+    /// Asks the others until as many copies are proven as the ref asks for, for so long at most: the ref, with the copies that are proven.
+    fn confirm_ref(&self, name: &RefName, wait_ms: u64) -> Result<RefLine, Failure>;
+
     /// Removes a ref; what it was.
     fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure>;
 

@@ -18,7 +18,7 @@ use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
 use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
-use super::{drop, gc, network, status};
+use super::{drop, durable, gc, network, status};
 use crate::failure::{Code, Failure};
 use crate::local::Local;
 
@@ -61,6 +61,13 @@ impl Backend for Local {
 
     fn get_ref(&self, name: &RefName) -> Result<RefLine, Failure> {
         refs::get(self, name)
+    }
+
+    fn confirm_ref(&self, name: &RefName, _wait_ms: u64) -> Result<RefLine, Failure> {
+        if self.nodes()?.len() > 1 {
+            return Err(needs_daemon("proving copies", "the other nodes must be asked"));
+        }
+        Ok(durable::confirm(self, name)?.0)
     }
 
     fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure> {

@@ -8,6 +8,7 @@ pub mod cat;
 pub mod collision;
 pub mod doctor;
 pub mod drop;
+pub mod durable;
 pub mod embedded;
 pub mod fsck;
 pub mod gc;
@@ -30,7 +31,7 @@ use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 
-use crate::engine::{Collect, Collected, Dropped, PutBlob, PutOutcome, RefOp, RefOutcome};
+use crate::engine::{Collect, Collected, Confirmed, Dropped, PutBlob, PutOutcome, RefOp, RefOutcome};
 use crate::failure::Failure;
 
 /// A node as services need it. Whoever answers has made durable what the answer says.
@@ -55,6 +56,9 @@ pub trait Node: Send + Sync {
 
     /// Gives up copies as far as others prove theirs: of at most `MAX_QUESTION_BLOBS` blobs (protocol).
     fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure>;
+
+    /// On how many disks each of these blobs is at least, as others prove now: at most `MAX_QUESTION_BLOBS` (protocol).
+    fn confirm(&self, blobs: Vec<BlobId>) -> Result<Confirmed, Failure>;
 
     /// Holds a blob again whose bytes were brought back from the trash. None if it was held already, or has gone from there.
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure>;

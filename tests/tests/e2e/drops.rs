@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use keepwell_node::limits::MAX_CONFIRM_WAIT_MS;
 use keepwell_tests::{Outcome, TempHome};
 use serde_json::json;
 
@@ -77,6 +78,38 @@ fn what_no_ref_needs_and_what_is_not_there_is_told_apart() {
     let none = home.http("DELETE /api/v1/blobs/0123456789012345678901234567890123456789", &[], b"");
     assert_eq!(none.status, 404);
     daemon.terminate().ok();
+}
+
+#[test]
+fn a_ref_is_waited_for_until_as_many_copies_are_proven_as_it_asks_for() {
+    let (ada, first, ben, second) = two_machines();
+    ada.file("recording", &noise(1, 300_000));
+    let sha1 = sha1_of(&ada.run(["put", "recording", "--json"]).ok());
+    let set = ["ref", "set", "lab/day1", &format!("data=sha1://{sha1}"), "--copies", "2"];
+    let late = ada.run(set.iter().chain(&["--wait", "--timeout", "1s", "--json"])).exits(8);
+    let lines = late.json_lines();
+    assert_eq!((&lines[0]["durable"], &lines[0]["copies"]), (&1.into(), &2.into()));
+    assert_eq!(lines[1]["error"]["code"], "TIMEOUT");
+
+    let mut waiting = ada.start(set.iter().chain(&["--wait", "--timeout", "60s", "--json"]));
+    until_found(&ben, &["fetch", "lab/day1"]);
+    assert_eq!(waiting.next_json()["durable"], 2);
+    waiting.finish().ok();
+    assert_eq!(ben.run(["ref", "get", "lab/day1", "--confirm", "--json"]).ok().json()["durable"], 2);
+    second.terminate().ok();
+    assert_eq!(ada.run(["ref", "get", "lab/day1", "--confirm", "--json"]).ok().json()["durable"], 1);
+    assert_eq!(ben.run(["ref", "get", "lab/day1", "--confirm", "--json"]).exits(5).error_code(), "UNREACHABLE");
+    let asks = |wait_ms: u64| ada.http(&format!("GET /api/v1/refs/lab/day1?confirm=1&wait_ms={wait_ms}"), &[], b"").status;
+    assert_eq!(asks(MAX_CONFIRM_WAIT_MS + 1), 400);
+    ada.run(["ref", "set", "lab/day1", &format!("data=sha1://{sha1}")]).ok();
+    assert_eq!(asks(MAX_CONFIRM_WAIT_MS), 200, "there is nothing to wait for");
+    first.terminate().ok();
+
+    let alone = TempHome::initialised("cleo");
+    alone.file("note", b"note");
+    let sha1 = sha1_of(&alone.run(["put", "note", "--json"]).ok());
+    let line = alone.run(["ref", "set", "lab/note", &format!("data=sha1://{sha1}"), "--wait", "--json"]).ok().json();
+    assert_eq!(line["durable"], 1);
 }
 
 /// Blobs that two machines give up at once: `KEEPWELL_BLOBS`, or a few.

@@ -1,6 +1,6 @@
 //! Giving up surplus copies, one story at a time: what proves a copy, what does not, and what calls it off.
 
-use keepwell_node::engine::{Dropped, Effect, Input, RefOp, Reply, RequestId};
+use keepwell_node::engine::{Confirmed, Dropped, Effect, Input, RefOp, Reply, RequestId};
 use keepwell_node::limits::{ASK_AGAIN_MS, DROP_TIMEOUT_MS, MAX_PROBES, NEW_ROOT_VISITS};
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::{Purpose, Question, Why, Word};
@@ -290,4 +290,37 @@ fn who_does_not_know_all_that_the_asker_knew_vouches_for_nothing() {
     let question = Question { seen, ..question(&lab, blob) };
     let effects = lab.effects_of(1, Input::Received { from, bytes: Message::Question(question).encode() });
     assert_eq!(words(&effects), [Some(Why::Behind)]);
+}
+
+fn confirm(lab: &mut Lab, machine: usize, blobs: Vec<BlobId>) -> Option<Confirmed> {
+    lab.give(machine, Input::Confirm { request: REQUEST, blobs }).into_iter().find_map(|reply| match reply {
+        Reply::Confirmed(confirmed) => Some(confirmed),
+        _ => None,
+    })
+}
+
+#[test]
+fn as_many_copies_are_confirmed_as_disks_have_all_of_it() {
+    let (mut lab, blob) = lab_with_copies(3, 2);
+    assert_eq!(confirm(&mut lab, 0, vec![blob.sha1]), Some(Confirmed { copies: 3, unproven: vec![] }));
+    let alone = lab.put(0, b"alone", &[]);
+    lab.give(0, Input::WriteRefs { request: REQUEST, ops: vec![RefOp::Set(a_set("lab/b", "{}", &[alone.sha1]))] });
+    assert_eq!(confirm(&mut lab, 0, vec![blob.sha1, alone.sha1]).unwrap().copies, 1);
+    assert_eq!(confirm(&mut lab, 1, vec![alone.sha1]).unwrap().copies, 1, "asked by who has none");
+    assert_eq!(confirm(&mut lab, 0, vec![BlobId([9; 20])]).unwrap().copies, 0);
+
+    let path = layout::blob_file(&blob.sha1);
+    lab.machines[1].engine().store().fs().clone().unlink(&path).unwrap();
+    let damaged = Confirmed { copies: 2, unproven: vec![lab.machines[1].id()] };
+    assert_eq!(confirm(&mut lab, 0, vec![blob.sha1]), Some(damaged));
+    let peer = lab.machines[2].id();
+    lab.give(0, Input::Disconnected { peer });
+    assert_eq!(confirm(&mut lab, 0, vec![blob.sha1]).unwrap().copies, 1);
+}
+
+#[test]
+fn a_copy_that_is_being_given_up_is_confirmed_to_nobody() {
+    let (mut lab, blob) = lab_with_copies(2, 1);
+    lab.effects_of(1, Input::Drop { request: REQUEST, blobs: vec![blob.sha1] });
+    assert_eq!(confirm(&mut lab, 0, vec![blob.sha1]).unwrap().copies, 1);
 }

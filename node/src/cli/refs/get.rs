@@ -14,11 +14,17 @@ pub(in super::super) struct GetArgs {
     /// The ref
     #[arg(value_name = "GROUP/KEY")]
     name: RefName,
+    /// Have other nodes prove their copies, and tell how many there are
+    #[arg(long)]
+    confirm: bool,
 }
 
 pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;
-    let line = backend.get_ref(&args.name)?;
+    let line = if args.confirm { backend.confirm_ref(&args.name, 0)? } else { backend.get_ref(&args.name)? };
+    if args.confirm {
+        context.out.note(&set_note(&line))?;
+    }
     context.out.line(&line, || line.obj.to_compact_sorted())?;
     let others = line.conflicts.as_ref().map_or(0, Vec::len);
     if others > 0 {

@@ -15,7 +15,9 @@ use super::super::context::{Context, now_ms};
 use super::super::output::Stop;
 use super::set_note;
 use crate::failure::Failure;
+use crate::limits::MAX_CONFIRM_WAIT_MS;
 use crate::service::bring::with_blobs;
+use crate::service::durable::too_few;
 use crate::service::refs::{SetRef, rev_of};
 
 /// Give a ref a value; all blobs that it needs are stored here first: a daemon fetches what is missing
@@ -42,6 +44,12 @@ pub(in super::super) struct SetArgs {
     /// On how many nodes its blobs shall be
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     copies: u32,
+    /// Return when so many copies are proven
+    #[arg(long)]
+    wait: bool,
+    /// For how long to wait for them
+    #[arg(long, value_name = "DURATION", default_value = "10m", requires = "wait")]
+    timeout: DurationMs,
     /// Only if this is its rev; `none`: only if there is no such ref
     #[arg(long, value_name = "REV")]
     if_rev: Option<String>,
@@ -74,7 +82,11 @@ pub(super) fn run(args: SetArgs, context: &mut Context) -> Result<u8, Stop> {
     };
     let line =
         with_blobs(&mut |blobs, extent| context.out.fetch(&*backend, blobs, extent), named, || backend.set_ref(set.clone()))?;
+    let line = if args.wait { backend.confirm_ref(&set.name, args.timeout.0.min(MAX_CONFIRM_WAIT_MS))? } else { line };
     context.out.line(&line, || set_note(&line))?;
+    if args.wait && line.durable < line.copies {
+        return Err(too_few(&line).into());
+    }
     Ok(0)
 }
 

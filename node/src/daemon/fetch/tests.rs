@@ -15,7 +15,8 @@ use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
 use crate::engine::{
-    Collect, Collected, Dropped, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply, RequestId,
+    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply,
+    RequestId,
 };
 use crate::transfer::serve::serve;
 
@@ -106,6 +107,12 @@ impl Node for TestNode {
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
         match self.ask(Input::WriteRefs { request: RequestId(1), ops }) {
             Reply::Refs(outcomes) => Ok(outcomes?),
+            other => Err(other.into()),
+        }
+    }
+    fn confirm(&self, blobs: Vec<BlobId>) -> Result<Confirmed, Failure> {
+        match self.ask(Input::Confirm { request: RequestId(1), blobs }) {
+            Reply::Confirmed(confirmed) => Ok(confirmed),
             other => Err(other.into()),
         }
     }

@@ -2,23 +2,25 @@
 //!
 //! A round flags its blobs, asks every connected holder of each (`Effect::Send`), hears the answers, and decides blob by blob in the
 //! step in which an answer comes; what has not been decided when the round is over is given up on, with what is missing. Answers to the
-//! questions of others are in `witness`, what a decision looks at in `facts`. All of it lives in memory: a start begins with nothing
+//! questions of others are in `witness`, what a decision looks at in `facts`, who is asked in `asking`, and the same questions for no
+//! deletion, but to know how durable something is, in `confirm`. All of it lives in memory: a start begins with nothing
 //! flagged, and nobody's word counts twice.
 
+mod asking;
+mod confirm;
 mod facts;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::gc::attempt::{Attempt, Attempts};
-use keepwell_protocol::gc::question::{Purpose, Question, SignedAnswer, Why, Word};
+use keepwell_protocol::gc::attempt::Attempts;
+use keepwell_protocol::gc::question::{Purpose, SignedAnswer, Word};
 use keepwell_protocol::gc::start::Start;
 use keepwell_protocol::gc::{Missing, permit::Permit};
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId, Nonce, StorageId};
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_protocol::log::exchange::Message;
 use keepwell_protocol::log::op::Holdings;
-use keepwell_protocol::log::vector::Vector;
 use keepwell_store::blobs::Place;
 use keepwell_store::error::StoreError;
 use rand_chacha::rand_core::Rng;
@@ -27,7 +29,9 @@ use super::author::Batch;
 use super::effect::{DropOutcome, Dropped, Effect, Event, Reply};
 use super::input::RequestId;
 use super::{Engine, Step, closure};
-use crate::limits::{ASK_AGAIN_MS, DROP_TIMEOUT_MS, NEW_ROOT_VISITS};
+use crate::limits::NEW_ROOT_VISITS;
+use asking::{Asking, Unproven};
+use confirm::Confirmation;
 use facts::Facts;
 pub use witness::Probed;
 
@@ -36,6 +40,7 @@ pub use witness::Probed;
 pub(super) struct Dropping {
     attempts: Attempts,
     rounds: BTreeMap<Nonce, Round>,
+    confirmations: BTreeMap<Nonce, Confirmation>,
     start: Start,
     /// Questions of others whose copies are being looked at.
     probing: usize,
@@ -44,26 +49,10 @@ pub(super) struct Dropping {
 /// The blobs of one request, while others are asked about them.
 struct Round {
     request: RequestId,
-    nonce: Nonce,
-    until_ms: u64,
-    /// When the questions are asked once more, if there is nothing to do but wait.
-    again_ms: u64,
-    /// What was applied here when the blobs were flagged.
-    seen: Vector,
+    asking: Asking,
     /// The blobs that are still to be decided.
     open: BTreeSet<BlobId>,
-    /// Whom each blob was asked of, and who has yet to say something that lasts.
-    awaited: BTreeMap<NodeId, BTreeSet<BlobId>>,
-    /// What each node said no for.
-    refusals: BTreeMap<BlobId, BTreeMap<NodeId, Why>>,
-    /// Holders that could not be asked.
-    out_of_reach: BTreeMap<BlobId, Vec<NodeId>>,
     outcomes: Vec<DropOutcome>,
-}
-
-/// A no that may soon be a yes: it is asked again within the round.
-fn may_pass(why: Why) -> bool {
-    matches!(why, Why::Behind | Why::JustStarted | Why::NotLive)
 }
 
 impl Dropping {
@@ -93,38 +82,35 @@ impl Engine {
         }
         self.end_attempts_on_new_roots(step)?;
         let mut facts = self.facts(step.txn)?;
-        let mut round = Round {
-            request,
-            nonce: Nonce(draw(step)),
-            until_ms: step.now_ms.saturating_add(DROP_TIMEOUT_MS),
-            again_ms: step.now_ms.saturating_add(ASK_AGAIN_MS),
-            seen: step.txn.vector()?,
-            open: BTreeSet::new(),
-            awaited: BTreeMap::new(),
-            refusals: BTreeMap::new(),
-            out_of_reach: BTreeMap::new(),
-            outcomes: Vec::new(),
-        };
-        let boot = self.own_chain()?.boot;
+        let (boot, seen) = (self.own_chain()?.boot, step.txn.vector()?);
+        let asking = Asking::new(Nonce(draw(step)), boot, Purpose::Drop, seen, step.now_ms);
+        let mut round = Round { request, asking, open: BTreeSet::new(), outcomes: Vec::new() };
         for id in blobs.iter().take(MAX_QUESTION_BLOBS) {
             let Some(record) = step.txn.blob(id)? else {
                 round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Copy]));
                 continue;
             };
             let fact = record.fact(*id);
-            if self.dropping.attempts.flag(round.nonce, boot, [fact]).is_empty() {
+            if self.dropping.attempts.flag(round.asking.nonce, boot, [fact]).is_empty() {
                 round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Attempt]));
                 continue;
             }
-            self.ask_holders(step, &mut facts, &mut round, id)?;
+            self.ask_holders(step, &mut facts, &mut round, &fact)?;
         }
-        self.send_questions(step, &round);
-        self.dropping.rounds.insert(round.nonce, round);
+        self.ask(step, &round.asking);
+        self.dropping.rounds.insert(round.asking.nonce, round);
         self.end_rounds_that_are_over(step)
     }
 
     /// Notes whom the blob is to be asked of; if that is in vain, its attempt ends at once.
-    fn ask_holders(&mut self, step: &Step<'_, '_>, facts: &mut Facts, round: &mut Round, id: &BlobId) -> Result<(), StoreError> {
+    fn ask_holders(
+        &mut self,
+        step: &Step<'_, '_>,
+        facts: &mut Facts,
+        round: &mut Round,
+        fact: &BlobFact,
+    ) -> Result<(), StoreError> {
+        let id = &fact.sha1;
         // Nobody has answered yet: what is missing beside the copies will not come by asking.
         let missing = self.decide(step, facts, id)?.err().unwrap_or_default();
         let (mut holders, mut out_of_reach, mut storages) = (Vec::new(), Vec::new(), BTreeSet::new());
@@ -138,7 +124,6 @@ impl Engine {
             }
         }
         round.open.insert(*id);
-        round.out_of_reach.insert(*id, out_of_reach);
         let in_reach = u32::try_from(storages.len()).unwrap_or(u32::MAX);
         let (mut lasting, mut is_in_vain) = (Vec::new(), false);
         for missing in missing {
@@ -157,24 +142,18 @@ impl Engine {
         }
         if is_in_vain {
             self.dropping.attempts.end(id);
+            round.asking.ask(fact, &[], out_of_reach);
             round.close(id, Err(lasting));
-            return Ok(());
-        }
-        for holder in holders {
-            round.awaited.entry(holder).or_default().insert(*id);
+        } else {
+            round.asking.ask(fact, &holders, out_of_reach);
         }
         Ok(())
     }
 
-    /// Asks everybody about what is still awaited of them.
-    fn send_questions(&self, step: &mut Step<'_, '_>, round: &Round) {
-        for (node, awaited) in round.awaited.iter().filter(|(node, _)| self.is_connected(node)) {
-            let attempts = awaited.iter().filter_map(|id| self.dropping.attempts.of(id));
-            let ours: Vec<&Attempt> = attempts.filter(|attempt| attempt.nonce == round.nonce).collect();
-            let Some(boot) = ours.first().map(|attempt| attempt.boot) else { continue };
-            let blobs = ours.into_iter().map(|attempt| attempt.fact).collect();
-            let question = Question { nonce: round.nonce, boot, purpose: Purpose::Drop, seen: round.seen.clone(), blobs };
-            step.send(*node, &Message::Question(question));
+    /// Asks everybody in reach about what is still awaited of them.
+    fn ask(&self, step: &mut Step<'_, '_>, asking: &Asking) {
+        for (node, question) in asking.questions().filter(|(node, _)| self.is_connected(node)) {
+            step.send(node, &Message::Question(question));
         }
     }
 
@@ -187,26 +166,13 @@ impl Engine {
                 return Ok(());
             }
         };
-        let Some(mut round) = self.dropping.rounds.remove(&answer.nonce) else { return Ok(()) };
+        let Some(mut round) = self.dropping.rounds.remove(&answer.nonce) else {
+            return self.heard_confirmation(step, &answer);
+        };
         self.end_attempts_on_new_roots(step)?;
         self.dropping.attempts.hear(&answer);
-        let mut heard = Vec::new();
-        for (id, word) in &answer.words {
-            if !round.open.contains(id) {
-                continue;
-            }
-            heard.push(*id);
-            let refusals = round.refusals.entry(*id).or_default();
-            match word {
-                Word::Yes => drop(refusals.remove(&from)),
-                Word::No(why) => drop(refusals.insert(from, *why)),
-            }
-            if !matches!(word, Word::No(why) if may_pass(*why))
-                && let Some(awaited) = round.awaited.get_mut(&from)
-            {
-                awaited.remove(id);
-            }
-        }
+        round.asking.hear(&answer);
+        let heard: Vec<BlobId> = answer.words.iter().map(|(id, _)| *id).collect();
         self.decide_all(step, &mut round, &heard, false)?;
         self.dropping.rounds.insert(answer.nonce, round);
         self.end_rounds_that_are_over(step)
@@ -223,7 +189,7 @@ impl Engine {
         let (mut facts, mut gone) = (self.facts(step.txn)?, Vec::new());
         for id in blobs.iter().filter(|id| round.open.contains(id)).collect::<Vec<_>>() {
             // Its attempt may have ended, and another have begun since.
-            let is_ours = self.dropping.attempts.of(id).is_some_and(|attempt| attempt.nonce == round.nonce);
+            let is_ours = self.dropping.attempts.of(id).is_some_and(|attempt| attempt.nonce == round.asking.nonce);
             if !is_ours {
                 round.close(id, Err(vec![Missing::Attempt]));
                 continue;
@@ -264,12 +230,18 @@ impl Engine {
     pub(super) fn drop_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         self.hear_exchanges(step.txn)?;
         for mut round in std::mem::take(&mut self.dropping.rounds).into_values() {
-            if step.now_ms >= round.again_ms {
-                round.again_ms = step.now_ms.saturating_add(ASK_AGAIN_MS);
-                self.send_questions(step, &round);
+            if round.asking.is_due_again(step.now_ms) {
+                self.ask(step, &round.asking);
             }
-            self.dropping.rounds.insert(round.nonce, round);
+            self.dropping.rounds.insert(round.asking.nonce, round);
         }
+        for mut confirmation in std::mem::take(&mut self.dropping.confirmations).into_values() {
+            if confirmation.asking.is_due_again(step.now_ms) {
+                self.ask(step, &confirmation.asking);
+            }
+            self.dropping.confirmations.insert(confirmation.asking.nonce, confirmation);
+        }
+        self.end_confirmations_that_are_over(step)?;
         self.end_rounds_that_are_over(step)
     }
 
@@ -277,12 +249,13 @@ impl Engine {
     fn end_rounds_that_are_over(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         self.end_attempts_on_new_roots(step)?;
         for mut round in std::mem::take(&mut self.dropping.rounds).into_values() {
-            let over = round.over(step.now_ms, step.txn.is_settled()?);
-            if !over.is_empty() {
+            // What is still being computed is waited for.
+            let over = round.asking.over(&round.open, step.now_ms);
+            if !over.is_empty() && (step.txn.is_settled()? || round.asking.is_late(step.now_ms)) {
                 self.decide_all(step, &mut round, &over, true)?;
             }
             if !round.open.is_empty() {
-                self.dropping.rounds.insert(round.nonce, round);
+                self.dropping.rounds.insert(round.asking.nonce, round);
                 continue;
             }
             let unheard = self.unheard(step.txn)?;
@@ -298,7 +271,10 @@ impl Engine {
 
     /// Nothing more will come of `peer` for now.
     pub(super) fn await_no_answer_of(&mut self, peer: &NodeId) {
-        self.dropping.rounds.values_mut().for_each(|round| drop(round.awaited.remove(peer)));
+        let Dropping { rounds, confirmations, .. } = &mut self.dropping;
+        let confirmed = confirmations.values_mut().map(|confirmation| &mut confirmation.asking);
+        let asked = rounds.values_mut().map(|round| &mut round.asking).chain(confirmed);
+        asked.for_each(|asking| asking.await_no_answer_of(peer));
     }
 
     /// A value or a fact that names a blob is a new reason to keep it and what it links to: whoever was asked about them before has
@@ -332,21 +308,9 @@ type Decision = Result<(Permit, Proof), Vec<Missing>>;
 type Proof = Vec<(NodeId, StorageId)>;
 
 impl Round {
-    /// The blobs on which nobody will say more, or on which time is up. What is still being computed is waited for.
-    fn over(&self, now_ms: u64, is_settled: bool) -> Vec<BlobId> {
-        if now_ms >= self.until_ms {
-            return self.open.iter().copied().collect();
-        }
-        let awaited: BTreeSet<&BlobId> = self.awaited.values().flatten().collect();
-        self.open.iter().filter(|id| is_settled && !awaited.contains(id)).copied().collect()
-    }
-
     fn close(&mut self, id: &BlobId, outcome: Result<(Option<BlobFact>, Proof), Vec<Missing>>) {
         if self.open.remove(id) {
-            let refusals = self.refusals.remove(id).unwrap_or_default().into_iter().collect();
-            let unanswered = self.awaited.iter().filter(|(_, awaited)| awaited.contains(id)).map(|(node, _)| *node);
-            let mut silent: Vec<NodeId> = unanswered.collect();
-            silent.extend(self.out_of_reach.remove(id).unwrap_or_default());
+            let Unproven { refusals, silent } = self.asking.close(id);
             let (gone, proof, missing) = match outcome {
                 Ok((gone, proof)) => (gone, proof, Vec::new()),
                 Err(missing) => (None, Vec::new(), missing),

@@ -329,6 +329,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Put { .. } => "a put",
         Input::WriteRefs { .. } => "a write of refs",
         Input::Admit { .. } => "a new member",
+        Input::Confirm { .. } => "a question how durable something is",
         Input::Declare { .. } => "a declaration",
         Input::Delete { .. } => "a delete",
         Input::Collect { .. } => "a collection",

@@ -60,7 +60,8 @@ impl Oracle {
             | Reply::NotAMember
             | Reply::MayNotAdmit(_)
             | Reply::Gone(_)
-            | Reply::Dropped(_) => Ok(()),
+            | Reply::Dropped(_)
+            | Reply::Confirmed(_) => Ok(()),
         }
     }
 
