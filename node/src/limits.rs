@@ -122,8 +122,6 @@ pub const PIECES_AHEAD: usize = 8;
 pub const MAX_STAT_BLOBS: usize = 10_000;
 /// How long one request waits for copies (milliseconds).
 pub const MAX_CONFIRM_WAIT_MS: u64 = 60 * 60 * 1_000;
-/// The pause between two times that others are asked for the same copies.
-pub const CONFIRM_PAUSE: Duration = Duration::from_millis(200);
 /// Refs that one request writes.
 pub const MAX_BATCH_REFS: usize = 10_000;
 /// Refs in a list when the request does not say how many.

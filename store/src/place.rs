@@ -86,8 +86,8 @@ impl Placed {
 pub struct Placement {
     /// One for each distinct blob, in ascending order of id. Equal blobs are merged.
     pub placed: Vec<Placed>,
-    /// Blobs in files that were recorded already, and have been discarded.
-    pub existed: Vec<BlobFact>,
+    /// Blobs in files that were recorded already. Their bytes are kept until this is dropped: the record may go meanwhile.
+    pub existed: Vec<Ingested>,
     /// Blobs with the SHA-1 of a recorded one, or of an earlier one of this call, and another BLAKE3: collisions. The first is kept.
     pub collided: Vec<Ingested>,
 }
@@ -97,7 +97,7 @@ pub type Known<'a> = dyn Fn(&BlobId) -> Result<Option<BlobFact>, StoreError> + '
 
 /// Moves ingested blobs into place, durably.
 ///
-/// Of every blob in a file, `known` is asked under its lock: one that is recorded is discarded, and one that is recorded with
+/// Of every blob in a file, `known` is asked under its lock: one that is recorded is not moved, and one that is recorded with
 /// another BLAKE3 is a collision and refused, because its file would replace the first one's. Small blobs replace nothing; their
 /// record is where that shows. A caller that still holds a [`Placed`] must not call again: the locks are taken in order of id
 /// within one call only.
@@ -130,7 +130,7 @@ impl Placement {
         };
         let guard = locks.lock(fact.sha1);
         match known(&fact.sha1)? {
-            Some(same) if same == fact => self.existed.push(fact),
+            Some(same) if same == fact => self.existed.push(Ingested { fact, body: Body::File(file), outboard }),
             Some(_) => self.collided.push(Ingested { fact, body: Body::File(file), outboard }),
             None => {
                 file.move_to(&layout::blob_file(&fact.sha1)).map_err(PlaceError::from_io)?;

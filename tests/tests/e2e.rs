@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of a test are its own: what cannot be read fails it")]
 
 mod big;
+mod churn;
 mod collisions;
 mod config;
 mod daemon;

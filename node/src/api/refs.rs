@@ -1,6 +1,7 @@
 //! `/refs`: names for data.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
@@ -18,10 +19,13 @@ use super::gate::Slot;
 use super::query::Pairs;
 use crate::engine::RefOp;
 use crate::failure::Failure;
-use crate::limits::{CONFIRM_PAUSE, LIST_REFS, MAX_BATCH_REFS, MAX_CONFIRM_WAIT_MS, MAX_LIST_REFS};
+use crate::limits::{LIST_REFS, MAX_BATCH_REFS, MAX_CONFIRM_WAIT_MS, MAX_LIST_REFS};
 use crate::service::durable;
 use crate::service::refs::{self as service, Query, SetRef, rev_of};
 use crate::service::types::RefLine;
+
+/// The pause between two times that others are asked for the same copies.
+const CONFIRM_PAUSE: Duration = Duration::from_millis(200);
 
 /// The value of a ref as a request brings it.
 #[derive(Debug, Deserialize)]

@@ -305,6 +305,7 @@ fn record(node: &dyn Node, blobs: Vec<Ingested>) -> Result<BTreeMap<BlobId, Stri
         match outcome {
             PutOutcome::Held { .. } => {}
             PutOutcome::Collision { kept } => refused.extend([collision(kept.sha1)]),
+            PutOutcome::Gone { sha1 } => refused.extend([(sha1, "it was deleted while it was fetched".to_owned())]),
             PutOutcome::Missing { sha1, .. } => refused.extend([(sha1, "what it refers to is missing".to_owned())]),
         }
     }

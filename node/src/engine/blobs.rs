@@ -85,8 +85,7 @@ fn put_one(txn: &mut Transaction<'_>, now_ms: u64, put: PutBlob, batch: &mut Bat
         Stored::New(placed) => (placed.fact(), txn.record(placed, now_ms, grace_until_ms)?),
         Stored::Known(fact) => match recorded(txn, &fact, grace_until_ms)? {
             Some(recorded) => (fact, recorded),
-            // It has gone since its putter found it here.
-            None => return Ok(PutOutcome::Missing { sha1, children: vec![sha1] }),
+            None => return Ok(PutOutcome::Gone { sha1 }),
         },
     };
     match recorded {

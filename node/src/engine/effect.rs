@@ -175,6 +175,11 @@ pub enum PutOutcome {
         /// The one that is kept.
         kept: BlobFact,
     },
+    /// Its putter had found it here, and it has been deleted since: it is to be put with its bytes.
+    Gone {
+        /// The blob.
+        sha1: BlobId,
+    },
     /// It refers to blobs that are not held here; nothing of it was stored.
     Missing {
         /// The blob.

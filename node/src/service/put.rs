@@ -9,12 +9,16 @@ use keepwell_protocol::json;
 use keepwell_protocol::name::{FileName, Label};
 use keepwell_store::fs::FileReader;
 use keepwell_store::ingest::{Body, IngestId, Ingested, adopt, ingest, ingest_path};
+use keepwell_store::place::Placement;
 
 use super::Node;
 use super::collision::{self, collision};
 use crate::engine::{PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{PUT_BATCH_BLOBS, PUT_BATCH_BYTES};
+
+/// How often bytes are put again because their blob, which was found here, was deleted meanwhile.
+const MAX_PUT_TRIES: usize = 10;
 
 /// What holds for every blob of a put.
 #[derive(Debug, Clone, Default)]
@@ -190,26 +194,43 @@ fn record(node: &dyn Node, links: &[BlobId], waiting: Vec<Waiting>, blobs: Vec<I
         }
     }
     drop(snapshot);
-    let placement = node.store().place(free)?;
     let children: BTreeMap<BlobId, &Waiting> = waiting.iter().rev().map(|waiting| (waiting.fact.sha1, waiting)).collect();
-    let new = placement.placed.into_iter().map(|placed| (placed.fact().sha1, Stored::New(placed)));
-    let known = placement.existed.into_iter().map(|fact| (fact.sha1, Stored::Known(fact)));
-    let (order, inputs): (Vec<BlobId>, Vec<PutBlob>) = new
-        .chain(known)
-        .map(|(sha1, blob)| {
-            let own = children.get(&sha1).map(|waiting| waiting.children.as_slice()).unwrap_or_default();
-            (sha1, PutBlob { blob, children: distinct(links.iter().chain(own)) })
-        })
-        .unzip();
-    let outcomes: BTreeMap<BlobId, PutOutcome> = order.into_iter().zip(node.put(inputs)?).collect();
-    // What collided was dropped from the placement: the record that it collided with is the one to name.
-    drop(placement.collided);
+    let children_of = |sha1: &BlobId| {
+        let own = children.get(sha1).map(|waiting| waiting.children.as_slice()).unwrap_or_default();
+        distinct(links.iter().chain(own))
+    };
+    let mut outcomes = BTreeMap::new();
+    // What was found here may be deleted before it is recorded anew: then its bytes, which are still there, are put.
+    for _ in 0..MAX_PUT_TRIES {
+        free = place_and_record(node, free, &children_of, &mut outcomes)?;
+        if free.is_empty() {
+            break;
+        }
+    }
     let mut seen = BTreeSet::new();
     let told = |waiting: Waiting| match taken.get(&waiting.fact) {
         Some(kept) => Ok(Err((waiting.number, collision(&waiting.fact, kept)))),
         None => outcome(node, &outcomes, waiting, &mut seen),
     };
     waiting.into_iter().map(told).collect()
+}
+
+/// Places and records blobs, and notes what became of each; returns those that were found here and are here no more.
+fn place_and_record(
+    node: &dyn Node,
+    blobs: Vec<Ingested>,
+    children_of: &dyn Fn(&BlobId) -> Vec<BlobId>,
+    outcomes: &mut BTreeMap<BlobId, PutOutcome>,
+) -> Result<Vec<Ingested>, Failure> {
+    // What collides is dropped with the rest of the placement: the record that it collides with is the one to name.
+    let Placement { placed, existed, .. } = node.store().place(blobs)?;
+    let new = placed.into_iter().map(|placed| (placed.fact().sha1, Stored::New(placed)));
+    let known = existed.iter().map(|blob| (blob.fact().sha1, Stored::Known(blob.fact())));
+    let (order, inputs): (Vec<BlobId>, Vec<PutBlob>) =
+        new.chain(known).map(|(sha1, blob)| (sha1, PutBlob { blob, children: children_of(&sha1) })).unzip();
+    outcomes.extend(order.into_iter().zip(node.put(inputs)?));
+    let is_gone = |blob: &Ingested| matches!(outcomes.get(&blob.fact().sha1), Some(PutOutcome::Gone { .. }));
+    Ok(existed.into_iter().filter(is_gone).collect())
 }
 
 fn outcome(
@@ -224,6 +245,10 @@ fn outcome(
             Ok(Held { number, fact, existed: *existed || !seen.insert(fact.sha1) })
         }
         Some(PutOutcome::Held { fact: kept, .. } | PutOutcome::Collision { kept }) => Err((number, collision(&fact, kept))),
+        Some(PutOutcome::Gone { sha1 }) => {
+            let message = format!("blob {sha1} was deleted again and again while it was put");
+            Err((number, Failure::new(Code::Internal, message).hint("put it again")))
+        }
         Some(PutOutcome::Missing { sha1, children }) => {
             let message = format!("blob {sha1} links to {} blobs that are not stored here", children.len());
             Err((number, Failure::no_provider(message, children)))

@@ -97,7 +97,7 @@ impl Driver<'_> {
             PlaceError::Records(error) => error.into(),
             other => Trouble::Failed(other.to_string()),
         })?;
-        let known = placement.existed.into_iter().map(|fact| (fact.sha1, Stored::Known(fact)));
+        let known = placement.existed.iter().map(|blob| (blob.fact().sha1, Stored::Known(blob.fact())));
         let new = placement.placed.into_iter().map(|placed| (placed.fact().sha1, Stored::New(placed)));
         let stored: BTreeMap<BlobId, Stored> = known.chain(new).collect();
         if stored.keys().eq(wanted.keys()) {
