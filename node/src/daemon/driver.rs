@@ -111,6 +111,8 @@ impl Driver {
             next: 1,
             connected: BTreeSet::new(),
             is_stale: false,
+            followed: Vec::new(),
+            put_off: Vec::new(),
             peers: Arc::clone(&peers),
             stepped,
         };
@@ -231,6 +233,10 @@ struct Running {
     connected: BTreeSet<NodeId>,
     /// Whether a step has failed since the engine was started.
     is_stale: bool,
+    /// What has followed from the last step, for the next one.
+    followed: Vec<Input>,
+    /// Blobs whose bytes are to be moved out of the way, and that somebody had in hand.
+    put_off: Vec<BlobId>,
     peers: Arc<Mutex<Peers>>,
     stepped: watch::Sender<u64>,
 }
@@ -240,8 +246,9 @@ impl Running {
         let tick = Duration::from_millis(TICK_MS);
         let mut next_tick = Instant::now() + tick;
         loop {
-            let mut inputs = Vec::new();
-            let goes_on = match queue.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+            let mut inputs = std::mem::take(&mut self.followed);
+            let patience = next_tick.saturating_duration_since(Instant::now());
+            let goes_on = match queue.recv_timeout(if inputs.is_empty() { patience } else { Duration::ZERO }) {
                 Ok(job) => self.collect(job, queue, &mut inputs),
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
@@ -249,6 +256,7 @@ impl Running {
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + tick;
                 inputs.push(Input::Tick);
+                std::mem::take(&mut self.put_off).into_iter().try_for_each(|blob| self.unlink(blob))?;
             }
             self.step(inputs)?;
             if !goes_on {
@@ -340,10 +348,15 @@ impl Running {
             Effect::Send { to, bytes } => self.world.send(to, bytes),
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
-            // What cannot be moved now stays queued, with the reason.
-            Effect::Unlink(blob) => match self.engine.store().unlink(&blob) {
-                Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
-                _ => {}
+            Effect::Unlink(blob) => self.unlink(blob)?,
+            Effect::Retrieve(blob) => match self.engine.store().try_retrieve(&blob) {
+                Ok(retrieved) => {
+                    self.followed.extend(retrieved.map(|retrieved| Input::Restore { request: RequestId::NOBODY, retrieved }))
+                }
+                // It lies in the trash as before, and is looked for again.
+                Err(error) => {
+                    eprintln!("warning: blob {blob} is needed again and cannot be brought back from the trash: {error}")
+                }
             },
             Effect::EmptyTrash { until_ms } => match self.engine.store().empty_trash(until_ms, TRASH_PORTION) {
                 Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
@@ -355,6 +368,16 @@ impl Running {
                     drop(answer.send(Ok(reply)));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What cannot be moved now stays queued, with the reason. Somebody who has the blob in hand may be waiting for the next step.
+    fn unlink(&mut self, blob: BlobId) -> Result<(), Failure> {
+        match self.engine.store().try_unlink(&blob) {
+            Ok(None) => self.put_off.push(blob),
+            Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
+            _ => {}
         }
         Ok(())
     }

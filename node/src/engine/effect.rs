@@ -34,6 +34,9 @@ pub enum Effect {
     Reply(RequestId, Reply),
     /// Move the bytes of a deleted blob out of the way: `Store::unlink`.
     Unlink(BlobId),
+    /// Bring back from the trash what is needed again: `Store::try_retrieve`, then `Input::Restore` for nobody. If that fails, it is asked
+    /// for again.
+    Retrieve(BlobId),
     /// Remove for good what has been in the trash for long: `Store::empty_trash`, a portion of it.
     EmptyTrash {
         /// What was deleted then or before, in Unix milliseconds.

@@ -11,6 +11,11 @@ use keepwell_store::trash::Retrieved;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
+impl RequestId {
+    /// Of what nobody has asked for: its answer is for nobody. Askers do not choose it.
+    pub const NOBODY: RequestId = RequestId(0);
+}
+
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Input {

@@ -6,6 +6,7 @@
 //! have, so a failed step leaves nothing to undo.
 
 mod apply;
+mod arrival;
 mod author;
 mod blobs;
 pub mod closure;
@@ -27,6 +28,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::ChaCha8Rng;
 
 pub use apply::Refusal;
+use arrival::Arrivals;
 use collect::Collector;
 pub use effect::{Collected, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
@@ -40,6 +42,7 @@ pub struct Engine {
     home: Home,
     replication: Replication,
     collector: Collector,
+    arrivals: Arrivals,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -58,6 +61,7 @@ impl Engine {
                 self.take(&mut step, input)?;
             }
             self.settle(&mut step)?;
+            self.restore_arrived(&mut step)?;
             Ok(step.effects)
         })
     }
@@ -69,6 +73,7 @@ impl Engine {
         self.home = self.store.snapshot()?.home()?.ok_or_else(missing)?;
         self.replication = Replication::default();
         self.collector = Collector::default();
+        self.arrivals = Arrivals::default();
         Ok(())
     }
 
@@ -97,6 +102,7 @@ impl Engine {
             Input::Gossiped { entry } => self.gossiped(step, &entry),
             Input::Tick => {
                 self.collect_on_tick(step)?;
+                self.walk_trash(step)?;
                 self.tick(step)
             }
         }

@@ -120,3 +120,22 @@ fn what_was_just_put_keeps_what_it_links_to() {
     assert_eq!(state(&home, &child), "verified");
     assert_eq!(collected(&home.run(RUN).ok()).0.len(), 2);
 }
+
+#[test]
+fn what_another_machine_names_again_comes_back_from_the_trash_by_itself() {
+    let (ada, first, ben, second) = two_machines();
+    let sha1 = put(&ada, "recording", &noise(4, 200_000));
+    ada.run(["ref", "set", "lab/day1", &format!("data=sha1://{sha1}")]).ok();
+    until_found(&ben, &["fetch", "lab/day1"]);
+    ada.run(["ref", "rm", "lab/day1"]).ok();
+    until(&ada, &RUN, |outcome| outcome.code == Some(0) && collected(outcome).0.contains(&sha1));
+    assert_eq!(state(&ada, &sha1), "trashed");
+
+    // Ben still holds it, and finds that it is needed after all.
+    ben.run(["ref", "set", "lab/again", &format!("data=sha1://{sha1}")]).ok();
+    until(&ada, &["stat", &format!("sha1://{sha1}"), "--json"], |outcome| outcome.json()["state"] == "verified");
+    second.terminate().ok();
+    assert_eq!(ada.run(["cat", "keepwell://lab/again/data"]).ok().stdout, noise(4, 200_000));
+    first.terminate().ok();
+    ada.run(["fsck", "--verify"]).ok();
+}

@@ -159,6 +159,10 @@ impl Lab {
             Effect::Reply(_, reply) => replies.push(reply),
             Effect::Tell(event) => self.events.push((at, event)),
             Effect::Refuse { peer, reason } => self.refusals.push((at, peer, reason)),
+            Effect::Retrieve(blob) => {
+                let retrieved = self.machines[at].engine().store().try_retrieve(&blob).unwrap();
+                due.extend(retrieved.map(|retrieved| (at, Input::Restore { request: RequestId::NOBODY, retrieved })));
+            }
             Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
         }
     }

@@ -15,15 +15,15 @@ use super::*;
 use crate::engine::{EngineRng, Input, NewHome, PutBlob, Stored};
 use crate::limits::{PURGE_BATCH_BLOBS, TRASH_PORTION};
 
-const NOW_MS: u64 = 1_800_000_000_000;
+pub(in crate::engine) const NOW_MS: u64 = 1_800_000_000_000;
 
-struct Alone {
-    engine: Engine,
+pub(in crate::engine) struct Alone {
+    pub(in crate::engine) engine: Engine,
     rng: EngineRng,
 }
 
 impl Alone {
-    fn new() -> Alone {
+    pub(in crate::engine) fn new() -> Alone {
         let disk = SimDisk::new(1);
         let fs: SharedFs = Arc::new(disk.fs());
         let store = Arc::new(Store::open(disk.backend("index.redb"), fs).unwrap());
@@ -34,11 +34,11 @@ impl Alone {
         Alone { engine, rng }
     }
 
-    fn step(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
+    pub(in crate::engine) fn step(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
         self.engine.step(now_ms, &mut self.rng, vec![input]).unwrap()
     }
 
-    fn put(&mut self, count: usize) {
+    pub(in crate::engine) fn put(&mut self, count: usize) {
         let store = Arc::clone(self.engine.store());
         let blob = |number: usize| {
             let bytes = number.to_be_bytes();
@@ -50,7 +50,7 @@ impl Alone {
         self.step(NOW_MS, Input::Put { request: RequestId(1), blobs });
     }
 
-    fn collect(&mut self, grace_ms: Option<u64>, limit: usize) -> Collected {
+    pub(in crate::engine) fn collect(&mut self, grace_ms: Option<u64>, limit: usize) -> Collected {
         let how = Collect { grace_ms, limit };
         let effects = self.step(NOW_MS, Input::Collect { request: RequestId(2), how });
         let reply = effects.into_iter().find_map(|effect| match effect {

@@ -14,7 +14,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::NodeId;
+use keepwell_protocol::id::{BlobId, NodeId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -29,6 +29,8 @@ use oracle::Oracle;
 const EPOCH_MS: u64 = 1_800_000_000_000;
 /// Lines of the trace that a violation shows.
 const TRACE_LINES: usize = 40;
+/// How long a driver may take until it brings a blob back, in simulated milliseconds.
+const RETRIEVE_WITHIN_MS: u64 = 500;
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -99,6 +101,8 @@ enum Happening {
     Fault,
     /// A crashed node starts again.
     Restart(usize),
+    /// A node gets around to bringing a blob back from its trash.
+    Retrieve(usize, BlobId),
     /// A parted network is whole again.
     Heal,
 }
@@ -214,6 +218,7 @@ impl World {
             Happening::Act => self.act(),
             Happening::Fault => self.fault(),
             Happening::Restart(node) => self.restart(node),
+            Happening::Retrieve(node, blob) => self.retrieve(node, &blob),
             Happening::Heal => self.heal(),
         }
     }
@@ -243,6 +248,10 @@ impl World {
                     noted.map_err(|broken| self.violation(broken))?;
                 }
                 Effect::Unlink(blob) => self.unlink(node, &blob)?,
+                Effect::Retrieve(blob) => {
+                    let delay_ms = self.draw(RETRIEVE_WITHIN_MS);
+                    self.after(delay_ms, Happening::Retrieve(node, blob));
+                }
                 Effect::EmptyTrash { until_ms } => self.empty_trash(node, until_ms)?,
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
