@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::engine::{
     Collect, Collected, Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId,
+    Settings,
 };
 use crate::failure::{Code, Failure};
 use crate::home::lock::HomeLock;
@@ -70,6 +71,12 @@ impl Local {
         Ok(Local { path, store, engine: Mutex::new(engine), rng: Mutex::new(rng), _lock: lock })
     }
 
+    /// The same home with these settings of its engine.
+    pub fn with(self, settings: Settings) -> Local {
+        let engine = self.engine.into_inner().unwrap_or_else(PoisonError::into_inner).with(settings);
+        Local { engine: Mutex::new(engine), ..self }
+    }
+
     /// The engine, for what only its owner may ask: `fsck` and `init`.
     pub fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
@@ -93,7 +100,8 @@ impl Local {
             for effect in effects {
                 match effect {
                     // Nobody listens while no daemon runs; the next one sends what is in the log.
-                    Effect::Publish(_) | Effect::Send { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
+                    Effect::Publish(_) | Effect::Send { .. } | Effect::Refuse { .. } | Effect::Tell(_) | Effect::Collected(_) => {
+                    }
                     // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
                     Effect::Unlink(blob) => drop(self.store.unlink(&blob)?),
                     // What cannot be brought back lies in the trash as before; the next daemon looks for it again.
@@ -116,6 +124,10 @@ impl Node for Local {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn settings(&self) -> Settings {
+        self.engine().settings()
     }
 
     fn new_ingest(&self) -> IngestId {

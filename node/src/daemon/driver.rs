@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use crate::engine::{
     Collect, Collected, Effect, Engine, EngineRng, Event, Input, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, RequestId,
+    Settings,
 };
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION};
@@ -75,6 +76,7 @@ pub struct Driver {
 struct Shared {
     store: Arc<Store>,
     home: Home,
+    settings: Settings,
     jobs: Sender<Job>,
     rng: Mutex<EngineRng>,
     peers: Arc<Mutex<Peers>>,
@@ -100,6 +102,7 @@ impl Driver {
     pub fn start(engine: Engine, mut rng: EngineRng, world: impl World + 'static) -> Result<Driver, Failure> {
         let (jobs, queue) = channel();
         let (store, home) = (Arc::clone(engine.store()), engine.home().clone());
+        let settings = engine.settings();
         let ours = EngineRng::from_rng(&mut rng);
         let peers = Arc::new(Mutex::new(Peers::default()));
         let (stepped, steps) = watch::channel(0);
@@ -113,13 +116,15 @@ impl Driver {
             is_stale: false,
             followed: Vec::new(),
             put_off: Vec::new(),
+            took: Duration::ZERO,
             peers: Arc::clone(&peers),
             stepped,
         };
         let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
         let thread =
             spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
-        let shared = Shared { store, home, jobs, rng: Mutex::new(ours), peers, steps, thread: Mutex::new(Some(thread)) };
+        let shared =
+            Shared { store, home, settings, jobs, rng: Mutex::new(ours), peers, steps, thread: Mutex::new(Some(thread)) };
         Ok(Driver { shared: Arc::new(shared) })
     }
 
@@ -180,6 +185,10 @@ impl Node for Driver {
         now_ms()
     }
 
+    fn settings(&self) -> Settings {
+        self.shared.settings
+    }
+
     fn new_ingest(&self) -> IngestId {
         let mut id = [0; 16];
         self.shared.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut id);
@@ -237,6 +246,8 @@ struct Running {
     followed: Vec<Input>,
     /// Blobs whose bytes are to be moved out of the way, and that somebody had in hand.
     put_off: Vec<BlobId>,
+    /// How long the last step took.
+    took: Duration,
     peers: Arc<Mutex<Peers>>,
     stepped: watch::Sender<u64>,
 }
@@ -262,7 +273,16 @@ impl Running {
             if !goes_on {
                 return Ok(());
             }
+            if let Some(wakes_ms) = self.wakes_ms() {
+                next_tick =
+                    next_tick.min(Instant::now() + Duration::from_millis(wakes_ms.saturating_sub(now_ms()).saturating_add(1)));
+            }
         }
+    }
+
+    /// When the engine wants a tick out of turn. After a step that failed it has nothing to say.
+    fn wakes_ms(&self) -> Option<u64> {
+        if self.is_stale { None } else { self.engine.wakes_ms() }
     }
 
     /// Takes `job` and whatever else is there, up to a step's worth. False when the driver is to stop afterwards.
@@ -326,7 +346,9 @@ impl Running {
             all = again.chain(all.into_iter().filter(|input| !matches!(input, Input::Connected { .. }))).collect();
         }
         let was_stale = std::mem::replace(&mut self.is_stale, true);
+        let began = Instant::now();
         let effects = self.engine.step(now_ms(), &mut self.rng, all)?;
+        self.took = began.elapsed();
         self.is_stale = false;
         if was_stale {
             eprintln!("note: there is space again on the disk of this home");
@@ -349,6 +371,10 @@ impl Running {
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
             Effect::Unlink(blob) => self.unlink(blob)?,
+            Effect::Collected(_) => {
+                let cost_us = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
+                self.followed.push(Input::Took { cost_us });
+            }
             Effect::Retrieve(blob) => match self.engine.store().try_retrieve(&blob) {
                 Ok(retrieved) => {
                     self.followed.extend(retrieved.map(|retrieved| Input::Restore { request: RequestId::NOBODY, retrieved }))

@@ -63,6 +63,11 @@ pub enum Input {
         /// The blob.
         retrieved: Retrieved,
     },
+    /// How long the step took that purged something by itself.
+    Took {
+        /// In microseconds.
+        cost_us: u64,
+    },
     /// `fsck` has found that a record's bytes are missing or rotten.
     Forget {
         /// Whom to answer.

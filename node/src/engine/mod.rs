@@ -18,6 +18,7 @@ mod open;
 pub mod rebuild;
 mod refs;
 mod replicate;
+mod settings;
 
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub use effect::{Collected, Effect, Event, PutOutcome, RefOutcome, RefRefusal, R
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 pub use open::{NewHome, OpenError};
 use replicate::Replication;
+pub use settings::Settings;
 
 /// The engine of one home.
 pub struct Engine {
@@ -43,6 +45,7 @@ pub struct Engine {
     replication: Replication,
     collector: Collector,
     arrivals: Arrivals,
+    settings: Settings,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -62,6 +65,7 @@ impl Engine {
             }
             self.settle(&mut step)?;
             self.restore_arrived(&mut step)?;
+            self.note_garbage(&step)?;
             Ok(step.effects)
         })
     }
@@ -96,6 +100,10 @@ impl Engine {
             Input::Forget { request, blob } => self.forget(step, request, blob),
             Input::Collect { request, how } => self.collect(step, request, how),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
+            Input::Took { cost_us } => {
+                self.collection_took(step.now_ms, cost_us);
+                Ok(())
+            }
             Input::Connected { peer } => self.connected(step, peer),
             Input::Disconnected { peer } => self.disconnected(peer),
             Input::Received { from, bytes } => self.received(step, from, &bytes),

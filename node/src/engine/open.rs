@@ -16,7 +16,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
-use super::{Arrivals, Collector, Engine, EngineRng, Replication, Step};
+use super::{Arrivals, Collector, Engine, EngineRng, Replication, Settings, Step};
 
 /// Why a home cannot be started on.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +97,7 @@ impl Engine {
 
     fn on(store: Arc<Store>, key: SigningKey, home: Home) -> Engine {
         let (replication, collector, arrivals) = (Replication::default(), Collector::default(), Arrivals::default());
-        Engine { store, key, home, replication, collector, arrivals }
+        Engine { store, key, home, replication, collector, arrivals, settings: Settings::default() }
     }
 
     /// The chain that this node writes now.

@@ -13,7 +13,7 @@ use super::refs::name_of;
 use super::types::{DropLine, GcItemLine, GcLine, GcReport};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS, PUT_GRACE_MS};
+use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS};
 
 /// What nothing needs here, and how much is kept for which reason.
 struct Survey {
@@ -64,7 +64,7 @@ pub fn undrop(node: &dyn Node, id: &BlobId) -> Result<DropLine, Failure> {
 fn survey(node: &dyn Node, grace_ms: Option<u64>) -> Result<Survey, Failure> {
     let snapshot = node.store().snapshot()?;
     let now_ms = node.now_ms();
-    let over_ms = now_ms.saturating_add(PUT_GRACE_MS).saturating_sub(grace_ms.unwrap_or(PUT_GRACE_MS));
+    let over_ms = now_ms.saturating_add(node.settings().grace_ms).saturating_sub(grace_ms.unwrap_or(node.settings().grace_ms));
     let (mut candidates, mut in_grace) = (BTreeMap::new(), 0);
     let mut note = |id: BlobId| -> Result<(), Failure> {
         if snapshot.kept_until_ms(&id, now_ms)?.is_some_and(|until_ms| until_ms > over_ms) {

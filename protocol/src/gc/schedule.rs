@@ -26,15 +26,23 @@ pub struct Keys {
     pub startup_delay_ms: u64,
 }
 
+impl Keys {
+    /// containerd's defaults.
+    pub const DEFAULT: Keys =
+        Keys { pause_ppm: 20_000, deletion_threshold: 0, mutation_threshold: 100, schedule_delay_ms: 0, startup_delay_ms: 100 };
+}
+
 impl Default for Keys {
     fn default() -> Self {
-        Keys { pause_ppm: 20_000, deletion_threshold: 0, mutation_threshold: 100, schedule_delay_ms: 0, startup_delay_ms: 100 }
+        Keys::DEFAULT
     }
 }
 
 /// What a collection came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
+    /// There was nothing to collect; that it was cheap says nothing of others.
+    Nothing,
     /// Nothing is left.
     Done,
     /// There is more than one collection takes.
@@ -157,16 +165,17 @@ impl Schedule {
         self.see(now_ms);
         self.is_running = false;
         let before_ms = self.last.map_or(0, |(_, pause_ms)| pause_ms);
-        if end != End::Done {
+        if matches!(end, End::More | End::Blocked) {
             self.deletions = self.deletions.max(1);
         }
-        let pause_ms = if end == End::Blocked {
-            before_ms.saturating_add(RETRY_MORE_MS).min(RETRY_MOST_MS)
-        } else {
+        if matches!(end, End::Done | End::More) {
             self.costs = (self.costs.0.saturating_add(cost_us), self.costs.1 + 1);
-            self.interval_ms = self.interval();
-            self.interval_ms
+        }
+        let pause_ms = match end {
+            End::Blocked => before_ms.saturating_add(RETRY_MORE_MS).min(RETRY_MOST_MS),
+            _ => self.interval(),
         };
+        self.interval_ms = self.interval();
         self.last = Some((now_ms, pause_ms));
         self.next_ms = Some(now_ms.saturating_add(pause_ms));
     }

@@ -163,7 +163,7 @@ impl Lab {
                 let retrieved = self.machines[at].engine().store().try_retrieve(&blob).unwrap();
                 due.extend(retrieved.map(|retrieved| (at, Input::Restore { request: RequestId::NOBODY, retrieved })));
             }
-            Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
+            Effect::Collected(_) | Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
         }
     }
 

@@ -14,7 +14,9 @@ use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
-use crate::engine::{Collect, Collected, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply, RequestId};
+use crate::engine::{
+    Collect, Collected, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply, RequestId, Settings,
+};
 use crate::transfer::serve::serve;
 
 /// A node without a driver: its engine behind a lock.
@@ -89,6 +91,9 @@ impl Node for TestNode {
     }
     fn now_ms(&self) -> u64 {
         1
+    }
+    fn settings(&self) -> Settings {
+        Settings::default()
     }
     fn new_ingest(&self) -> IngestId {
         let mut next = self.next_ingest.lock().unwrap();

@@ -19,7 +19,8 @@ pub(in crate::engine) const NOW_MS: u64 = 1_800_000_000_000;
 
 pub(in crate::engine) struct Alone {
     pub(in crate::engine) engine: Engine,
-    rng: EngineRng,
+    pub(in crate::engine) rng: EngineRng,
+    pub(in crate::engine) disk: SimDisk,
 }
 
 impl Alone {
@@ -31,7 +32,7 @@ impl Alone {
         let place = DiskPlace { device: 1, inode: 1 };
         let new = NewHome { network: "lab".parse().unwrap(), node: "ada".parse().unwrap(), place };
         let engine = Engine::init(store, SigningKey::from_bytes(&[1; 32]), &new, &mut rng).unwrap();
-        Alone { engine, rng }
+        Alone { engine, rng, disk }
     }
 
     pub(in crate::engine) fn step(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {

@@ -137,6 +137,16 @@ fn no_more_than_max_pause_ppm_and_no_less_than_min_cost_count() {
 }
 
 #[test]
+fn one_that_finds_nothing_does_not_make_the_pause_shorter() {
+    let mut schedule = collected(Keys::default(), 100_000);
+    for now_ms in [T + 4_900, T + 20_000] {
+        schedule.trigger(now_ms);
+        collect(&mut schedule, now_ms, 0, End::Nothing);
+        assert_eq!(schedule.next_ms, Some(now_ms + 4_900));
+    }
+}
+
+#[test]
 fn while_one_runs_none_is_due_and_what_is_noted_meanwhile_is_for_the_next() {
     let mut schedule = started(Keys::default());
     assert!(schedule.is_due(T + 100));
