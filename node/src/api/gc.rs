@@ -1,4 +1,4 @@
-//! `POST /gc` and `POST /blobs/{sha1}/undrop`
+//! `GET /gc`, `POST /gc` and `POST /blobs/{sha1}/undrop`
 
 use std::sync::Arc;
 
@@ -31,6 +31,11 @@ pub(super) async fn collect(State(api): State<Arc<Api>>, slot: Slot, body: Body)
     let request: GcRequest = read_json(body).await?;
     let report = blocking(slot, move || gc::collect(&*api.node, request.run, request.grace_ms)).await?;
     json(StatusCode::OK, &report)
+}
+
+/// `GET /gc`
+pub(super) async fn state(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
+    json(StatusCode::OK, &blocking(slot, move || gc::state(&*api.node)).await?)
 }
 
 /// `POST /blobs/{sha1}/undrop`

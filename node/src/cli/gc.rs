@@ -12,13 +12,13 @@ use crate::service::types::{GcItemLine, GcReport};
 /// Show what would be deleted because no ref needs it, or delete it
 ///
 /// A blob goes when no ref reaches it, its grace after the put is over, and every other node knows so. It can be brought back for a
-/// day with `keepwell undrop`.
+/// day with `keepwell undrop`. A daemon does so by itself, unless `auto` under `[gc]` in config.toml is false.
 #[derive(Debug, Args)]
 pub(super) struct GcArgs {
     /// Delete it; without this nothing changes
     #[arg(long)]
     run: bool,
-    /// How long a blob stays after it was put although no ref needs it [default: 24h]
+    /// How long a blob stays after it was put although no ref needs it [default: what the settings say, else 24h]
     #[arg(long, value_name = "DURATION")]
     grace: Option<DurationMs>,
 }

@@ -10,7 +10,7 @@ use keepwell_store::store::Snapshot;
 
 use super::Node;
 use super::refs::name_of;
-use super::types::{DropLine, GcItemLine, GcLine, GcReport};
+use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS};
@@ -44,6 +44,21 @@ pub fn collect(node: &dyn Node, run: bool, grace_ms: Option<u64>) -> Result<GcRe
     let freed_bytes = purged.values().map(|fact| fact.size_bytes).sum();
     let candidates = items.len() as u64;
     Ok(GcReport { blobs: items, next: None, summary: GcLine { run, candidates, freed_bytes, kept: survey.kept } })
+}
+
+/// What the last collection came to, and what stands in the way of the next.
+pub fn state(node: &dyn Node) -> Result<GcStateLine, Failure> {
+    let snapshot = node.store().snapshot()?;
+    let unneeded = snapshot.unneeded_count()?;
+    let missing = if unneeded > 0 { node.collect(Collect { grace_ms: None, limit: 0 })?.missing } else { Vec::new() };
+    let last = snapshot.last_collection()?.map(|last| GcLastLine {
+        at_ms: last.at_ms,
+        blobs: last.blobs,
+        freed_bytes: last.bytes,
+        by_itself: last.by_itself,
+    });
+    let blocked_by = blocked_by(&snapshot, &missing)?;
+    Ok(GcStateLine { auto: node.settings().schedule.is_some(), last, unneeded, blocked_by })
 }
 
 /// Brings a deleted blob back from the trash.
