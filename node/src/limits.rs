@@ -39,6 +39,9 @@ pub const TRASH_LOOKS_PER_TICK: usize = 256;
 pub const TRASH_WALK_EVERY_MS: u64 = 60 * 60 * 1_000;
 /// Blobs that one step purges: others wait for the step to end.
 pub const PURGE_BATCH_BLOBS: usize = 256;
+/// Blobs that a step purges without being asked. Nobody waits for them to go, and somebody may be waiting for the step: the file of each
+/// is moved and noted by itself.
+pub const UNASKED_PORTION: usize = 64;
 /// Graces that one step ends.
 pub const GRACES_PER_STEP: usize = 1_000;
 /// Links that one step follows to tell what is live.
@@ -135,6 +138,7 @@ pub const STOP_GRACE: Duration = Duration::from_secs(2);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is one commit");
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
 const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
+const _: () = assert!(UNASKED_PORTION <= PURGE_BATCH_BLOBS);
 const _: () = assert!(RETRIEVES_PER_STEP < TRASH_LOOKS_PER_TICK);
 const _: () = assert!(TRASH_WALK_EVERY_MS < MAX_TRASH_AGE_MS, "what could not be brought back is tried again before it goes");
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS);

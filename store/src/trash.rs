@@ -194,6 +194,13 @@ impl Store {
         Ok(emptied)
     }
 
+    /// Removes these blobs for good, if they lie in the trash.
+    pub fn empty_trash_of(&self, ids: &[BlobId]) -> Result<Emptied, StoreError> {
+        let mut emptied = Emptied::default();
+        ids.iter().try_for_each(|id| self.empty_one(id, u64::MAX, &mut emptied))?;
+        Ok(emptied)
+    }
+
     fn empty_one(&self, id: &BlobId, until_ms: u64, emptied: &mut Emptied) -> Result<(), StoreError> {
         let Some(_guard) = self.locks().try_lock(*id) else { return Ok(()) };
         let snapshot = self.snapshot()?;

@@ -24,12 +24,17 @@ pub(crate) struct GcRequest {
     /// How long a blob stays after its put all the same; none is the usual grace.
     #[serde(default)]
     pub(crate) grace_ms: Option<u64>,
+    /// Stop when so much is freed, and free its space at once.
+    #[serde(default)]
+    pub(crate) to_free_bytes: Option<u64>,
 }
 
 /// `POST /gc`
 pub(super) async fn collect(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
     let request: GcRequest = read_json(body).await?;
-    let report = blocking(slot, move || gc::collect(&*api.node, request.run, request.grace_ms)).await?;
+    let GcRequest { run, grace_ms, to_free_bytes } = request;
+    let wish = gc::Wish { run, grace_ms, to_free_bytes };
+    let report = blocking(slot, move || gc::collect(&*api.node, wish)).await?;
     json(StatusCode::OK, &report)
 }
 

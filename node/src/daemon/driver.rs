@@ -116,7 +116,7 @@ impl Driver {
             is_stale: false,
             followed: Vec::new(),
             put_off: Vec::new(),
-            took: Duration::ZERO,
+            began: Instant::now(),
             peers: Arc::clone(&peers),
             stepped,
         };
@@ -246,8 +246,8 @@ struct Running {
     followed: Vec<Input>,
     /// Blobs whose bytes are to be moved out of the way, and that somebody had in hand.
     put_off: Vec<BlobId>,
-    /// How long the last step took.
-    took: Duration,
+    /// When the last step began.
+    began: Instant,
     peers: Arc<Mutex<Peers>>,
     stepped: watch::Sender<u64>,
 }
@@ -346,9 +346,8 @@ impl Running {
             all = again.chain(all.into_iter().filter(|input| !matches!(input, Input::Connected { .. }))).collect();
         }
         let was_stale = std::mem::replace(&mut self.is_stale, true);
-        let began = Instant::now();
+        self.began = Instant::now();
         let effects = self.engine.step(now_ms(), &mut self.rng, all)?;
-        self.took = began.elapsed();
         self.is_stale = false;
         if was_stale {
             eprintln!("note: there is space again on the disk of this home");
@@ -372,7 +371,8 @@ impl Running {
             Effect::Tell(event) => self.world.tell(&event),
             Effect::Unlink(blob) => self.unlink(blob)?,
             Effect::Collected(_) => {
-                let cost_us = u64::try_from(self.took.as_micros()).unwrap_or(u64::MAX);
+                // With the moving of files, which comes first: others have waited for that too.
+                let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.followed.push(Input::Took { cost_us });
             }
             Effect::Retrieve(blob) => match self.engine.store().try_retrieve(&blob) {

@@ -34,7 +34,8 @@ pub enum Effect {
     Reply(RequestId, Reply),
     /// Move the bytes of a deleted blob out of the way: `Store::unlink`.
     Unlink(BlobId),
-    /// The node has purged something by itself. How long the step took is to be told by `Input::Took`, in microseconds.
+    /// The node has purged something by itself. How long the step and the effects before this one
+    /// took is to be told by `Input::Took`.
     Collected(Collected),
     /// Bring back from the trash what is needed again: `Store::try_retrieve`, then `Input::Restore` for nobody. If that fails, it is asked
     /// for again.

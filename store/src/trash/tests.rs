@@ -266,3 +266,14 @@ fn whoever_may_not_wait_passes_over_what_somebody_has_in_hand() {
     assert!(home.store.write(|txn| txn.restore(retrieved, GRACE_MS)).unwrap());
     assert_eq!(home.read(&id).unwrap(), Some(large()));
 }
+
+#[test]
+fn some_of_the_trash_goes_for_good_and_the_rest_stays() {
+    let home = TestHome::new();
+    delete(&home, &small());
+    delete(&home, &large());
+    let emptied = home.store.empty_trash_of(&[id_of(&large()), id_of(b"other")]).unwrap();
+    assert_eq!(emptied, Emptied { blobs: 1, bytes: LARGE as u64, failed: 0 });
+    assert_eq!(remains(&home, &large()), [] as [&str; 0]);
+    assert!(restore(&home, &id_of(&small())).unwrap());
+}

@@ -177,3 +177,27 @@ fn when_the_last_name_goes_every_machine_deletes_by_itself() {
     first.terminate().ok();
     second.terminate().ok();
 }
+
+#[test]
+fn so_much_is_freed_as_is_asked_for_and_its_space_with_it() {
+    let home = TempHome::initialised("ada");
+    let blobs: Vec<String> = (0..4).map(|number| put(&home, &format!("b{number}"), &noise(10 + number, 100_000))).collect();
+    let free = |size: &str| home.run(["gc", "--run", "--grace", "0s", "--to-free", size, "--json"]);
+    let held = || blobs.iter().filter(|sha1| state(&home, sha1) == "verified").count();
+    let (named, summary) = collected(&free("150kB").ok());
+    assert_eq!((&summary["freed_bytes"], held()), (&200_000.into(), 2), "no more than it takes: {named:?}");
+    assert!(blobs.iter().all(|sha1| state(&home, sha1) != "trashed"), "and its space is free");
+    assert_eq!(std::fs::read_dir(home.path().join("trash")).unwrap().count(), 0);
+
+    home.run([
+        "ref",
+        "set",
+        "lab/kept",
+        &format!("data=sha1://{}", blobs.iter().find(|sha1| state(&home, sha1) == "verified").unwrap()),
+    ])
+    .ok();
+    let refused = free("1MB").exits(10);
+    assert_eq!(refused.error_code(), "UNSAFE", "{refused:?}");
+    assert_eq!(held(), 1);
+    home.run(["fsck", "--verify"]).ok();
+}

@@ -6,7 +6,7 @@ use keepwell_store::error::StoreError;
 use crate::engine::effect::{Collected, Effect};
 use crate::engine::input::Collect;
 use crate::engine::{Engine, Step};
-use crate::limits::PURGE_BATCH_BLOBS;
+use crate::limits::UNASKED_PORTION;
 
 /// What is kept of it between steps.
 #[derive(Default)]
@@ -54,7 +54,7 @@ impl Engine {
             self.collection_ended(step.now_ms, 0, End::Nothing);
             return Ok(());
         }
-        let how = Collect { grace_ms: None, limit: PURGE_BATCH_BLOBS };
+        let how = Collect { grace_ms: None, limit: UNASKED_PORTION };
         let collected = self.collect_portion(step, how, true)?;
         // It has seen all that was garbage by now, and what it wrote itself is no reason for another.
         self.collector.unasked.noted = Some((step.txn.next_unneeded_number()?, step.txn.next_arrival()?));

@@ -44,11 +44,11 @@ fn what_nothing_needs_goes_when_its_grace_is_over_without_being_asked() {
 }
 
 #[test]
-fn more_than_a_portion_goes_in_portions_with_pauses_that_follow_from_their_cost() {
+fn more_than_an_unasked_portion_goes_in_portions_with_pauses_that_follow_from_their_cost() {
     let mut node = unasked();
-    node.put(PURGE_BATCH_BLOBS + 1);
+    node.put(UNASKED_PORTION + 1);
     let first = tick(&mut node, OVER_MS).unwrap();
-    assert_eq!((first.purged.len(), first.more), (PURGE_BATCH_BLOBS, true));
+    assert_eq!((first.purged.len(), first.more), (UNASKED_PORTION, true));
     assert_eq!(tick(&mut node, OVER_MS + 1), None, "what it cost is not known yet");
     took(&mut node, OVER_MS + 2, 100_000);
     let after_ms = OVER_MS + 2 + 4_900;
@@ -56,7 +56,7 @@ fn more_than_a_portion_goes_in_portions_with_pauses_that_follow_from_their_cost(
     assert_eq!(tick(&mut node, after_ms - 1), None);
     assert_eq!(tick(&mut node, after_ms).unwrap().purged.len(), 1);
     let last = node.engine.store().snapshot().unwrap().last_collection().unwrap().unwrap();
-    assert_eq!(last.blobs, PURGE_BATCH_BLOBS as u64 + 1, "both are one collection");
+    assert_eq!(last.blobs, UNASKED_PORTION as u64 + 1, "both are one collection");
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn an_idle_node_is_not_woken_and_commits_nothing() {
 #[test]
 fn what_was_left_when_the_process_ended_goes_after_the_start() {
     let mut node = unasked();
-    node.put(PURGE_BATCH_BLOBS + 1);
+    node.put(UNASKED_PORTION + 1);
     assert!(tick(&mut node, OVER_MS).unwrap().more);
     node.engine.restart().unwrap();
     assert_eq!(tick(&mut node, OVER_MS + 1_000), None);
