@@ -1,5 +1,6 @@
 //! One node alone: what it purges, in which portions, and when the trash is emptied.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
@@ -40,6 +41,11 @@ impl Alone {
     }
 
     pub(in crate::engine) fn put(&mut self, count: usize) {
+        self.put_at(NOW_MS, 0..count);
+    }
+
+    /// Puts a small blob for each of these numbers.
+    pub(in crate::engine) fn put_at(&mut self, now_ms: u64, numbers: Range<usize>) {
         let store = Arc::clone(self.engine.store());
         let blob = |number: usize| {
             let bytes = number.to_be_bytes();
@@ -47,8 +53,8 @@ impl Alone {
             let placed = store.place(vec![ingested]).unwrap().placed.pop().unwrap();
             PutBlob { blob: Stored::New(placed), children: vec![] }
         };
-        let blobs = (0..count).map(blob).collect();
-        self.step(NOW_MS, Input::Put { request: RequestId(1), blobs });
+        let blobs = numbers.map(blob).collect();
+        self.step(now_ms, Input::Put { request: RequestId(1), blobs });
     }
 
     pub(in crate::engine) fn collect(&mut self, grace_ms: Option<u64>, limit: usize) -> Collected {

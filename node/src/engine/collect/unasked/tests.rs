@@ -1,11 +1,14 @@
 //! One node alone: what it purges by itself, and that an idle one does nothing.
 
+use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::gc::schedule::Keys;
+use keepwell_protocol::id::{NodeId, StorageId};
+use keepwell_protocol::limits::{RETRY_MORE_MS, RETRY_MOST_MS};
 
 use super::*;
-use crate::engine::Input;
 use crate::engine::collect::tests::{Alone, NOW_MS};
 use crate::engine::settings::Settings;
+use crate::engine::{Input, RequestId};
 use crate::limits::{PUT_GRACE_MS, TICK_MS};
 
 /// When the graces of what was put at the beginning are over.
@@ -41,6 +44,32 @@ fn what_nothing_needs_goes_when_its_grace_is_over_without_being_asked() {
     assert_eq!(node.engine.wakes_ms(), None);
     let last = node.engine.store().snapshot().unwrap().last_collection().unwrap().unwrap();
     assert_eq!((last.at_ms, last.blobs, last.bytes, last.by_itself), (OVER_MS, 3, 24, true));
+}
+
+#[test]
+fn what_was_put_later_keeps_its_grace_when_its_neighbours_go() {
+    let mut node = unasked();
+    node.put(2);
+    node.put_at(OVER_MS - 1, 2..5);
+    assert_eq!(tick(&mut node, OVER_MS).unwrap().purged.len(), 2);
+    took(&mut node, OVER_MS, 0);
+    assert_eq!(node.engine.wakes_ms(), Some(OVER_MS - 1 + PUT_GRACE_MS));
+}
+
+#[test]
+fn while_a_member_has_not_said_that_it_knows_nothing_goes_and_trying_commits_nothing() {
+    let mut node = unasked();
+    node.put(2);
+    let body = NodeBody { name: "ben".into(), role: Role::Member, storage: StorageId([2; StorageId::LEN]) };
+    node.step(NOW_MS, Input::Admit { request: RequestId(9), node: NodeId([2; NodeId::LEN]), body });
+    assert_eq!(tick(&mut node, OVER_MS), None);
+    let (held, calls) = (node.engine.store().snapshot().unwrap().unneeded_count().unwrap(), node.disk.calls());
+    assert_eq!((held, node.engine.wakes_ms()), (2, Some(OVER_MS + RETRY_MORE_MS)));
+    for second in 1..100 {
+        assert_eq!(tick(&mut node, OVER_MS + second * TICK_MS), None);
+    }
+    assert_eq!(node.disk.calls(), calls);
+    assert!(node.engine.wakes_ms().is_some_and(|wakes_ms| wakes_ms <= OVER_MS + 99 * TICK_MS + RETRY_MOST_MS));
 }
 
 #[test]
