@@ -31,8 +31,17 @@ pub const MAX_TRASH_AGE_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const TRASH_EVERY_MS: u64 = 10_000;
 /// Blobs in one such portion: the engine waits for it.
 pub const TRASH_PORTION: usize = 32;
+/// Blobs that one step has brought back from the trash because a ref reaches them again: the engine waits while their files are moved.
+pub const RETRIEVES_PER_STEP: usize = 32;
+/// Blobs in the trash that one tick looks at while it is walked for such blobs.
+pub const TRASH_LOOKS_PER_TICK: usize = 256;
+/// How often the trash is walked although nothing says that it must be: for what could not be brought back (milliseconds).
+pub const TRASH_WALK_EVERY_MS: u64 = 60 * 60 * 1_000;
 /// Blobs that one step purges: others wait for the step to end.
 pub const PURGE_BATCH_BLOBS: usize = 256;
+/// Blobs that a step purges without being asked. Nobody waits for them to go, and somebody may be waiting for the step: the file of each
+/// is moved and noted by itself.
+pub const UNASKED_PORTION: usize = 64;
 /// Graces that one step ends.
 pub const GRACES_PER_STEP: usize = 1_000;
 /// Links that one step follows to tell what is live.
@@ -146,6 +155,9 @@ pub const STOP_GRACE: Duration = Duration::from_secs(2);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is one commit");
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
 const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
+const _: () = assert!(UNASKED_PORTION <= PURGE_BATCH_BLOBS);
+const _: () = assert!(RETRIEVES_PER_STEP < TRASH_LOOKS_PER_TICK);
+const _: () = assert!(TRASH_WALK_EVERY_MS < MAX_TRASH_AGE_MS, "what could not be brought back is tried again before it goes");
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS);
 const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSENT_AFTER_MS);
 const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);

@@ -1,5 +1,6 @@
 //! The embedded driver: one process that owns a home, its engine, its randomness and its clock, and performs what steps ask for.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::engine::{
     Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome,
-    Reply, RequestId,
+    Reply, RequestId, Settings,
 };
 use crate::failure::{Code, Failure};
 use crate::home::lock::HomeLock;
@@ -26,7 +27,7 @@ use crate::limits::TRASH_PORTION;
 use crate::service::Node;
 
 /// The id of every request: a step here has one, and is answered before the next.
-const REQUEST: RequestId = RequestId(0);
+const REQUEST: RequestId = RequestId(1);
 
 /// A home that this process works on by itself.
 pub struct Local {
@@ -70,6 +71,12 @@ impl Local {
         Ok(Local { path, store, engine: Mutex::new(engine), rng: Mutex::new(rng), _lock: lock })
     }
 
+    /// The same home with these settings of its engine.
+    pub fn with(self, settings: Settings) -> Local {
+        let engine = self.engine.into_inner().unwrap_or_else(PoisonError::into_inner).with(settings);
+        Local { engine: Mutex::new(engine), ..self }
+    }
+
     /// The engine, for what only its owner may ask: `fsck` and `init`.
     pub fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
@@ -86,17 +93,23 @@ impl Local {
 
     /// Takes one input, performs what it leads to, and returns its answer.
     fn ask(&self, input: Input) -> Result<Reply, Failure> {
-        let now_ms = self.now_ms();
-        let effects = self.engine().step(now_ms, &mut self.rng(), vec![input])?;
-        let mut answer = None;
-        for effect in effects {
-            match effect {
-                // Nobody listens while no daemon runs; the next one sends what is in the log.
-                Effect::Publish(_) | Effect::Send { .. } | Effect::Probe { .. } | Effect::Refuse { .. } | Effect::Tell(_) => {}
-                // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
-                Effect::Unlink(blob) => drop(self.store.unlink(&blob)?),
-                Effect::EmptyTrash { until_ms } => drop(self.store.empty_trash(until_ms, TRASH_PORTION)?),
-                Effect::Reply(_, reply) => answer = Some(reply),
+        let (mut due, mut answer) = (VecDeque::from([input]), None);
+        while let Some(input) = due.pop_front() {
+            let now_ms = self.now_ms();
+            let effects = self.engine().step(now_ms, &mut self.rng(), vec![input])?;
+            for effect in effects {
+                match effect {
+                    // Nobody listens while no daemon runs; the next one sends what is in the log.
+                    Effect::Publish(_) | Effect::Send { .. } | Effect::Probe { .. } | Effect::Refuse { .. } => {}
+                    Effect::Tell(_) | Effect::Collected(_) => {}
+                    // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
+                    Effect::Unlink(blob) => drop(self.store.unlink(&blob)?),
+                    // What cannot be brought back lies in the trash as before; the next daemon looks for it again.
+                    Effect::Retrieve(blob) => due.extend(self.store.try_retrieve(&blob).ok().flatten().map(restored)),
+                    Effect::EmptyTrash { until_ms } => drop(self.store.empty_trash(until_ms, TRASH_PORTION)?),
+                    Effect::Reply(request, reply) if request == REQUEST => answer = Some(reply),
+                    Effect::Reply(..) => {}
+                }
             }
         }
         answer.ok_or_else(|| StoreError::Inconsistent("a request was not answered".into()).into())
@@ -111,6 +124,10 @@ impl Node for Local {
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn settings(&self) -> Settings {
+        self.engine().settings()
     }
 
     fn new_ingest(&self) -> IngestId {
@@ -174,6 +191,10 @@ impl Node for Local {
             other => Err(other.into()),
         }
     }
+}
+
+fn restored(retrieved: Retrieved) -> Input {
+    Input::Restore { request: RequestId::NOBODY, retrieved }
 }
 
 /// A generator that only this process knows the seed of.

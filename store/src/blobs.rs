@@ -128,14 +128,14 @@ impl Transaction<'_> {
 
     /// Deletes a blob: its record goes now, and its bytes to the trash once this is durable. What it was, or none if it was not held.
     pub fn delete(&mut self, permit: Permit, now_ms: u64) -> Result<Option<BlobRecord>, StoreError> {
-        let id = permit.blob();
+        let (id, ground) = (permit.blob(), permit.ground());
         let Some(record) = self.blob(&id)? else { return Ok(None) };
         self.take_record(&id)?;
         if record.place == Place::File {
             let row = UnlinkRow { queued_ms: now_ms, attempts: 0, last_error: None };
             self.unlinks.insert(id.as_bytes(), wire::encode(&row).as_slice())?;
         }
-        self.put_in_trash(&id, &record, now_ms)?;
+        self.put_in_trash(&id, &record, now_ms, ground)?;
         Ok(Some(record))
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod blobs;
 pub mod catalog;
+pub mod collected;
 pub mod counts;
 pub mod error;
 pub mod expiry;

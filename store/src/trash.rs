@@ -10,6 +10,7 @@
 use std::io;
 
 use bincode::{Decode, Encode};
+use keepwell_protocol::gc::permit::Ground;
 use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_protocol::wire;
 use redb::ReadableTable;
@@ -29,6 +30,9 @@ pub struct Trashed {
     pub record: BlobRecord,
     /// When it was deleted, in Unix milliseconds.
     pub deleted_ms: u64,
+    /// Whether it went because nothing needed it: then it comes back by itself when something does. A copy that was given up while
+    /// others kept theirs does not.
+    pub was_purged: bool,
     /// How often it was tried in vain to remove its bytes.
     pub attempts: u32,
     /// Why the last attempt failed.
@@ -73,6 +77,17 @@ impl<A: Access> Tables<A> {
         rows.map(|row| Ok((*row?.0.value().1).into())).collect()
     }
 
+    /// Whether `id` lies in the trash, is not held, and went there because nothing needed it.
+    pub fn was_purged(&self, id: &BlobId) -> Result<bool, StoreError> {
+        Ok(self.trashed(id)?.is_some_and(|trashed| trashed.was_purged) && self.blob(id)?.is_none())
+    }
+
+    /// At most `limit` blobs in the trash, ascending by SHA-1 from `from` on.
+    pub fn trash_from(&self, from: &BlobId, limit: usize) -> Result<Vec<BlobId>, StoreError> {
+        let rows = self.trash.range::<&[u8; 20]>(from.as_bytes()..)?.take(limit);
+        rows.map(|row| Ok((*row?.0.value()).into())).collect()
+    }
+
     /// When the oldest blob in the trash was deleted, in Unix milliseconds.
     pub fn oldest_trash_ms(&self) -> Result<Option<u64>, StoreError> {
         Ok(self.trash_ages.first()?.map(|(key, _)| key.value().0))
@@ -92,9 +107,16 @@ impl<A: Access> Tables<A> {
 
 impl Tables<Writing<'_>> {
     /// Puts a blob whose record has just gone into the trash. One of the same name that lies there already goes for good: they are equal.
-    pub(crate) fn put_in_trash(&mut self, id: &BlobId, record: &BlobRecord, now_ms: u64) -> Result<(), StoreError> {
+    pub(crate) fn put_in_trash(
+        &mut self,
+        id: &BlobId,
+        record: &BlobRecord,
+        now_ms: u64,
+        ground: Ground,
+    ) -> Result<(), StoreError> {
         self.remove_trashed(id)?;
-        let trashed = Trashed { record: *record, deleted_ms: now_ms, attempts: 0, last_error: None };
+        let was_purged = ground == Ground::Purge;
+        let trashed = Trashed { record: *record, deleted_ms: now_ms, was_purged, attempts: 0, last_error: None };
         self.trash.insert(id.as_bytes(), wire::encode(&trashed).as_slice())?;
         self.trash_ages.insert((now_ms, id.as_bytes()), ())?;
         Ok(())
@@ -139,7 +161,15 @@ impl Transaction<'_> {
 impl Store {
     /// Brings the bytes of a blob in the trash back to where blobs live, so that it can be recorded again. None if it is not there.
     pub fn retrieve(&self, id: &BlobId) -> Result<Option<Retrieved>, StoreError> {
-        let guard = self.locks().lock(*id);
+        self.retrieve_under(id, self.locks().lock(*id))
+    }
+
+    /// As [`Store::retrieve`], for whoever may not wait: none also while somebody else has the blob in hand.
+    pub fn try_retrieve(&self, id: &BlobId) -> Result<Option<Retrieved>, StoreError> {
+        self.locks().try_lock(*id).map_or(Ok(None), |guard| self.retrieve_under(id, guard))
+    }
+
+    fn retrieve_under(&self, id: &BlobId, guard: BlobGuard) -> Result<Option<Retrieved>, StoreError> {
         let snapshot = self.snapshot()?;
         if snapshot.blob(id)?.is_some() {
             return Ok(None);
@@ -154,8 +184,8 @@ impl Store {
         Ok(Some(Retrieved { trashed, guard }))
     }
 
-    /// Removes for good what was deleted at or before `until_ms`, at most `limit` blobs, the oldest first. What fails is tried again by
-    /// the next call.
+    /// Removes for good what was deleted at or before `until_ms`, at most `limit` blobs, the oldest first. What fails, or is in somebody's
+    /// hands, is left to the next call: whoever has it may be waiting for the caller.
     pub fn empty_trash(&self, until_ms: u64, limit: usize) -> Result<Emptied, StoreError> {
         let mut emptied = Emptied::default();
         for id in self.snapshot()?.trash_until(until_ms, limit)? {
@@ -164,8 +194,15 @@ impl Store {
         Ok(emptied)
     }
 
+    /// Removes these blobs for good, if they lie in the trash.
+    pub fn empty_trash_of(&self, ids: &[BlobId]) -> Result<Emptied, StoreError> {
+        let mut emptied = Emptied::default();
+        ids.iter().try_for_each(|id| self.empty_one(id, u64::MAX, &mut emptied))?;
+        Ok(emptied)
+    }
+
     fn empty_one(&self, id: &BlobId, until_ms: u64, emptied: &mut Emptied) -> Result<(), StoreError> {
-        let _guard = self.locks().lock(*id);
+        let Some(_guard) = self.locks().try_lock(*id) else { return Ok(()) };
         let snapshot = self.snapshot()?;
         let Some(trashed) = snapshot.trashed(id)?.filter(|trashed| trashed.deleted_ms <= until_ms) else { return Ok(()) };
         let is_recorded = snapshot.blob(id)?.is_some();

@@ -12,6 +12,7 @@ use redb::ReadableTable;
 use crate::error::StoreError;
 use crate::fs::HomePath;
 use crate::layout;
+use crate::locks::BlobGuard;
 use crate::row;
 use crate::store::Store;
 use crate::tables::{Access, Tables};
@@ -57,7 +58,16 @@ impl<A: Access> Tables<A> {
 impl Store {
     /// Moves the bytes of a deleted blob to `trash/`, unless the blob has been put again.
     pub fn unlink(&self, id: &BlobId) -> Result<Unlinked, StoreError> {
-        let _guard = self.locks().lock(*id);
+        self.unlink_under(id, &self.locks().lock(*id))
+    }
+
+    /// As [`Store::unlink`], for whoever may not wait; none while somebody else has the blob in hand. Who puts a blob holds its lock
+    /// until the engine has answered: an engine that waited for the lock would wait for ever.
+    pub fn try_unlink(&self, id: &BlobId) -> Result<Option<Unlinked>, StoreError> {
+        self.locks().try_lock(*id).map(|guard| self.unlink_under(id, &guard)).transpose()
+    }
+
+    fn unlink_under(&self, id: &BlobId, _guard: &BlobGuard) -> Result<Unlinked, StoreError> {
         let Some(row) = self.snapshot()?.queued_unlink(id)? else { return Ok(Unlinked::NotQueued) };
         match self.move_to_trash(id) {
             Ok(()) => {

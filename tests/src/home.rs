@@ -59,6 +59,13 @@ impl TempHome {
         path
     }
 
+    /// Adds these lines to the end of its settings.
+    pub fn set(&self, lines: &str) {
+        let path = self.path().join("config.toml");
+        let text = std::fs::read_to_string(&path).expect("settings of our own home");
+        std::fs::write(path, text + lines).expect("a file in our own temporary folder");
+    }
+
     /// `keepwell`, to be given arguments, on this home and on nothing of the user's.
     pub fn command(&self) -> Command {
         let mut command = Command::new(keepwell_binary());

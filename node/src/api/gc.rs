@@ -25,12 +25,17 @@ pub(crate) struct GcRequest {
     /// How long a blob stays after its put all the same; none is the usual grace.
     #[serde(default)]
     pub(crate) grace_ms: Option<u64>,
+    /// Stop when so much is freed, and free its space at once.
+    #[serde(default)]
+    pub(crate) to_free_bytes: Option<u64>,
 }
 
 /// `POST /gc`
 pub(super) async fn collect(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
     let request: GcRequest = read_json(body).await?;
-    let report = blocking(slot, move || gc::collect(&*api.node, request.run, request.grace_ms)).await?;
+    let GcRequest { run, grace_ms, to_free_bytes } = request;
+    let wish = gc::Wish { run, grace_ms, to_free_bytes };
+    let report = blocking(slot, move || gc::collect(&*api.node, wish)).await?;
     json(StatusCode::OK, &report)
 }
 
@@ -58,6 +63,11 @@ pub(super) async fn drop_copy(State(api): State<Arc<Api>>, slot: Slot, Path(sha1
     let id = blob_id(&sha1)?;
     let line = blocking(slot, move || drop::drop_copy(&*api.node, id)).await?;
     json(StatusCode::OK, &line)
+}
+
+/// `GET /gc`
+pub(super) async fn state(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
+    json(StatusCode::OK, &blocking(slot, move || gc::state(&*api.node)).await?)
 }
 
 /// `POST /blobs/{sha1}/undrop`

@@ -88,7 +88,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/doctor", get(network::doctor))
         .route("/blobs/{sha1}/where", get(network::holders))
         .route("/blobs/{sha1}/undrop", post(gc::undrop))
-        .route("/gc", post(gc::collect))
+        .route("/gc", get(gc::state).post(gc::collect))
         .route("/fetch", post(fetch::fetch))
         .route("/invites", post(network::invite))
         .route("/nodes", get(network::nodes))

@@ -71,7 +71,8 @@ impl Context {
     /// While another process has it, both are tried in turn: it may be a daemon that is about to answer.
     pub(super) fn backend(&mut self) -> Result<Box<dyn Backend>, Stop> {
         let location = self.location()?;
-        let wait = self.lock_wait(&location)?;
+        let config = self.config(&location)?;
+        let wait = config.lock_wait.value;
         self.tell_home(&location)?;
         let start = Instant::now();
         loop {
@@ -81,7 +82,7 @@ impl Context {
             let left = wait.0.saturating_sub(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
             match Local::open(&location.path, DurationMs(left.min(LOCK_POLL_MS))) {
                 Err(failure) if failure.code == Code::HomeBusy && left > 0 => {}
-                opened => return Ok(Box::new(opened?)),
+                opened => return Ok(Box::new(opened?.with(config.gc.of_command()))),
             }
         }
     }

@@ -7,19 +7,23 @@ use keepwell_protocol::uri::BlobUri;
 
 use super::context::Context;
 use super::output::{Stop, Tally};
-use crate::failure::Code;
+use crate::failure::{Code, Failure};
+use crate::service::gc::Wish;
 use crate::service::types::{GcItemLine, GcReport};
 
 /// Show what would be deleted because no ref needs it, or delete it
 ///
 /// A blob goes when no ref reaches it, its grace after the put is over, and every other node knows so. It can be brought back for a
-/// day with `keepwell undrop`.
+/// day with `keepwell undrop`. A daemon does so by itself, unless `auto` under `[gc]` in config.toml is false.
 #[derive(Debug, Args)]
 pub(super) struct GcArgs {
     /// Delete it; without this nothing changes
     #[arg(long)]
     run: bool,
-    /// How long a blob stays after it was put although no ref needs it [default: 24h]
+    /// Delete only until so much is freed, such as 2GiB, and free its space at once: it cannot be brought back
+    #[arg(long, value_name = "SIZE", requires = "run")]
+    to_free: Option<SizeBytes>,
+    /// How long a blob stays after it was put although no ref needs it [default: what the settings say, else 24h]
     #[arg(long, value_name = "DURATION")]
     grace: Option<DurationMs>,
 }
@@ -44,7 +48,9 @@ pub(super) struct UndropArgs {
 }
 
 pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
-    let GcReport { blobs: items, summary, .. } = context.backend()?.collect(args.run, args.grace.map(|grace| grace.0))?;
+    let to_free_bytes = args.to_free.map(|size| size.0);
+    let wish = Wish { run: args.run, grace_ms: args.grace.map(|grace| grace.0), to_free_bytes };
+    let GcReport { blobs: items, summary, .. } = context.backend()?.collect(wish)?;
     let blocked = items.iter().filter(|item| item.blocked_by.is_some()).count();
     for item in &items {
         context.out.line(item, || text(item))?;
@@ -58,6 +64,9 @@ pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
             false => format!("{} blobs, {size}, could go; kept {kept}", summary.candidates),
         }
     })?;
+    if let Some(size) = args.to_free {
+        return if summary.freed_bytes >= size.0 { Ok(0) } else { Err(too_little(size, &items, summary.freed_bytes).into()) };
+    }
     if !args.run || blocked == 0 {
         return Ok(0);
     }
@@ -97,6 +106,16 @@ pub(super) fn undrop(args: UndropArgs, context: &mut Context) -> Result<u8, Stop
         }
     }
     Ok(tally.exit())
+}
+
+fn too_little(wanted: SizeBytes, items: &[GcItemLine], freed_bytes: u64) -> Failure {
+    let mut missing: Vec<&str> = items.iter().filter_map(|item| item.blocked_by.as_deref()).collect();
+    missing.dedup();
+    let why = if missing.is_empty() { "nothing else is without need".to_owned() } else { missing.join("; ") };
+    let freed = SizeBytes(freed_bytes);
+    Failure::new(Code::Unsafe, format!("only {} of {} could be freed: {why}", freed.human(), wanted.human()))
+        .hint("`keepwell gc` shows what is kept and why; `--grace 0s` takes what was put lately too")
+        .about("missing", missing)
 }
 
 fn text(item: &GcItemLine) -> String {

@@ -14,6 +14,7 @@ use crate::api::gc::{DropRequest, GcRequest};
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
 use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
+use crate::service::gc::Wish;
 use crate::service::put::{Progress, PutOptions};
 use crate::service::refs::{Query, SetRef};
 use crate::service::stat::Asked;
@@ -179,8 +180,9 @@ impl Backend for Client {
         self.fetch_watched(blobs, extent, watch).map(Some)
     }
 
-    fn collect(&self, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure> {
-        self.ask_with(Method::POST, "/gc", &[], &GcRequest { run, grace_ms })
+    fn collect(&self, wish: Wish) -> Result<GcReport, Failure> {
+        let Wish { run, grace_ms, to_free_bytes } = wish;
+        self.ask_with(Method::POST, "/gc", &[], &GcRequest { run, grace_ms, to_free_bytes })
     }
 
     fn drop_copies(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {

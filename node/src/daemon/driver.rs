@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::engine::{
     Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, Probed, PutBlob, PutOutcome, RefOp,
-    RefOutcome, Reply, RequestId,
+    RefOutcome, Reply, RequestId, Settings,
 };
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION, VERIFIED_FOR_MS};
@@ -77,6 +77,7 @@ pub struct Driver {
 struct Shared {
     store: Arc<Store>,
     home: Home,
+    settings: Settings,
     jobs: Sender<Job>,
     rng: Mutex<EngineRng>,
     peers: Arc<Mutex<Peers>>,
@@ -102,6 +103,7 @@ impl Driver {
     pub fn start(engine: Engine, mut rng: EngineRng, world: impl World + 'static) -> Result<Driver, Failure> {
         let (jobs, queue) = channel();
         let (store, home) = (Arc::clone(engine.store()), engine.home().clone());
+        let settings = engine.settings();
         let ours = EngineRng::from_rng(&mut rng);
         let peers = Arc::new(Mutex::new(Peers::default()));
         let (stepped, steps) = watch::channel(0);
@@ -113,6 +115,9 @@ impl Driver {
             next: 1,
             connected: BTreeSet::new(),
             is_stale: false,
+            followed: Vec::new(),
+            put_off: Vec::new(),
+            began: Instant::now(),
             peers: Arc::clone(&peers),
             stepped,
             probes: start_probing(Arc::clone(&store), jobs.clone())?,
@@ -120,7 +125,8 @@ impl Driver {
         let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
         let thread =
             spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
-        let shared = Shared { store, home, jobs, rng: Mutex::new(ours), peers, steps, thread: Mutex::new(Some(thread)) };
+        let shared =
+            Shared { store, home, settings, jobs, rng: Mutex::new(ours), peers, steps, thread: Mutex::new(Some(thread)) };
         Ok(Driver { shared: Arc::new(shared) })
     }
 
@@ -179,6 +185,10 @@ impl Node for Driver {
 
     fn now_ms(&self) -> u64 {
         now_ms()
+    }
+
+    fn settings(&self) -> Settings {
+        self.shared.settings
     }
 
     fn new_ingest(&self) -> IngestId {
@@ -255,6 +265,12 @@ struct Running {
     connected: BTreeSet<NodeId>,
     /// Whether a step has failed since the engine was started.
     is_stale: bool,
+    /// What has followed from the last step, for the next one.
+    followed: Vec<Input>,
+    /// Blobs whose bytes are to be moved out of the way, and that somebody had in hand.
+    put_off: Vec<BlobId>,
+    /// When the last step began.
+    began: Instant,
     peers: Arc<Mutex<Peers>>,
     stepped: watch::Sender<u64>,
     /// Where copies are looked at.
@@ -286,8 +302,9 @@ impl Running {
         let tick = Duration::from_millis(TICK_MS);
         let mut next_tick = Instant::now() + tick;
         loop {
-            let mut inputs = Vec::new();
-            let goes_on = match queue.recv_timeout(next_tick.saturating_duration_since(Instant::now())) {
+            let mut inputs = std::mem::take(&mut self.followed);
+            let patience = next_tick.saturating_duration_since(Instant::now());
+            let goes_on = match queue.recv_timeout(if inputs.is_empty() { patience } else { Duration::ZERO }) {
                 Ok(job) => self.collect(job, queue, &mut inputs),
                 Err(RecvTimeoutError::Timeout) => true,
                 Err(RecvTimeoutError::Disconnected) => false,
@@ -295,12 +312,22 @@ impl Running {
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + tick;
                 inputs.push(Input::Tick);
+                std::mem::take(&mut self.put_off).into_iter().try_for_each(|blob| self.unlink(blob))?;
             }
             self.step(inputs)?;
             if !goes_on {
                 return Ok(());
             }
+            if let Some(wakes_ms) = self.wakes_ms() {
+                next_tick =
+                    next_tick.min(Instant::now() + Duration::from_millis(wakes_ms.saturating_sub(now_ms()).saturating_add(1)));
+            }
         }
+    }
+
+    /// When the engine wants a tick out of turn. After a step that failed it has nothing to say.
+    fn wakes_ms(&self) -> Option<u64> {
+        if self.is_stale { None } else { self.engine.wakes_ms() }
     }
 
     /// Takes `job` and whatever else is there, up to a step's worth. False when the driver is to stop afterwards.
@@ -364,6 +391,7 @@ impl Running {
             all = again.chain(all.into_iter().filter(|input| !matches!(input, Input::Connected { .. }))).collect();
         }
         let was_stale = std::mem::replace(&mut self.is_stale, true);
+        self.began = Instant::now();
         let effects = self.engine.step(now_ms(), &mut self.rng, all)?;
         self.is_stale = false;
         if was_stale {
@@ -386,10 +414,20 @@ impl Running {
             Effect::Send { to, bytes } => self.world.send(to, bytes),
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
-            // What cannot be moved now stays queued, with the reason.
-            Effect::Unlink(blob) => match self.engine.store().unlink(&blob) {
-                Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
-                _ => {}
+            Effect::Unlink(blob) => self.unlink(blob)?,
+            Effect::Collected(_) => {
+                // With the moving of files, which comes first: others have waited for that too.
+                let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.followed.push(Input::Took { cost_us });
+            }
+            Effect::Retrieve(blob) => match self.engine.store().try_retrieve(&blob) {
+                Ok(retrieved) => {
+                    self.followed.extend(retrieved.map(|retrieved| Input::Restore { request: RequestId::NOBODY, retrieved }))
+                }
+                // It lies in the trash as before, and is looked for again.
+                Err(error) => {
+                    eprintln!("warning: blob {blob} is needed again and cannot be brought back from the trash: {error}")
+                }
             },
             // A worker that has ended answers nobody: whoever asked hears nothing, and keeps its copy.
             Effect::Probe { from, question, seed } => drop(self.probes.send((from, question, seed))),
@@ -403,6 +441,16 @@ impl Running {
                     drop(answer.send(Ok(reply)));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// What cannot be moved now stays queued, with the reason. Somebody who has the blob in hand may be waiting for the next step.
+    fn unlink(&mut self, blob: BlobId) -> Result<(), Failure> {
+        match self.engine.store().try_unlink(&blob) {
+            Ok(None) => self.put_off.push(blob),
+            Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
+            _ => {}
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::{Daemon, DaemonConfig};
 use crate::api::{self, Api, socket};
-use crate::engine::Engine;
+use crate::engine::{Engine, Settings};
 use crate::failure::{Code, Failure};
 use crate::home::{self, OpenHome};
 use crate::limits::STOP_GRACE;
@@ -52,12 +52,13 @@ pub fn up(
     max_size: Option<SizeBytes>,
     socket: &Path,
     reach: Reach,
+    settings: Settings,
     ready: impl FnOnce(&ReadyLine) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
     let mut rng = local::rng()?;
     let seed = Zeroizing::new(key.to_bytes());
-    let engine = Engine::open(store, key, place, &mut rng)?;
+    let engine = Engine::open(store, key, place, &mut rng)?.with(settings);
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
     let config = DaemonConfig { seed, home: &path, listen: reach.listen, mdns: reach.mdns, inviter: None };
     let daemon = Arc::new(runtime.block_on(Daemon::start(engine, rng, config))?);

@@ -13,7 +13,6 @@ use super::author::Batch;
 use super::effect::{Effect, PutOutcome, Reply};
 use super::input::{PutBlob, RequestId, Stored};
 use super::{Engine, Step};
-use crate::limits::PUT_GRACE_MS;
 
 impl Engine {
     /// Records the blobs of one put and says what they refer to.
@@ -22,10 +21,11 @@ impl Engine {
             step.effects.push(Effect::Reply(request, Reply::NotAMember));
             return Ok(());
         }
+        let grace_until_ms = step.now_ms.saturating_add(self.settings.grace_ms);
         let mut batch = Batch::default();
         let mut outcomes = Vec::with_capacity(blobs.len());
         for blob in blobs {
-            outcomes.push(put_one(step.txn, step.now_ms, blob, &mut batch)?);
+            outcomes.push(put_one(step.txn, grace_until_ms, step.now_ms, blob, &mut batch)?);
         }
         for outcome in &outcomes {
             if let PutOutcome::Held { fact, .. } = outcome {
@@ -71,7 +71,13 @@ fn removal(id: BlobId) -> Batch {
     Batch { holdings: Holdings { added: vec![], removed: vec![id] }, ..Batch::default() }
 }
 
-fn put_one(txn: &mut Transaction<'_>, now_ms: u64, put: PutBlob, batch: &mut Batch) -> Result<PutOutcome, StoreError> {
+fn put_one(
+    txn: &mut Transaction<'_>,
+    grace_until_ms: u64,
+    now_ms: u64,
+    put: PutBlob,
+    batch: &mut Batch,
+) -> Result<PutOutcome, StoreError> {
     let sha1 = match &put.blob {
         Stored::New(placed) => placed.fact().sha1,
         Stored::Known(fact) => fact.sha1,
@@ -80,7 +86,6 @@ fn put_one(txn: &mut Transaction<'_>, now_ms: u64, put: PutBlob, batch: &mut Bat
         Ok(children) => children,
         Err(children) => return Ok(PutOutcome::Missing { sha1, children }),
     };
-    let grace_until_ms = now_ms.saturating_add(PUT_GRACE_MS);
     let (fact, recorded) = match put.blob {
         Stored::New(placed) => (placed.fact(), txn.record(placed, now_ms, grace_until_ms)?),
         Stored::Known(fact) => match recorded(txn, &fact, grace_until_ms)? {

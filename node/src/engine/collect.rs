@@ -10,6 +10,7 @@ use keepwell_protocol::log::compare::contains;
 use keepwell_protocol::log::op::Holdings;
 use keepwell_protocol::log::vector::Vector;
 use keepwell_store::blobs::Place;
+use keepwell_store::collected::LastCollection;
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
@@ -19,7 +20,9 @@ use super::author::Batch;
 use super::effect::{Collected, Effect, Reply};
 use super::input::{Collect, RequestId};
 use super::{Engine, Step};
-use crate::limits::{GRACES_PER_STEP, MAX_TRASH_AGE_MS, PUT_GRACE_MS, SETTLE_MENTIONS, TRASH_EVERY_MS};
+use crate::limits::{GRACES_PER_STEP, MAX_TRASH_AGE_MS, SETTLE_MENTIONS, TRASH_EVERY_MS};
+
+mod unasked;
 
 /// What the engine keeps of garbage collection between steps. In memory: after a start everything is asked anew.
 #[derive(Default)]
@@ -28,6 +31,9 @@ pub(super) struct Collector {
     sweep: Option<(Vector, u64)>,
     /// When the trash was last looked at.
     trash_ms: u64,
+    /// Whether the last portion left more to do: then the next one goes on with the same collection.
+    goes_on: bool,
+    unasked: unasked::Unasked,
 }
 
 impl Collector {
@@ -58,7 +64,7 @@ impl Engine {
             self.collector.trash_ms = step.now_ms;
             step.effects.push(Effect::EmptyTrash { until_ms });
         }
-        Ok(())
+        self.collect_unasked(step)
     }
 
     /// Purges a portion of what nothing needs, if the catalog has converged on that.
@@ -67,10 +73,18 @@ impl Engine {
             step.effects.push(Effect::Reply(request, Reply::NotAMember));
             return Ok(());
         }
+        let collected = self.collect_portion(step, how, false)?;
+        step.effects.push(Effect::Reply(request, Reply::Collected(collected)));
+        Ok(())
+    }
+
+    /// Purges a portion, asked or not; with a limit of 0 it only looks what stands in the way.
+    fn collect_portion(&mut self, step: &mut Step<'_, '_>, how: Collect, by_itself: bool) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
         if how.limit > 0 {
             // A grace that the user cuts short is one that seems to end sooner.
-            let over_ms = step.now_ms.saturating_add(PUT_GRACE_MS).saturating_sub(how.grace_ms.unwrap_or(PUT_GRACE_MS));
+            let usual_ms = self.settings.grace_ms;
+            let over_ms = step.now_ms.saturating_add(usual_ms).saturating_sub(how.grace_ms.unwrap_or(usual_ms));
             if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= over_ms) {
                 collected.more = !step.txn.end_graces(over_ms, GRACES_PER_STEP)?;
             }
@@ -88,8 +102,26 @@ impl Engine {
                 break;
             }
         }
-        step.effects.push(Effect::Reply(request, Reply::Collected(collected)));
-        Ok(())
+        if how.limit > 0 {
+            self.note_collection(step, &collected, by_itself)?;
+        }
+        Ok(collected)
+    }
+
+    /// Adds a portion to what is known of the last collection, or begins with it.
+    fn note_collection(&mut self, step: &mut Step<'_, '_>, portion: &Collected, by_itself: bool) -> Result<(), StoreError> {
+        let goes_on = std::mem::replace(&mut self.collector.goes_on, portion.more);
+        if portion.purged.is_empty() {
+            return Ok(());
+        }
+        let before = if goes_on { step.txn.last_collection()? } else { None };
+        let (blobs, bytes) = before.filter(|last| last.by_itself == by_itself).map_or((0, 0), |last| (last.blobs, last.bytes));
+        step.txn.put_last_collection(&LastCollection {
+            at_ms: step.now_ms,
+            blobs: blobs + portion.purged.len() as u64,
+            bytes: portion.purged.iter().fold(bytes, |sum, fact| sum.saturating_add(fact.size_bytes)),
+            by_itself,
+        })
     }
 
     /// Records a blob again whose bytes were brought back from the trash.
@@ -99,7 +131,7 @@ impl Engine {
             return Ok(());
         }
         let fact = retrieved.fact();
-        let is_restored = step.txn.restore(retrieved, step.now_ms.saturating_add(PUT_GRACE_MS))?;
+        let is_restored = step.txn.restore(retrieved, step.now_ms.saturating_add(self.settings.grace_ms))?;
         if is_restored {
             self.publish(step, Batch { holdings: Holdings { added: vec![fact], removed: vec![] }, ..Batch::default() })?;
         }
@@ -203,4 +235,4 @@ impl Engine {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

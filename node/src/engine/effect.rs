@@ -44,6 +44,12 @@ pub enum Effect {
         /// What the choice of the part that is read comes from.
         seed: u64,
     },
+    /// The node has purged something by itself. How long the step and the effects before this one
+    /// took is to be told by `Input::Took`.
+    Collected(Collected),
+    /// Bring back from the trash what is needed again: `Store::try_retrieve`, then `Input::Restore` for nobody. If that fails, it is asked
+    /// for again.
+    Retrieve(BlobId),
     /// Remove for good what has been in the trash for long: `Store::empty_trash`, a portion of it.
     EmptyTrash {
         /// What was deleted then or before, in Unix milliseconds.

@@ -13,6 +13,11 @@ use super::Probed;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
+impl RequestId {
+    /// Of what nobody has asked for: its answer is for nobody. Askers do not choose it.
+    pub const NOBODY: RequestId = RequestId(0);
+}
+
 /// One thing that happened.
 #[derive(Debug)]
 pub enum Input {
@@ -84,6 +89,11 @@ pub enum Input {
         request: RequestId,
         /// The blob.
         retrieved: Retrieved,
+    },
+    /// How long the step took that purged something by itself.
+    Took {
+        /// In microseconds.
+        cost_us: u64,
     },
     /// `fsck` has found that a record's bytes are missing or rotten.
     Forget {

@@ -7,6 +7,7 @@
 
 mod absence;
 mod apply;
+mod arrival;
 mod author;
 mod blobs;
 pub mod closure;
@@ -19,6 +20,7 @@ mod open;
 pub mod rebuild;
 mod refs;
 mod replicate;
+mod settings;
 
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ use rand_chacha::ChaCha8Rng;
 
 use absence::Absence;
 pub use apply::Refusal;
+use arrival::Arrivals;
 use collect::Collector;
 use drop::Dropping;
 pub use drop::Probed;
@@ -37,6 +40,7 @@ pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutO
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 pub use open::{NewHome, OpenError};
 use replicate::Replication;
+pub use settings::Settings;
 
 /// The engine of one home.
 pub struct Engine {
@@ -47,6 +51,8 @@ pub struct Engine {
     collector: Collector,
     dropping: Dropping,
     absence: Absence,
+    arrivals: Arrivals,
+    settings: Settings,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -66,6 +72,8 @@ impl Engine {
             }
             self.end_attempts_on_new_roots(&mut step)?;
             self.settle(&mut step)?;
+            self.restore_arrived(&mut step)?;
+            self.note_garbage(&step)?;
             Ok(step.effects)
         })
     }
@@ -79,6 +87,7 @@ impl Engine {
         self.collector = Collector::default();
         self.dropping = Dropping::default();
         self.absence = Absence::default();
+        self.arrivals = Arrivals::default();
         Ok(())
     }
 
@@ -105,6 +114,10 @@ impl Engine {
             Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
             Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
+            Input::Took { cost_us } => {
+                self.collection_took(step.now_ms, cost_us);
+                Ok(())
+            }
             Input::Connected { peer } => self.connected(step, peer),
             Input::Disconnected { peer } => self.disconnected(peer),
             Input::Received { from, bytes } => self.received(step, from, &bytes),
@@ -113,6 +126,7 @@ impl Engine {
                 self.absence_on_tick(step)?;
                 self.collect_on_tick(step)?;
                 self.drop_on_tick(step)?;
+                self.walk_trash(step)?;
                 self.tick(step)
             }
         }

@@ -16,7 +16,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
-use super::{Absence, Collector, Dropping, Engine, EngineRng, Replication, Step};
+use super::{Absence, Arrivals, Collector, Dropping, Engine, EngineRng, Replication, Settings, Step};
 
 /// Why a home cannot be started on.
 #[derive(Debug, thiserror::Error)]
@@ -55,15 +55,7 @@ impl Engine {
         let network = NetworkBody { name: new.network.to_string(), creator: node, salt: draw(rng) };
         let storage = StorageId(draw(rng));
         let boot = Some(begin_boot(&node, new.place, rng));
-        let engine = Engine {
-            store,
-            key,
-            home: Home { network: network.id(), node, storage, boot },
-            replication: Replication::default(),
-            collector: Collector::default(),
-            dropping: Dropping::default(),
-            absence: Absence::default(),
-        };
+        let engine = Engine::on(store, key, Home { network: network.id(), node, storage, boot });
         let itself = NodeBody { name: new.node.to_string(), role: Role::Admin, storage };
         let store = Arc::clone(&engine.store);
         store.write(|txn| {
@@ -86,15 +78,7 @@ impl Engine {
             home.boot = Some(begin_boot(&home.node, place, rng));
             store.write(|txn| txn.put_home(&home))?;
         }
-        Ok(Engine {
-            store,
-            key,
-            home,
-            replication: Replication::default(),
-            collector: Collector::default(),
-            dropping: Dropping::default(),
-            absence: Absence::default(),
-        })
+        Ok(Engine::on(store, key, home))
     }
 
     /// Makes a home in a network that has invited it. It knows nothing yet, not even that it is a member.
@@ -108,7 +92,11 @@ impl Engine {
         let node = node_id(&key);
         let home = Home { network, node, storage: StorageId(draw(rng)), boot: Some(begin_boot(&node, place, rng)) };
         store.write(|txn| txn.put_home(&home))?;
-        Ok(Engine {
+        Ok(Engine::on(store, key, home))
+    }
+
+    fn on(store: Arc<Store>, key: SigningKey, home: Home) -> Engine {
+        Engine {
             store,
             key,
             home,
@@ -116,7 +104,9 @@ impl Engine {
             collector: Collector::default(),
             dropping: Dropping::default(),
             absence: Absence::default(),
-        })
+            arrivals: Arrivals::default(),
+            settings: Settings::default(),
+        }
     }
 
     /// The chain that this node writes now.

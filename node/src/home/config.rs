@@ -1,5 +1,7 @@
 //! The settings of a home, and where each of them came from: flag, environment, `config.toml`, or default.
 
+mod gc;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use crate::limits::{LOCK_WAIT_MS, MAX_CONFIG_BYTES};
+pub use gc::GcConfig;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,16 @@ pub enum ConfigError {
         origin: String,
         /// What is wrong with it.
         source: UnitError,
+    },
+    /// A value that its key cannot have, of a key that has no unit of its own.
+    #[error("{origin}: expected {expected}, found `{value}`")]
+    Unexpected {
+        /// Where it stands.
+        origin: String,
+        /// What could stand there.
+        expected: &'static str,
+        /// What stands there.
+        value: String,
     },
     /// Neither yes nor no.
     #[error("{origin}: expected `true` or `false`, found `{value}`")]
@@ -103,6 +116,8 @@ pub struct Config {
     pub listen: Setting<Vec<String>>,
     /// Whether to look for members in the local network by multicast, and to be found (`mdns`, `KEEPWELL_MDNS`).
     pub mdns: Setting<bool>,
+    /// When garbage is collected without being asked (`[gc]`, `KEEPWELL_GC_…`).
+    pub gc: GcConfig,
 }
 
 /// `config.toml` as it is written. A key that is not here is an error: it is mistyped, or meant for another version.
@@ -113,6 +128,8 @@ struct Written {
     max_size: Option<Spanned<String>>,
     listen: Option<Spanned<Vec<String>>>,
     mdns: Option<Spanned<bool>>,
+    #[serde(default)]
+    gc: gc::Written,
 }
 
 /// How a variable of the environment is looked up.
@@ -138,18 +155,21 @@ impl Config {
             max_size: max_size.unwrap_or(Setting { value: None, origin: Origin::Default }),
             listen: listen(text, written.listen, env),
             mdns: mdns(text, written.mdns, env)?,
+            gc: GcConfig::parse(written.gc, &gc::Sources { text, env })?,
         })
     }
 
     /// Every setting as (key, value as it is written, origin).
     pub fn rows(&self) -> Vec<(&'static str, String, Origin)> {
         let max_size = self.max_size.value.map_or_else(|| "none".to_owned(), |size| size.to_string());
-        vec![
+        let mut rows = vec![
             ("lock_wait", self.lock_wait.value.to_string(), self.lock_wait.origin),
             ("max_size", max_size, self.max_size.origin),
             ("listen", self.listen.value.join(","), self.listen.origin),
             ("mdns", self.mdns.value.to_string(), self.mdns.origin),
-        ]
+        ];
+        rows.extend(self.gc.rows());
+        rows
     }
 }
 
@@ -163,6 +183,7 @@ pub fn first_text(max_size: Option<SizeBytes>) -> String {
     }
     text.push_str(&format!("# listen = [\"{DEFAULT_LISTEN}\"]\n"));
     text.push_str("# mdns = false\n");
+    text.push_str("\n# [gc]\n# auto = true\n# grace = \"24h\"\n");
     text
 }
 

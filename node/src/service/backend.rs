@@ -9,6 +9,7 @@ use keepwell_protocol::json::Json;
 use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
 
+use super::gc::Wish;
 use super::put::{Outcome, Progress, PutOptions};
 use super::read::ReadError;
 use super::refs::{Query, SetRef};
@@ -89,7 +90,7 @@ pub trait Backend {
     fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure>;
 
     /// Purges what nothing needs, or tells what a run would purge.
-    fn collect(&self, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure>;
+    fn collect(&self, wish: Wish) -> Result<GcReport, Failure>;
 
     /// Gives up the copies of `blobs` that this node has, as far as others prove theirs: one line each, in order.
     fn drop_copies(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure>;

@@ -13,6 +13,7 @@ use keepwell_protocol::uri::BlobUri;
 
 use super::Node;
 use super::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Sink, Watch};
+use super::gc::Wish;
 use super::put::{Outcome, Progress, PutOptions, Putter};
 use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
@@ -105,11 +106,11 @@ impl Backend for Local {
         Ok(None)
     }
 
-    fn collect(&self, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure> {
-        if run && self.nodes()?.len() > 1 {
+    fn collect(&self, wish: Wish) -> Result<GcReport, Failure> {
+        if wish.run && self.nodes()?.len() > 1 {
             return Err(needs_daemon("deleting", "the other nodes must say first that they know"));
         }
-        gc::collect(self, run, grace_ms)
+        gc::collect(self, wish)
     }
 
     fn drop_copies(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {

@@ -10,10 +10,10 @@ use keepwell_store::store::Snapshot;
 
 use super::Node;
 use super::refs::name_of;
-use super::types::{DropLine, GcItemLine, GcLine, GcReport};
+use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS, PUT_GRACE_MS};
+use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS};
 
 /// What nothing needs here, and how much is kept for which reason.
 struct Survey {
@@ -21,29 +21,82 @@ struct Survey {
     kept: BTreeMap<String, u64>,
 }
 
-/// Purges what nothing needs, or tells what a run would purge. `grace_ms`: how long after its put a blob stays all the same.
-pub fn collect(node: &dyn Node, run: bool, grace_ms: Option<u64>) -> Result<GcReport, Failure> {
+/// What is asked of a collection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Delete it; else only tell.
+    pub run: bool,
+    /// How long after its put a blob stays all the same; none is as long as the settings say.
+    pub grace_ms: Option<u64>,
+    /// Stop when so many bytes are freed, and free their space at once: what was deleted cannot be brought back then.
+    pub to_free_bytes: Option<u64>,
+}
+
+/// Purges what nothing needs, or tells what a run would purge.
+pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
+    let Wish { run, grace_ms, to_free_bytes } = wish;
     let survey = survey(node, grace_ms)?;
-    let limit = if run { PURGE_BATCH_BLOBS } else { 0 };
     let mut purged: BTreeMap<BlobId, BlobFact> = BTreeMap::new();
+    let mut freed_bytes = 0u64;
     let missing = loop {
+        let left_bytes = to_free_bytes.map(|to_free_bytes| to_free_bytes.saturating_sub(freed_bytes));
+        if run && left_bytes == Some(0) {
+            break Vec::new();
+        }
+        let limit = if run { portion(node, left_bytes)? } else { 0 };
         let Collected { purged: now, missing, more } = node.collect(Collect { grace_ms, limit })?;
+        freed_bytes = now.iter().fold(freed_bytes, |sum, fact| sum.saturating_add(fact.size_bytes));
         purged.extend(now.into_iter().map(|fact| (fact.sha1, fact)));
         let is_settling = run && missing == [Missing::Settled];
         if !more && !is_settling {
             break missing;
         }
     };
-    if run {
+    if run && to_free_bytes.is_some() {
+        let ids: Vec<BlobId> = purged.keys().copied().collect();
+        node.store().empty_trash_of(&ids)?;
+    } else if run {
         node.store().empty_trash(node.now_ms().saturating_sub(MAX_TRASH_AGE_MS), usize::MAX)?;
     }
     let blocked_by = blocked_by(&node.store().snapshot()?, &missing)?;
     let mut items: Vec<GcItemLine> = purged.values().map(|fact| item(fact, None)).collect();
     let left = survey.candidates.values().filter(|fact| !purged.contains_key(&fact.sha1));
-    items.extend(left.map(|fact| item(fact, blocked_by.clone())));
-    let freed_bytes = purged.values().map(|fact| fact.size_bytes).sum();
+    // What a run has left alone although nothing is in the way was not asked for, or is needed by now.
+    if !run || blocked_by.is_some() {
+        items.extend(left.map(|fact| item(fact, blocked_by.clone())));
+    }
     let candidates = items.len() as u64;
     Ok(GcReport { blobs: items, next: None, summary: GcLine { run, candidates, freed_bytes, kept: survey.kept } })
+}
+
+/// How many blobs to purge next: as many as free what is left to be freed, of those that go first, and no more than one step takes.
+fn portion(node: &dyn Node, left_bytes: Option<u64>) -> Result<usize, Failure> {
+    let Some(left_bytes) = left_bytes else { return Ok(PURGE_BATCH_BLOBS) };
+    let snapshot = node.store().snapshot()?;
+    let (mut blobs, mut bytes) = (0, 0u64);
+    for (_, id) in snapshot.unneeded_before(u64::MAX, PURGE_BATCH_BLOBS)? {
+        if bytes >= left_bytes {
+            break;
+        }
+        blobs += 1;
+        bytes = bytes.saturating_add(snapshot.blob(&id)?.map_or(0, |record| record.size_bytes));
+    }
+    Ok(blobs.max(1))
+}
+
+/// What the last collection came to, and what stands in the way of the next.
+pub fn state(node: &dyn Node) -> Result<GcStateLine, Failure> {
+    let snapshot = node.store().snapshot()?;
+    let unneeded = snapshot.unneeded_count()?;
+    let missing = if unneeded > 0 { node.collect(Collect { grace_ms: None, limit: 0 })?.missing } else { Vec::new() };
+    let last = snapshot.last_collection()?.map(|last| GcLastLine {
+        at_ms: last.at_ms,
+        blobs: last.blobs,
+        freed_bytes: last.bytes,
+        by_itself: last.by_itself,
+    });
+    let blocked_by = blocked_by(&snapshot, &missing)?;
+    Ok(GcStateLine { auto: node.settings().schedule.is_some(), last, unneeded, blocked_by })
 }
 
 /// Brings a deleted blob back from the trash.
@@ -64,7 +117,7 @@ pub fn undrop(node: &dyn Node, id: &BlobId) -> Result<DropLine, Failure> {
 fn survey(node: &dyn Node, grace_ms: Option<u64>) -> Result<Survey, Failure> {
     let snapshot = node.store().snapshot()?;
     let now_ms = node.now_ms();
-    let over_ms = now_ms.saturating_add(PUT_GRACE_MS).saturating_sub(grace_ms.unwrap_or(PUT_GRACE_MS));
+    let over_ms = now_ms.saturating_add(node.settings().grace_ms).saturating_sub(grace_ms.unwrap_or(node.settings().grace_ms));
     let (mut candidates, mut in_grace) = (BTreeMap::new(), 0);
     let mut note = |id: BlobId| -> Result<(), Failure> {
         if snapshot.kept_until_ms(&id, now_ms)?.is_some_and(|until_ms| until_ms > over_ms) {

@@ -31,7 +31,7 @@ use keepwell_store::ingest::IngestId;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 
-use crate::engine::{Collect, Collected, Confirmed, Dropped, PutBlob, PutOutcome, RefOp, RefOutcome};
+use crate::engine::{Collect, Collected, Confirmed, Dropped, PutBlob, PutOutcome, RefOp, RefOutcome, Settings};
 use crate::failure::Failure;
 
 /// A node as services need it. Whoever answers has made durable what the answer says.
@@ -41,6 +41,9 @@ pub trait Node: Send + Sync {
 
     /// Its clock, in Unix milliseconds.
     fn now_ms(&self) -> u64;
+
+    /// What its engine is set to.
+    fn settings(&self) -> Settings;
 
     /// A name for a new ingest.
     fn new_ingest(&self) -> IngestId;

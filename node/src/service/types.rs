@@ -1,7 +1,11 @@
 //! The answers, as they stand in JSON: one of these a line. Keys are only ever added.
 
+mod gc;
+
 use keepwell_protocol::json::Json;
 use serde::{Deserialize, Serialize};
+
+pub use gc::{GcLastLine, GcStateLine};
 
 /// A home that was made.
 #[derive(Debug, Clone, Serialize)]
@@ -206,7 +210,7 @@ pub struct StatusLine {
     pub unacknowledged: Vec<String>,
     /// Blobs of which there are fewer copies than wanted.
     pub under_replicated: u64,
-    /// When garbage was last collected.
+    /// When something was last deleted as garbage.
     pub last_gc_ms: Option<u64>,
 }
 

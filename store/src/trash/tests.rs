@@ -1,5 +1,7 @@
 //! What is deleted can be brought back until the trash is emptied, and is gone then, whenever the machine stops.
 
+use keepwell_protocol::gc::permit::Permit;
+
 use super::*;
 use crate::fs::sim::SimDisk;
 use crate::testing::{GRACE_MS, LARGE, NOW_MS, Outcome, TestHome, bytes_of, id_of, made_disk};
@@ -16,6 +18,12 @@ fn large() -> Vec<u8> {
 fn delete(home: &TestHome, bytes: &[u8]) {
     home.put(bytes).unwrap();
     home.delete(&id_of(bytes)).unwrap();
+}
+
+fn purge(home: &TestHome, bytes: &[u8]) {
+    home.put(bytes).unwrap();
+    let permit = Permit::mint_for_test(id_of(bytes), Ground::Purge);
+    home.write(|txn| txn.delete(permit, NOW_MS)).unwrap();
 }
 
 fn restore(home: &TestHome, id: &BlobId) -> Result<bool, StoreError> {
@@ -218,4 +226,54 @@ fn a_crash_at_any_call_of_deleting_restoring_and_emptying_loses_nothing_and_leav
             assert_eq!(home.store.strays(&home.snapshot()).unwrap(), [], "{told}");
         }
     }
+}
+
+#[test]
+fn what_was_purged_is_told_from_what_was_given_up_and_from_what_is_held_again() {
+    let home = TestHome::new();
+    purge(&home, &small());
+    delete(&home, &large());
+    let was_purged = |bytes: &[u8]| home.snapshot().was_purged(&id_of(bytes)).unwrap();
+    assert_eq!((was_purged(&small()), was_purged(&large()), was_purged(b"other")), (true, false, false));
+    home.put(&small()).unwrap();
+    assert!(!was_purged(&small()), "it is held, whatever lies in the trash");
+}
+
+#[test]
+fn the_trash_is_walked_in_portions() {
+    let home = TestHome::new();
+    let mut all: Vec<BlobId> =
+        (0..5).map(|tag| bytes_of(tag, 100)).map(|bytes| (delete(&home, &bytes), id_of(&bytes)).1).collect();
+    all.sort_unstable();
+    let walk = |from: &BlobId, limit| home.snapshot().trash_from(from, limit).unwrap();
+    assert_eq!(walk(&BlobId([0; 20]), 3), all[..3]);
+    assert_eq!(walk(&all[2], 9), all[2..]);
+    assert_eq!(walk(&BlobId([0xff; 20]), 9), []);
+}
+
+#[test]
+fn whoever_may_not_wait_passes_over_what_somebody_has_in_hand() {
+    let home = TestHome::new();
+    delete(&home, &large());
+    let id = id_of(&large());
+    let in_hand = home.store.locks().lock(id);
+    assert_eq!(home.store.try_unlink(&id).unwrap(), None);
+    assert!(home.store.try_retrieve(&id).unwrap().is_none());
+    assert_eq!(home.store.empty_trash(u64::MAX, 9).unwrap(), Emptied::default());
+    drop(in_hand);
+    assert_eq!(home.store.try_unlink(&id).unwrap(), Some(Unlinked::Done));
+    let retrieved = home.store.try_retrieve(&id).unwrap().unwrap();
+    assert!(home.store.write(|txn| txn.restore(retrieved, GRACE_MS)).unwrap());
+    assert_eq!(home.read(&id).unwrap(), Some(large()));
+}
+
+#[test]
+fn some_of_the_trash_goes_for_good_and_the_rest_stays() {
+    let home = TestHome::new();
+    delete(&home, &small());
+    delete(&home, &large());
+    let emptied = home.store.empty_trash_of(&[id_of(&large()), id_of(b"other")]).unwrap();
+    assert_eq!(emptied, Emptied { blobs: 1, bytes: LARGE as u64, failed: 0 });
+    assert_eq!(remains(&home, &large()), [] as [&str; 0]);
+    assert!(restore(&home, &id_of(&small())).unwrap());
 }

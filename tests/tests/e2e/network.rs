@@ -18,11 +18,18 @@ fn up(home: &TempHome) -> Running {
 
 /// A first machine that is up, and a second that has joined and is up.
 pub(super) fn two_machines() -> (TempHome, Running, TempHome, Running) {
+    two_machines_with("")
+}
+
+/// The same, with these lines at the end of the settings of both.
+pub(super) fn two_machines_with(settings: &str) -> (TempHome, Running, TempHome, Running) {
     let (ada, ben) = (TempHome::initialised("ada"), TempHome::new());
+    ada.set(settings);
     let first = up(&ada);
     let ticket = ada.run(["invite"]).ok().text().to_owned();
     let joined = ben.run(["join", &ticket, "--name", "ben", "--json"]).ok().json();
     assert_eq!((&joined["name"], &joined["via"]), (&"ben".into(), &"ada".into()));
+    ben.set(settings);
     let second = up(&ben);
     (ada, first, ben, second)
 }

@@ -165,7 +165,11 @@ impl Lab {
                 let probes = self.machines[at].engine().store().probe_all(&question.blobs, seed, 0);
                 due.push_back((at, Input::Probed(Probed { from, question, probes })));
             }
-            Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
+            Effect::Retrieve(blob) => {
+                let retrieved = self.machines[at].engine().store().try_retrieve(&blob).unwrap();
+                due.extend(retrieved.map(|retrieved| (at, Input::Restore { request: RequestId::NOBODY, retrieved })));
+            }
+            Effect::Collected(_) | Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
         }
     }
 

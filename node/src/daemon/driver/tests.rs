@@ -3,9 +3,10 @@
 use keepwell_protocol::name::RefName;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
+use keepwell_store::ingest::ingest;
 
 use super::*;
-use crate::engine::{NewHome, RefSet};
+use crate::engine::{NewHome, RefSet, Stored};
 use crate::service::refs;
 
 fn engine(disk: &SimDisk) -> (Engine, EngineRng) {
@@ -99,4 +100,67 @@ fn a_disk_that_fails_ends_the_driver_and_everybody_is_told() {
     }
     assert!(driver.stop().is_err());
     assert_eq!(driver.write_refs(vec![a_set("lab/late")]).unwrap_err().code, Code::Unreachable);
+}
+
+/// A driver that has purged a blob which lived in a file; its name.
+fn purged(disk: &SimDisk, in_hand: bool) -> (Driver, BlobId) {
+    let (engine, rng) = engine(disk);
+    let driver = Driver::start(engine, rng, Alone).unwrap();
+    let store = Arc::clone(driver.store());
+    let ingested = ingest(store.fs(), driver.new_ingest(), &mut &[7; 100_000][..], &mut |_| {}).unwrap();
+    let placed = store.place(vec![ingested]).unwrap().placed.pop().unwrap();
+    let id = placed.fact().sha1;
+    driver.put(vec![PutBlob { blob: Stored::New(placed), children: vec![] }]).unwrap();
+    // As of somebody who puts it once more, and waits for the engine.
+    let guard = in_hand.then(|| store.locks().lock(id));
+    let collected = driver.collect(Collect { grace_ms: Some(0), limit: 9 }).unwrap();
+    assert_eq!(collected.purged.len(), 1);
+    drop(guard);
+    (driver, id)
+}
+
+fn name_again(driver: &Driver, id: BlobId) -> Result<Vec<RefOutcome>, Failure> {
+    let RefOp::Set(set) = a_set("lab/again") else { panic!("it is a set") };
+    driver.write_refs(vec![RefOp::Set(RefSet { links: vec![id], allow_missing: true, ..set })])
+}
+
+/// Waits for something that a later step brings about.
+fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_engine_does_not_wait_for_whoever_waits_for_it_and_bytes_that_were_in_hand_are_moved_later() {
+    let (driver, _) = purged(&SimDisk::new(1), true);
+    until(|| driver.store().snapshot().unwrap().queued_unlinks().unwrap().is_empty());
+    driver.stop().unwrap();
+}
+
+#[test]
+fn what_is_named_again_is_brought_back_without_being_asked_for() {
+    let (driver, id) = purged(&SimDisk::new(1), false);
+    name_again(&driver, id).unwrap();
+    until(|| driver.store().snapshot().unwrap().blob(&id).unwrap().is_some());
+    driver.stop().unwrap();
+}
+
+#[test]
+fn what_cannot_be_brought_back_stays_in_the_trash_and_does_not_end_the_driver() {
+    for call in 1.. {
+        let disk = SimDisk::new(1);
+        let (driver, id) = purged(&disk, false);
+        disk.fail_at(disk.calls() + call);
+        if name_again(&driver, id).is_err() {
+            // That call was one of the commit: the driver has ended, as it must.
+            continue;
+        }
+        // The first call after the commit is of the way back.
+        until(|| disk.faults() > 0);
+        driver.write_refs(vec![a_set("lab/more")]).unwrap();
+        let snapshot = driver.store().snapshot().unwrap();
+        assert!(snapshot.was_purged(&id).unwrap() && snapshot.blob(&id).unwrap().is_none());
+        return driver.stop().unwrap();
+    }
 }

@@ -16,7 +16,7 @@ use rand_chacha::rand_core::SeedableRng;
 use super::*;
 use crate::engine::{
     Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply,
-    RequestId,
+    RequestId, Settings,
 };
 use crate::transfer::serve::serve;
 
@@ -92,6 +92,9 @@ impl Node for TestNode {
     }
     fn now_ms(&self) -> u64 {
         1
+    }
+    fn settings(&self) -> Settings {
+        Settings::default()
     }
     fn new_ingest(&self) -> IngestId {
         let mut next = self.next_ingest.lock().unwrap();

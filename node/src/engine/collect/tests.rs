@@ -1,5 +1,6 @@
 //! One node alone: what it purges, in which portions, and when the trash is emptied.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
@@ -15,15 +16,16 @@ use super::*;
 use crate::engine::{EngineRng, Input, NewHome, PutBlob, Stored};
 use crate::limits::{PURGE_BATCH_BLOBS, TRASH_PORTION};
 
-const NOW_MS: u64 = 1_800_000_000_000;
+pub(in crate::engine) const NOW_MS: u64 = 1_800_000_000_000;
 
-struct Alone {
-    engine: Engine,
-    rng: EngineRng,
+pub(in crate::engine) struct Alone {
+    pub(in crate::engine) engine: Engine,
+    pub(in crate::engine) rng: EngineRng,
+    pub(in crate::engine) disk: SimDisk,
 }
 
 impl Alone {
-    fn new() -> Alone {
+    pub(in crate::engine) fn new() -> Alone {
         let disk = SimDisk::new(1);
         let fs: SharedFs = Arc::new(disk.fs());
         let store = Arc::new(Store::open(disk.backend("index.redb"), fs).unwrap());
@@ -31,14 +33,19 @@ impl Alone {
         let place = DiskPlace { device: 1, inode: 1 };
         let new = NewHome { network: "lab".parse().unwrap(), node: "ada".parse().unwrap(), place };
         let engine = Engine::init(store, SigningKey::from_bytes(&[1; 32]), &new, &mut rng).unwrap();
-        Alone { engine, rng }
+        Alone { engine, rng, disk }
     }
 
-    fn step(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
+    pub(in crate::engine) fn step(&mut self, now_ms: u64, input: Input) -> Vec<Effect> {
         self.engine.step(now_ms, &mut self.rng, vec![input]).unwrap()
     }
 
-    fn put(&mut self, count: usize) {
+    pub(in crate::engine) fn put(&mut self, count: usize) {
+        self.put_at(NOW_MS, 0..count);
+    }
+
+    /// Puts a small blob for each of these numbers.
+    pub(in crate::engine) fn put_at(&mut self, now_ms: u64, numbers: Range<usize>) {
         let store = Arc::clone(self.engine.store());
         let blob = |number: usize| {
             let bytes = number.to_be_bytes();
@@ -46,11 +53,11 @@ impl Alone {
             let placed = store.place(vec![ingested]).unwrap().placed.pop().unwrap();
             PutBlob { blob: Stored::New(placed), children: vec![] }
         };
-        let blobs = (0..count).map(blob).collect();
-        self.step(NOW_MS, Input::Put { request: RequestId(1), blobs });
+        let blobs = numbers.map(blob).collect();
+        self.step(now_ms, Input::Put { request: RequestId(1), blobs });
     }
 
-    fn collect(&mut self, grace_ms: Option<u64>, limit: usize) -> Collected {
+    pub(in crate::engine) fn collect(&mut self, grace_ms: Option<u64>, limit: usize) -> Collected {
         let how = Collect { grace_ms, limit };
         let effects = self.step(NOW_MS, Input::Collect { request: RequestId(2), how });
         let reply = effects.into_iter().find_map(|effect| match effect {

@@ -42,6 +42,7 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
         check_documents(&snapshot, &model).map_err(context)?;
         check_blobs(world, number, engine, &snapshot).map_err(context)?;
         check_announced(engine, &snapshot, &model).map_err(context)?;
+        deletions::check_restored(&snapshot).map_err(context)?;
         check_rebuild(engine).map_err(context)?;
         check_promises(world, &model).map_err(context)?;
         vectors.push(vector);

@@ -95,6 +95,17 @@ pub(super) fn check_kept(world: &World) -> Result<(), String> {
     Ok(())
 }
 
+/// S19: nothing that was purged lies in the trash of a node that knows a ref which reaches it.
+pub(super) fn check_restored(snapshot: &Snapshot) -> Result<(), String> {
+    let reached = reached(snapshot, |_| true).map_err(text)?;
+    for id in reached {
+        if snapshot.was_purged(&id).map_err(text)? {
+            return Err(format!("S19: blob {id} lies in the trash, and a ref reaches it"));
+        }
+    }
+    Ok(())
+}
+
 /// The blobs that the values which `counts` reach over links.
 fn reached(catalog: &Snapshot, counts: impl Fn(&RefBody) -> bool) -> Result<BTreeSet<BlobId>, StoreError> {
     let (mut roots, mut reached) = (Vec::new(), BTreeSet::new());

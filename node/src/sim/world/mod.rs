@@ -14,7 +14,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::NodeId;
+use keepwell_protocol::id::{BlobId, NodeId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -29,6 +29,10 @@ use oracle::Oracle;
 const EPOCH_MS: u64 = 1_800_000_000_000;
 /// Lines of the trace that a violation shows.
 const TRACE_LINES: usize = 40;
+/// What a collection may cost, in microseconds.
+const MAX_COST_US: u64 = 20_000;
+/// How long a driver may take until it brings a blob back, in simulated milliseconds.
+const RETRIEVE_WITHIN_MS: u64 = 500;
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -78,6 +82,8 @@ pub struct Summary {
     pub copies_purged: u64,
     /// Surplus copies that were given up.
     pub copies_dropped: u64,
+    /// Those of them that nobody had asked for.
+    pub copies_purged_unasked: u64,
     /// Times that a node crashed.
     pub crashes: u64,
     /// Times that an old state of a disk was put back.
@@ -103,6 +109,10 @@ enum Happening {
     Fault,
     /// A crashed node starts again.
     Restart(usize),
+    /// A node gets around to bringing a blob back from its trash.
+    Retrieve(usize, BlobId),
+    /// A node is told how long its step took.
+    Took(usize, u64),
     /// A parted network is whole again.
     Heal,
 }
@@ -153,6 +163,7 @@ impl World {
             blobs_put: 0,
             copies_purged: 0,
             copies_dropped: 0,
+            copies_purged_unasked: 0,
             crashes: 0,
             rollbacks: 0,
             forks: 0,
@@ -223,6 +234,8 @@ impl World {
             Happening::Act => self.act(),
             Happening::Fault => self.fault(),
             Happening::Restart(node) => self.restart(node),
+            Happening::Retrieve(node, blob) => self.retrieve(node, &blob),
+            Happening::Took(node, cost_us) => self.give(node, Input::Took { cost_us }),
             Happening::Heal => self.heal(),
         }
     }
@@ -246,13 +259,19 @@ impl World {
             match effect {
                 Effect::Send { to, bytes } => self.send(node, &to, bytes),
                 Effect::Publish(entry) => self.gossip(node, &entry),
-                Effect::Reply(_, reply) => {
-                    self.check_deletions(node, &reply)?;
-                    let noted = self.oracle.note(node, reply);
-                    noted.map_err(|broken| self.violation(broken))?;
-                }
+                Effect::Reply(_, reply) => self.note_reply(node, reply)?,
                 Effect::Unlink(blob) => self.unlink(node, &blob)?,
                 Effect::Probe { from, question, seed } => self.probe(node, from, question, seed)?,
+                Effect::Collected(collected) => {
+                    self.summary.copies_purged_unasked += collected.purged.len() as u64;
+                    self.note_reply(node, Reply::Collected(collected))?;
+                    let cost_us = self.draw(MAX_COST_US);
+                    self.after(1, Happening::Took(node, cost_us));
+                }
+                Effect::Retrieve(blob) => {
+                    let delay_ms = self.draw(RETRIEVE_WITHIN_MS);
+                    self.after(delay_ms, Happening::Retrieve(node, blob));
+                }
                 Effect::EmptyTrash { until_ms } => self.empty_trash(node, until_ms)?,
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
@@ -272,6 +291,12 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn note_reply(&mut self, node: usize, reply: Reply) -> Result<(), Violation> {
+        self.check_deletions(node, &reply)?;
+        let noted = self.oracle.note(node, reply);
+        noted.map_err(|broken| self.violation(broken))
     }
 
     /// A deletion is judged by itself, from the refs and links alone, at the moment at which it has been made.
@@ -337,6 +362,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Probed(_) => "what a look at copies found",
         Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
+        Input::Took { .. } => "the time",
         Input::Connected { .. } => "a connection",
         Input::Disconnected { .. } => "a disconnection",
         Input::Received { .. } => "a message",

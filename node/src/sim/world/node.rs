@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
+use keepwell_protocol::gc::schedule::Keys;
 use keepwell_protocol::id::{NetworkId, NodeId};
 use keepwell_protocol::log::entry::node_id;
 use keepwell_protocol::name::{NetworkName, NodeName};
@@ -18,7 +19,10 @@ use keepwell_store::trash::Retrieved;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::engine::{Effect, Engine, Input, NewHome};
+use crate::engine::{Effect, Engine, Input, NewHome, Settings};
+
+/// A short grace, so that nodes have something to purge by themselves; else what users get.
+const SETTINGS: Settings = Settings { grace_ms: 5_000, schedule: Some(Keys::DEFAULT) };
 
 /// Whatever stops a simulated node, as text for the trace.
 pub(super) type Failed = Box<dyn std::error::Error>;
@@ -69,13 +73,14 @@ impl SimNode {
         let new = NewHome { network: NetworkName::parse("lab")?, node: self.name.clone(), place: self.place };
         let engine = Engine::init(self.open_store()?, self.key.clone(), &new, &mut self.rng)?;
         let network = engine.home().network;
-        self.engine = Some(engine);
+        self.engine = Some(engine.with(SETTINGS));
         Ok(network)
     }
 
     /// Makes its home in a network that has invited it.
     pub(super) fn join(&mut self, network: NetworkId) -> Result<(), Failed> {
-        self.engine = Some(Engine::join(self.open_store()?, self.key.clone(), network, self.place, &mut self.rng)?);
+        let engine = Engine::join(self.open_store()?, self.key.clone(), network, self.place, &mut self.rng)?;
+        self.engine = Some(engine.with(SETTINGS));
         Ok(())
     }
 
@@ -87,7 +92,8 @@ impl SimNode {
 
     pub(super) fn start(&mut self) -> Result<(), Failed> {
         self.disk.restart();
-        self.engine = Some(Engine::open(self.open_store()?, self.key.clone(), self.place, &mut self.rng)?);
+        let engine = Engine::open(self.open_store()?, self.key.clone(), self.place, &mut self.rng)?;
+        self.engine = Some(engine.with(SETTINGS));
         Ok(())
     }
 

@@ -1,11 +1,15 @@
 //! What users do: found a lab, put blobs, name them, name them anew, delete names.
 
+use std::sync::Arc;
+
 use keepwell_protocol::gc::question::Question;
 use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::name::RefName;
 use keepwell_store::error::StoreError;
+use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::Rng;
 
+use super::node::Failed;
 use super::{Happening, Violation, World};
 use crate::engine::{Collect, Engine, Input, Probed, PutBlob, RefOp, RefSet, RequestId, Stored};
 use crate::limits::{DROP_TIMEOUT_MS, TICK_MS, TRASH_PORTION};
@@ -140,7 +144,18 @@ impl World {
     }
 
     fn restore(&mut self, node: usize) -> Result<(), Violation> {
-        match self.nodes[node].retrieve_oldest() {
+        let retrieved = self.nodes[node].retrieve_oldest();
+        self.restore_retrieved(node, retrieved)
+    }
+
+    pub(super) fn retrieve(&mut self, node: usize, blob: &BlobId) -> Result<(), Violation> {
+        let store = self.nodes[node].engine().map(|engine| Arc::clone(engine.store()));
+        let retrieved = store.map_or(Ok(None), |store| store.try_retrieve(blob));
+        self.restore_retrieved(node, retrieved.map_err(Failed::from))
+    }
+
+    fn restore_retrieved(&mut self, node: usize, retrieved: Result<Option<Retrieved>, Failed>) -> Result<(), Violation> {
+        match retrieved {
             Ok(Some(retrieved)) => self.give(node, Input::Restore { request: RequestId(6), retrieved }),
             Ok(None) => Ok(()),
             Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
