@@ -13,19 +13,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::gc::question::Question;
-use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::log::exchange::Ack;
 use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
 use keepwell_store::ingest::IngestId;
+use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use crate::engine::{
-    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, Probed, PutBlob, PutOutcome, RefOp,
-    RefOutcome, Reply, RequestId,
+    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, LeaseOp, LeaseUse, Probed, PutBlob,
+    PutOutcome, RefOp, RefOutcome, Reply, RequestId,
 };
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION, VERIFIED_FOR_MS};
@@ -187,9 +188,16 @@ impl Node for Driver {
         IngestId(id)
     }
 
-    fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure> {
-        match self.ask(move |request| Input::Put { request, blobs })? {
+    fn put(&self, blobs: Vec<PutBlob>, lease: Option<LeaseUse>) -> Result<Vec<PutOutcome>, Failure> {
+        match self.ask(move |request| Input::Put { request, blobs, lease })? {
             Reply::Put(outcomes) => Ok(outcomes),
+            other => Err(other.into()),
+        }
+    }
+
+    fn lease(&self, op: LeaseOp) -> Result<(LeaseId, Lease), Failure> {
+        match self.ask(move |request| Input::Lease { request, op })? {
+            Reply::Leased(id, lease) => Ok((id, lease)),
             other => Err(other.into()),
         }
     }

@@ -14,6 +14,7 @@ mod collect;
 mod drop;
 mod effect;
 mod input;
+pub mod leases;
 mod members;
 mod open;
 pub mod rebuild;
@@ -35,6 +36,8 @@ use drop::Dropping;
 pub use drop::Probed;
 pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
+use leases::LeaseClock;
+pub use leases::{LeaseOp, LeaseRefusal, LeaseUse};
 pub use open::{NewHome, OpenError};
 use replicate::Replication;
 
@@ -47,6 +50,7 @@ pub struct Engine {
     collector: Collector,
     dropping: Dropping,
     absence: Absence,
+    leases: LeaseClock,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -79,6 +83,7 @@ impl Engine {
         self.collector = Collector::default();
         self.dropping = Dropping::default();
         self.absence = Absence::default();
+        self.leases = LeaseClock::default();
         Ok(())
     }
 
@@ -94,7 +99,8 @@ impl Engine {
 
     fn take(&mut self, step: &mut Step<'_, '_>, input: Input) -> Result<(), StoreError> {
         match input {
-            Input::Put { request, blobs } => self.put(step, request, blobs),
+            Input::Put { request, blobs, lease } => self.put(step, request, blobs, lease.as_ref()),
+            Input::Lease { request, op } => self.lease(step, request, op),
             Input::WriteRefs { request, ops } => self.write_refs(step, request, ops),
             Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
             Input::Declare { request, node, is_dead } => self.declare(step, request, &node, is_dead),

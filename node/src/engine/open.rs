@@ -16,6 +16,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
+use super::leases::LeaseClock;
 use super::{Absence, Collector, Dropping, Engine, EngineRng, Replication, Step};
 
 /// Why a home cannot be started on.
@@ -63,6 +64,7 @@ impl Engine {
             collector: Collector::default(),
             dropping: Dropping::default(),
             absence: Absence::default(),
+            leases: LeaseClock::default(),
         };
         let itself = NodeBody { name: new.node.to_string(), role: Role::Admin, storage };
         let store = Arc::clone(&engine.store);
@@ -94,6 +96,7 @@ impl Engine {
             collector: Collector::default(),
             dropping: Dropping::default(),
             absence: Absence::default(),
+            leases: LeaseClock::default(),
         })
     }
 
@@ -116,6 +119,7 @@ impl Engine {
             collector: Collector::default(),
             dropping: Dropping::default(),
             absence: Absence::default(),
+            leases: LeaseClock::default(),
         })
     }
 

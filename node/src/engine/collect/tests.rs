@@ -47,7 +47,7 @@ impl Alone {
             PutBlob { blob: Stored::New(placed), children: vec![] }
         };
         let blobs = (0..count).map(blob).collect();
-        self.step(NOW_MS, Input::Put { request: RequestId(1), blobs });
+        self.step(NOW_MS, Input::Put { request: RequestId(1), blobs, lease: None });
     }
 
     fn collect(&mut self, grace_ms: Option<u64>, limit: usize) -> Collected {
@@ -113,7 +113,7 @@ fn a_parent_spreads_past_settle_mentions_in_one_go_and_the_next_waits() {
     for (parent, children) in [(first, children), (second, &[first][..])] {
         let fact = snapshot.blob(&parent).unwrap().unwrap().fact(parent);
         let blobs = vec![PutBlob { blob: Stored::Known(fact), children: children.to_vec() }];
-        node.step(NOW_MS, Input::Put { request: RequestId(3), blobs });
+        node.step(NOW_MS, Input::Put { request: RequestId(3), blobs, lease: None });
     }
     let store = Arc::clone(node.engine.store());
     // The two parents are unsettled; each is a portion of its own, since the larger one fills it.

@@ -327,6 +327,7 @@ impl World {
 fn name_of(input: &Input) -> &'static str {
     match input {
         Input::Put { .. } => "a put",
+        Input::Lease { .. } => "a lease",
         Input::WriteRefs { .. } => "a write of refs",
         Input::Admit { .. } => "a new member",
         Input::Confirm { .. } => "a question how durable something is",

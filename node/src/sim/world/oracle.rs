@@ -55,6 +55,8 @@ impl Oracle {
                 Ok(())
             }
             Reply::Declared
+            | Reply::Leased(..)
+            | Reply::LeaseRefused(_)
             | Reply::Refs(Err(_))
             | Reply::Admitted
             | Reply::NotAMember

@@ -79,7 +79,7 @@ impl World {
         let sha1 = placed.fact().sha1;
         let children = children.into_iter().filter(|child| *child != sha1).collect();
         let blobs = vec![PutBlob { blob: Stored::New(placed), children }];
-        self.give(node, Input::Put { request: RequestId(1), blobs })
+        self.give(node, Input::Put { request: RequestId(1), blobs, lease: None })
     }
 
     /// Whatever nothing needs may go at once: users here cut every grace short.
