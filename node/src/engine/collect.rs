@@ -140,15 +140,16 @@ impl Engine {
                     effects.extend((record.place == Place::File).then_some(Effect::Unlink(id)));
                     purged.push(record.fact(id));
                 }
-                // It waits for the end of the lease, out of the way of those behind it.
-                Err(obstacles) if obstacles == [Missing::Unpinned] => {
-                    if let Some((lease, _)) = lease {
-                        step.txn.wait_for_lease(&id, &lease)?;
+                Err(mut obstacles) => {
+                    // A lease stands in the way of this blob alone: it waits for the end of that one, and those behind it go on.
+                    obstacles.retain(|obstacle| *obstacle != Missing::Unpinned);
+                    match lease {
+                        Some((lease, _)) if obstacles.is_empty() => step.txn.wait_for_lease(&id, &lease)?,
+                        _ => {
+                            (missing, collected.more) = (obstacles, false);
+                            break;
+                        }
                     }
-                }
-                Err(obstacles) => {
-                    (missing, collected.more) = (obstacles, false);
-                    break;
                 }
             }
         }

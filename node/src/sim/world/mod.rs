@@ -6,6 +6,7 @@
 pub mod checks;
 mod deletions;
 mod faults;
+mod leases;
 mod model;
 mod network;
 mod node;
@@ -278,6 +279,7 @@ impl World {
     fn check_deletions(&mut self, node: usize, reply: &Reply) -> Result<(), Violation> {
         match (reply, self.nodes[node].engine()) {
             (Reply::Collected(collected), Some(engine)) => deletions::check_purged(engine, &collected.purged)
+                .and_then(|()| leases::check_purged(engine, &self.oracle.leases, node, self.now_ms, &collected.purged))
                 .map_err(|broken| self.violation(format!("node {node}: {broken}"))),
             _ => Ok(()),
         }

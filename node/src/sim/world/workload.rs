@@ -51,7 +51,8 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
-        match self.draw(24) {
+        match self.draw(26) {
+            24..=25 => self.lease(node),
             22 => self.declare(),
             18..=21 => self.drop_copies(node),
             10..=16 => self.collect(node),
@@ -207,7 +208,7 @@ impl World {
     }
 
     /// Some blobs that `node` holds, as its users would know.
-    fn some_held(&mut self, node: usize, most: u64) -> Vec<BlobId> {
+    pub(super) fn some_held(&mut self, node: usize, most: u64) -> Vec<BlobId> {
         let held: Vec<BlobId> =
             self.oracle.held.iter().filter(|(holder, _)| *holder == node).map(|(_, fact)| fact.sha1).collect();
         let wanted = self.draw(most + 1);
