@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
 use super::gate::Slot;
-use super::leases::lease_use;
+use super::leases::put_under;
 use super::query::Pairs;
 use super::upload::upload;
 use crate::failure::{Code, Failure};
@@ -43,7 +43,7 @@ impl PutQuery {
             Some((name, field)) => Ok::<_, Failure>((name.parse()?, Some(field.to_owned()))),
             None => Ok((text.parse()?, None)),
         });
-        let lease = pairs.one("lease")?.map(|id| lease_use(id, pairs.one("owner")?)).transpose()?;
+        let lease = put_under(pairs.one("lease")?, pairs.one("owner")?)?;
         Ok(PutQuery {
             options: PutOptions { links, scan_json: scan_json(pairs.one("scan")?)?, expected: None, lease },
             label: pairs.parsed("label")?,

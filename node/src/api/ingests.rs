@@ -16,7 +16,7 @@ use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
 use super::blobs::{PutQuery, line, only, scan_json};
 use super::gate::Slot;
-use super::leases::lease_use;
+use super::leases::put_under;
 use super::query::Pairs;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_COMMIT_ITEMS, MAX_NEW_INGESTS};
@@ -113,7 +113,7 @@ impl Api {
     }
 
     fn commit_all(&self, request: CommitRequest) -> Result<Vec<Value>, Failure> {
-        let lease = request.lease.as_deref().map(|id| lease_use(id, request.owner.as_deref())).transpose()?;
+        let lease = put_under(request.lease.as_deref(), request.owner.as_deref())?;
         let scan_json = scan_json(request.scan.as_deref())?;
         let options = PutOptions { links: ids(&request.links)?, scan_json, expected: None, lease };
         let (mut silent, mut outcomes) = (|_| (), Vec::new());

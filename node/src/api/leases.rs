@@ -20,36 +20,52 @@ use crate::home::owner;
 use crate::limits::{LEASE_TTL_MS, MAX_LEASE_BLOBS};
 use crate::service::leases::{change, list};
 
-/// What is said of a lease that is taken or changed; each route knows what it needs of it.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct LeaseRequest {
-    /// How long it is to last from now on; none is the usual time.
-    #[serde(skip_serializing_if = "Option::is_none")]
+/// A lease that is to be taken.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AddRequest {
+    /// How long it is to last; none is the usual time.
     pub(crate) ttl_ms: Option<u64>,
     /// Whether it protects its blobs without what they link to.
+    #[serde(default)]
     pub(crate) flat: bool,
     /// The SHA-1s of what it is to protect.
+    #[serde(default)]
+    pub(crate) blobs: Vec<String>,
+    /// Whose it is to be; none is the user of the daemon.
+    pub(crate) owner: Option<String>,
+}
+
+/// A lease that is to last longer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RenewRequest {
+    /// How long from now on; none is the usual time.
+    pub(crate) ttl_ms: Option<u64>,
+    /// Whose it is; none is the user of the daemon.
+    pub(crate) owner: Option<String>,
+}
+
+/// Blobs that are to come under a lease.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GiveRequest {
+    /// Their SHA-1s.
     pub(crate) blobs: Vec<String>,
     /// Whose it is; none is the user of the daemon.
     pub(crate) owner: Option<String>,
 }
 
-impl LeaseRequest {
-    fn ttl_ms(&self) -> u64 {
-        self.ttl_ms.unwrap_or(LEASE_TTL_MS)
-    }
-
-    fn blobs(&self) -> Result<Vec<BlobId>, ApiError> {
-        if self.blobs.len() > MAX_LEASE_BLOBS {
-            return Err(ApiError::too_large("blobs", MAX_LEASE_BLOBS));
-        }
-        Ok(self.blobs.iter().map(|text| blob_id(text)).collect::<Result<_, _>>()?)
+/// The lease that something is to be put under, if any.
+pub(super) fn put_under(id: Option<&str>, owner: Option<&str>) -> Result<Option<LeaseUse>, Failure> {
+    match (id, owner) {
+        (None, Some(_)) => Err(Failure::usage("an owner is named, and no lease").hint("say which: `lease`")),
+        (id, owner) => id.map(|id| lease_use(id, owner)).transpose(),
     }
 }
 
 /// The lease that a request means, and who says that it is theirs.
-pub(super) fn lease_use(id: &str, owner: Option<&str>) -> Result<LeaseUse, Failure> {
+fn lease_use(id: &str, owner: Option<&str>) -> Result<LeaseUse, Failure> {
     let lease: LeaseId = id
         .parse()
         .map_err(|error: ParseIdError| Failure::usage(error.to_string()).hint("list what there is with `keepwell lease ls`"))?;
@@ -60,11 +76,18 @@ fn owner_named(name: Option<&str>) -> Result<OwnerName, Failure> {
     name.map_or_else(|| Ok(owner::of_this_process()), |name| Ok(name.parse()?))
 }
 
+fn blob_ids(texts: &[String]) -> Result<Vec<BlobId>, ApiError> {
+    if texts.len() > MAX_LEASE_BLOBS {
+        return Err(ApiError::too_large("blobs", MAX_LEASE_BLOBS));
+    }
+    Ok(texts.iter().map(|text| blob_id(text)).collect::<Result<_, _>>()?)
+}
+
 /// `POST /leases`
 pub(super) async fn add(State(api): State<Arc<Api>>, slot: Slot, body: Body) -> Answer {
-    let request: LeaseRequest = read_json(body).await?;
-    let (blobs, owner) = (request.blobs()?, owner_named(request.owner.as_deref())?);
-    let op = LeaseOp::Add { owner, ttl_ms: request.ttl_ms(), is_flat: request.flat, blobs };
+    let AddRequest { ttl_ms, flat, blobs, owner } = read_json(body).await?;
+    let (blobs, owner) = (blob_ids(&blobs)?, owner_named(owner.as_deref())?);
+    let op = LeaseOp::Add { owner, ttl_ms: ttl_ms.unwrap_or(LEASE_TTL_MS), is_flat: flat, blobs };
     carry_out(api, slot, StatusCode::CREATED, op).await
 }
 
@@ -75,15 +98,15 @@ pub(super) async fn all(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
 
 /// `POST /leases/{id}/renew`
 pub(super) async fn renew(State(api): State<Arc<Api>>, slot: Slot, Path(id): Path<String>, body: Body) -> Answer {
-    let request: LeaseRequest = read_json(body).await?;
-    let used = lease_use(&id, request.owner.as_deref())?;
-    carry_out(api, slot, StatusCode::OK, LeaseOp::Renew { used, ttl_ms: request.ttl_ms() }).await
+    let RenewRequest { ttl_ms, owner } = read_json(body).await?;
+    let used = lease_use(&id, owner.as_deref())?;
+    carry_out(api, slot, StatusCode::OK, LeaseOp::Renew { used, ttl_ms: ttl_ms.unwrap_or(LEASE_TTL_MS) }).await
 }
 
 /// `POST /leases/{id}/blobs`
 pub(super) async fn give(State(api): State<Arc<Api>>, slot: Slot, Path(id): Path<String>, body: Body) -> Answer {
-    let request: LeaseRequest = read_json(body).await?;
-    let (used, blobs) = (lease_use(&id, request.owner.as_deref())?, request.blobs()?);
+    let GiveRequest { blobs, owner } = read_json(body).await?;
+    let (used, blobs) = (lease_use(&id, owner.as_deref())?, blob_ids(&blobs)?);
     carry_out(api, slot, StatusCode::OK, LeaseOp::Give { used, blobs }).await
 }
 

@@ -2,10 +2,11 @@
 
 use axum::http::Method;
 use keepwell_protocol::id::BlobId;
+use keepwell_protocol::name::OwnerName;
 use serde::Deserialize;
 
 use super::{Client, encoded};
-use crate::api::leases::LeaseRequest;
+use crate::api::leases::{AddRequest, GiveRequest, RenewRequest};
 use crate::engine::{LeaseOp, LeaseUse};
 use crate::failure::Failure;
 use crate::service::leases::LeaseLine;
@@ -17,20 +18,26 @@ struct LeaseList {
 
 impl Client {
     pub(super) fn change_lease(&self, op: LeaseOp) -> Result<LeaseLine, Failure> {
-        let (used, request, what) = match op {
+        let path = |used: &LeaseUse, what: &str| format!("/leases/{}{what}", used.lease);
+        let named = |owner: &OwnerName| Some(owner.to_string());
+        match op {
             LeaseOp::Add { owner, ttl_ms, is_flat, blobs } => {
-                let owner = Some(owner.to_string());
-                let request = LeaseRequest { ttl_ms: Some(ttl_ms), flat: is_flat, blobs: texts(&blobs), owner };
-                return self.ask_with(Method::POST, "/leases", &[], &request);
+                let request = AddRequest { ttl_ms: Some(ttl_ms), flat: is_flat, blobs: texts(&blobs), owner: named(&owner) };
+                self.ask_with(Method::POST, "/leases", &[], &request)
             }
-            LeaseOp::Renew { used, ttl_ms } => (used, LeaseRequest { ttl_ms: Some(ttl_ms), ..LeaseRequest::default() }, "renew"),
-            LeaseOp::Give { used, blobs } => (used, LeaseRequest { blobs: texts(&blobs), ..LeaseRequest::default() }, "blobs"),
-            LeaseOp::Remove(LeaseUse { lease, owner }) => {
-                return self.ask(Method::DELETE, &format!("/leases/{lease}?owner={}", encoded(owner.as_str())), &[]);
+            LeaseOp::Renew { used, ttl_ms } => {
+                let request = RenewRequest { ttl_ms: Some(ttl_ms), owner: named(&used.owner) };
+                self.ask_with(Method::POST, &path(&used, "/renew"), &[], &request)
             }
-        };
-        let request = LeaseRequest { owner: Some(used.owner.to_string()), ..request };
-        self.ask_with(Method::POST, &format!("/leases/{}/{what}", used.lease), &[], &request)
+            LeaseOp::Give { used, blobs } => {
+                let request = GiveRequest { blobs: texts(&blobs), owner: named(&used.owner) };
+                self.ask_with(Method::POST, &path(&used, "/blobs"), &[], &request)
+            }
+            LeaseOp::Remove(used) => {
+                let owner = encoded(used.owner.as_str());
+                self.ask(Method::DELETE, &format!("{}?owner={owner}", path(&used, "")), &[])
+            }
+        }
     }
 
     pub(super) fn all_leases(&self) -> Result<Vec<LeaseLine>, Failure> {

@@ -223,4 +223,6 @@ fn leases_over_http() {
     assert_eq!(wrong("POST /api/v1/leases", json!({"ttl": 1})), (400, "USAGE".to_owned()));
     assert_eq!(wrong("POST /api/v1/leases/x/renew", json!({})), (400, "USAGE".to_owned()));
     assert_eq!(wrong("POST /api/v1/leases", json!({"owner": "a b"})), (400, "USAGE".to_owned()));
+    assert_eq!(wrong("POST /api/v1/blobs?owner=ann", json!({})), (400, "USAGE".to_owned()));
+    assert_eq!(wrong(&format!("POST /api/v1/leases/{id}/renew"), json!({"flat": true})), (400, "USAGE".to_owned()));
 }
