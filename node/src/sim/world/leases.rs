@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId};
 use keepwell_protocol::name::OwnerName;
 use keepwell_store::error::StoreError;
+use keepwell_store::store::Snapshot;
 
 use super::{Violation, World};
 use crate::engine::{Engine, Input, LeaseOp, LeaseUse, RequestId, closure};
@@ -55,6 +56,30 @@ pub(super) fn check_purged(
         }
     }
     Ok(())
+}
+
+/// What no ref reaches is found when it may go: it has a number, a grace whose end is waited for, or waits for a lease that is there.
+pub(super) fn check_none_forgotten(snapshot: &Snapshot) -> Result<(), String> {
+    let text = |error: StoreError| error.to_string();
+    let mut waiting = BTreeSet::new();
+    for (lease, blob) in snapshot.waiting_for_leases().map_err(text)? {
+        if snapshot.lease(&lease).map_err(text)?.is_some() {
+            waiting.insert(blob);
+        }
+    }
+    let mut forgotten = None;
+    let visited = snapshot.visit_blobs(&BlobId([0; BlobId::LEN]), |id, record| {
+        let is_found = snapshot.is_live(&id)?
+            || snapshot.is_in_grace(&id, &record)?
+            || snapshot.is_unneeded_since(&id)?.is_some()
+            || waiting.contains(&id);
+        if !is_found {
+            forgotten = Some(id);
+        }
+        Ok::<_, StoreError>(is_found)
+    });
+    visited.map_err(text)?;
+    forgotten.map_or(Ok(()), |id| Err(format!("blob {id} is not needed, and no collection will find it")))
 }
 
 /// What a lease covers, by a walk of its own; none if there is no such lease that lasts so long.
