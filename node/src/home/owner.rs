@@ -14,3 +14,16 @@ pub fn of_this_process() -> OwnerName {
     let host = system.nodename().to_string_lossy();
     OwnerName::of_user(user.as_deref().unwrap_or("user"), host.split('.').next().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_has_one_name_with_the_machine_in_it() {
+        let owner = of_this_process();
+        assert_eq!(OwnerName::parse(owner.as_str()).unwrap(), owner);
+        assert_eq!(of_this_process(), owner);
+        assert!(owner.as_str().split_once('@').is_some_and(|(user, _)| !user.is_empty()), "{owner}");
+    }
+}

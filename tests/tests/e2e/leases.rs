@@ -1,5 +1,8 @@
 //! Leases: what somebody works with stays while they do, without a name, and goes when they are done.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use keepwell_node::limits::LEASE_TTL_MS;
 use keepwell_tests::{Outcome, TempHome};
 use serde_json::{Value, json};
 
@@ -43,6 +46,11 @@ fn sorted(names: &[&String]) -> Vec<String> {
     let mut names: Vec<String> = names.iter().map(|name| (*name).clone()).collect();
     names.sort();
     names
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Plays a story on a home that commands work on by themselves, and on one with a daemon.
@@ -98,8 +106,12 @@ fn a_flat_lease_keeps_the_blob_and_not_what_it_links_to() {
         home.file("tree/a", b"a");
         home.file("tree/b", b"b");
         let tree = sha1_of(&home.run(["put", "-r", "tree", "--json"]).ok());
+        let before_ms = now_ms();
         let taken = lease(home, &["--flat", &uri(&tree)]);
         assert_eq!(taken["flat"], json!(true));
+        assert!(taken["owner"].as_str().is_some_and(|owner| owner.contains('@')));
+        let lasts_ms = taken["expires_ms"].as_u64().unwrap_or_default().saturating_sub(before_ms);
+        assert!((LEASE_TTL_MS..LEASE_TTL_MS + 60_000).contains(&lasts_ms), "{lasts_ms}");
         let (named, kept) = collected(&home.run(RUN).ok());
         assert_eq!((named.len(), named.contains(&tree), kept), (2, false, json!({"lease": 1})));
     });
