@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::{BlobFact, BlobId, LeaseId};
+use keepwell_protocol::id::{BlobId, LeaseId};
 use keepwell_protocol::name::OwnerName;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
@@ -35,24 +35,24 @@ impl World {
     }
 }
 
-/// S22: what a node has purged is covered by no lease that it has acknowledged and that has not ended. S3: it knows those leases.
-pub(super) fn check_purged(
+/// S22: what a node has purged or given up is covered by no lease that it has acknowledged and that has not ended. S3: it knows those leases.
+pub(super) fn check_deleted(
     engine: &Engine,
     acknowledged: &Acknowledged,
     node: usize,
     now_ms: u64,
-    purged: &[BlobFact],
+    gone: impl IntoIterator<Item = BlobId>,
 ) -> Result<(), String> {
-    if purged.is_empty() {
+    let gone: BTreeSet<BlobId> = gone.into_iter().collect();
+    if gone.is_empty() {
         return Ok(());
     }
-    let purged: BTreeSet<BlobId> = purged.iter().map(|fact| fact.sha1).collect();
     let live = acknowledged.iter().filter(|((giver, _), until_ms)| *giver == node && **until_ms > now_ms);
     for ((_, id), until_ms) in live {
         let covered = covered(engine, id, *until_ms).map_err(|error| error.to_string())?;
         let covered = covered.ok_or_else(|| format!("S3: lease {id} was acknowledged and has gone, or ends sooner"))?;
-        if let Some(blob) = purged.intersection(&covered).next() {
-            return Err(format!("S22: blob {blob} was purged, and lease {id} covers it"));
+        if let Some(blob) = gone.intersection(&covered).next() {
+            return Err(format!("S22: blob {blob} was deleted, and lease {id} covers it"));
         }
     }
     Ok(())
