@@ -6,14 +6,14 @@ use std::io;
 use keepwell_protocol::directory::DirectoryError;
 use keepwell_protocol::json::{JsonError, LinkError};
 use keepwell_protocol::name::NameError;
-use keepwell_protocol::units::UnitError;
+use keepwell_protocol::units::{TimeMs, UnitError};
 use keepwell_protocol::uri::UriError;
 use keepwell_store::error::{StoreError, is_no_space};
 use keepwell_store::ingest::IngestError;
 use keepwell_store::place::PlaceError;
 use serde_json::{Value, json};
 
-use crate::engine::{OpenError, RefRefusal, Reply};
+use crate::engine::{LeaseRefusal, OpenError, RefRefusal, Reply};
 
 /// The kinds of failure. The words, and the numbers they stand for, are frozen: scripts rely on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -330,6 +330,29 @@ impl From<RefRefusal> for Failure {
     }
 }
 
+impl From<LeaseRefusal> for Failure {
+    fn from(refusal: LeaseRefusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            LeaseRefusal::Ended(lease) => Failure::new(Code::NotFound, message)
+                .hint("take a new one with `keepwell lease add`; `keepwell lease ls` lists those that live")
+                .about("lease", lease.to_string()),
+            LeaseRefusal::Foreign { lease, owner, expires_ms } => {
+                let until = TimeMs::from_unix_ms(expires_ms).map_or_else(|_| expires_ms.to_string(), |time| time.to_string());
+                Failure::new(Code::Unsafe, format!("{message} until {until}"))
+                    .hint("wait until it ends, ask its owner, or pass --owner if that is you")
+                    .details(json!({ "lease": lease.to_string(), "owner": owner, "expires_ms": expires_ms }))
+            }
+            LeaseRefusal::Missing(missing) => {
+                Failure::no_provider(message, &missing).hint("bring them here with `keepwell fetch` or `keepwell put` first")
+            }
+            LeaseRefusal::TooMany => {
+                Failure::new(Code::Rate, message).hint("end some with `keepwell lease rm`, or try again when one has ended")
+            }
+        }
+    }
+}
+
 /// The forms of what can be named.
 pub(crate) const URI_HINT: &str = "write it as `sha1://HASH`, `sha1dir://HASH/path`, `keepwell://group/key` or `group/key`";
 
@@ -361,6 +384,7 @@ impl From<Reply> for Failure {
                 .hint("let it reach another member; if it was removed, ask an admin to invite it again"),
             Reply::MayNotAdmit(refused) => Failure::new(Code::Denied, refused.to_string())
                 .hint("ask an admin of the network to do it, on the admin's own machine"),
+            Reply::LeaseRefused(refused) => refused.into(),
             _ => StoreError::Inconsistent("a request got the answer of another".into()).into(),
         }
     }

@@ -44,6 +44,16 @@ pub const PURGE_BATCH_BLOBS: usize = 256;
 pub const UNASKED_PORTION: usize = 64;
 /// Graces that one step ends.
 pub const GRACES_PER_STEP: usize = 1_000;
+/// How long a lease lasts unless told otherwise (milliseconds).
+pub const LEASE_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long one may last from when it is taken or renewed: who needs something for longer names it by a ref (milliseconds).
+pub const MAX_LEASE_TTL_MS: u64 = 366 * 24 * 60 * 60 * 1_000;
+/// Blobs that one request puts under a lease.
+pub const MAX_LEASE_BLOBS: usize = 10_000;
+/// Leases at once.
+pub const MAX_LEASES: usize = 10_000;
+/// Rows of expired leases that one step removes.
+pub const LEASE_ROWS_PER_STEP: usize = 2_000;
 /// Links that one step follows to tell what is live.
 pub const SETTLE_MENTIONS: usize = 2_000;
 
@@ -158,7 +168,7 @@ const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_I
 const _: () = assert!(UNASKED_PORTION <= PURGE_BATCH_BLOBS);
 const _: () = assert!(RETRIEVES_PER_STEP < TRASH_LOOKS_PER_TICK);
 const _: () = assert!(TRASH_WALK_EVERY_MS < MAX_TRASH_AGE_MS, "what could not be brought back is tried again before it goes");
-const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS);
+const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS && LEASE_TTL_MS <= MAX_LEASE_TTL_MS);
 const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSENT_AFTER_MS);
 const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);
 const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);

@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::name::{NetworkName, NodeName};
 use keepwell_protocol::units::{DurationMs, SizeBytes};
 use keepwell_store::error::StoreError;
 use keepwell_store::ingest::IngestId;
+use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use zeroize::Zeroizing;
 
 use crate::engine::{
-    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Input, NewHome, PutBlob, PutOutcome, RefOp, RefOutcome,
-    Reply, RequestId, Settings,
+    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Input, LeaseOp, LeaseUse, NewHome, PutBlob, PutOutcome,
+    RefOp, RefOutcome, Reply, RequestId, Settings,
 };
 use crate::failure::{Code, Failure};
 use crate::home::lock::HomeLock;
@@ -136,9 +137,16 @@ impl Node for Local {
         IngestId(id)
     }
 
-    fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure> {
-        match self.ask(Input::Put { request: REQUEST, blobs })? {
+    fn put(&self, blobs: Vec<PutBlob>, lease: Option<LeaseUse>) -> Result<Vec<PutOutcome>, Failure> {
+        match self.ask(Input::Put { request: REQUEST, blobs, lease })? {
             Reply::Put(outcomes) => Ok(outcomes),
+            other => Err(other.into()),
+        }
+    }
+
+    fn lease(&self, op: LeaseOp) -> Result<(LeaseId, Lease), Failure> {
+        match self.ask(Input::Lease { request: REQUEST, op })? {
+            Reply::Leased(id, lease) => Ok((id, lease)),
             other => Err(other.into()),
         }
     }

@@ -15,6 +15,9 @@ pub const MAX_NODE_NAME_BYTES: usize = 63;
 /// Bytes of a lot's name. Lots are often named after storage paths, hence more than a node's.
 pub const MAX_LOT_NAME_BYTES: usize = 1_024;
 
+/// Bytes of an owner's name: a user and a machine, or what a program calls itself.
+pub const MAX_OWNER_NAME_BYTES: usize = 128;
+
 /// Bytes of a blob's label. Kachery's labels may be whole paths, hence more than a file name's.
 pub const MAX_LABEL_BYTES: usize = 1_024;
 

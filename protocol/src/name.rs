@@ -1,4 +1,4 @@
-//! The names people give: refs, nodes, networks, lots, labels and file names.
+//! The names people give: refs, nodes, networks, lots, owners, labels and file names.
 //!
 //! A value that exists is legal, wherever it came from: reading one from text or from the wire both go through the same parser.
 //! Case and Unicode are kept byte for byte; two names are the same only if their bytes are.
@@ -11,7 +11,9 @@ use bincode::enc::Encoder;
 use bincode::error::{DecodeError, EncodeError};
 use bincode::{Decode, Encode};
 
-use crate::limits::{MAX_LABEL_BYTES, MAX_LOT_NAME_BYTES, MAX_NAME_BYTES, MAX_NODE_NAME_BYTES, MAX_SEGMENT_BYTES};
+use crate::limits::{
+    MAX_LABEL_BYTES, MAX_LOT_NAME_BYTES, MAX_NAME_BYTES, MAX_NODE_NAME_BYTES, MAX_OWNER_NAME_BYTES, MAX_SEGMENT_BYTES,
+};
 
 /// Why a text is not a name of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -145,6 +147,10 @@ text_name!(
     LotName, "a lot name", check_lot
 );
 text_name!(
+    /// Whose something is, such as `ann@gpu-01`: one word. It is what somebody says of themselves, and proves nothing.
+    OwnerName, "an owner's name", check_owner
+);
+text_name!(
     /// What a blob was called when it was stored. It is decoration: it identifies nothing, and may hold a whole path.
     ///
     /// Never use it as a path; [`Label::file_name`] gives the part that is safe to create in a folder.
@@ -201,6 +207,14 @@ impl From<FileName> for Label {
     }
 }
 
+impl OwnerName {
+    /// The user of a machine. What cannot stand in a name becomes `_`, and what is too long is cut.
+    pub fn of_user(user: &str, machine: &str) -> Self {
+        let text = format!("{user}@{machine}").replace(is_no_owner_character, "_");
+        OwnerName(text[..text.floor_char_boundary(MAX_OWNER_NAME_BYTES)].to_owned())
+    }
+}
+
 impl LotName {
     /// The lot that owns what nobody gave to another.
     pub fn default_lot() -> Self {
@@ -231,6 +245,16 @@ fn check_lot(text: &str) -> Result<(), NameFault> {
     check_length(text, MAX_LOT_NAME_BYTES)?;
     check_characters(text, char::is_control)?;
     if text.trim() == text { Ok(()) } else { Err(NameFault::Padded) }
+}
+
+fn check_owner(text: &str) -> Result<(), NameFault> {
+    check_length(text, MAX_OWNER_NAME_BYTES)?;
+    check_characters(text, is_no_owner_character)
+}
+
+/// It stands in lines that are split at spaces.
+fn is_no_owner_character(c: char) -> bool {
+    c.is_control() || c.is_whitespace()
 }
 
 fn check_label(text: &str) -> Result<(), NameFault> {
@@ -303,6 +327,8 @@ mod tests {
         assert!(NetworkName::parse(&text(MAX_NODE_NAME_BYTES + 1)).is_err());
         assert!(LotName::parse(&text(MAX_LOT_NAME_BYTES)).is_ok());
         assert!(LotName::parse(&text(MAX_LOT_NAME_BYTES + 1)).is_err());
+        assert!(OwnerName::parse(&text(MAX_OWNER_NAME_BYTES)).is_ok());
+        assert!(OwnerName::parse(&text(MAX_OWNER_NAME_BYTES + 1)).is_err());
         assert!(Label::parse(&text(MAX_LABEL_BYTES)).is_ok());
         assert!(Label::parse(&text(MAX_LABEL_BYTES + 1)).is_err());
         assert!(FileName::parse(&text(MAX_SEGMENT_BYTES)).is_ok());
@@ -318,6 +344,17 @@ mod tests {
         assert_eq!(why(LotName::parse(" lot")), NameFault::Padded);
         assert!(LotName::parse("/store/cms").is_ok());
         assert_eq!(LotName::parse("default"), Ok(LotName::default_lot()));
+    }
+
+    #[test]
+    fn an_owner_is_one_word_whatever_user_and_machine_are_called() {
+        assert_eq!(OwnerName::parse("ann@gpu-01").unwrap(), OwnerName::of_user("ann", "gpu-01"));
+        assert_eq!(why(OwnerName::parse("ann b")), NameFault::Character(' '));
+        assert_eq!(OwnerName::of_user("a b\n", "").as_str(), "a_b_@");
+        for bytes in 1..4 {
+            let long = OwnerName::of_user(&"x".repeat(bytes), &"é".repeat(MAX_OWNER_NAME_BYTES));
+            assert_eq!(OwnerName::parse(long.as_str()), Ok(long));
+        }
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! expired. Whoever is not its owner is refused, and so is an owner who comes too late: what it protected may be gone. A lease makes
 //! nothing live, and no other node knows of it. It keeps what would otherwise be unneeded: the blobs themselves and, unless it is
 //! *flat*, what links reach from them. The grace of a put or a fetch, which nobody owns, keeps like a lease that is not flat.
+//!
+//! A blob that only a lease keeps is not numbered as unneeded: it waits for the end of that lease, so that collecting garbage does
+//! not meet it again and again. What has ended goes in portions, row by row.
 
 use std::collections::BTreeSet;
 
 use bincode::{Decode, Encode};
 use keepwell_protocol::id::{BlobId, LeaseId};
 use keepwell_protocol::wire;
-use redb::ReadableTable;
+use redb::{ReadableTable, ReadableTableMetadata};
 
 use crate::error::StoreError;
 use crate::row;
@@ -32,7 +35,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn is_expired(&self, now_ms: u64) -> bool {
+    /// Whether it protects nothing any more.
+    pub fn is_expired(&self, now_ms: u64) -> bool {
         self.expires_ms <= now_ms
     }
 }
@@ -114,22 +118,54 @@ impl<A: Access> Tables<A> {
         Ok(self.all_leases()?.into_iter().map(|(_, lease)| lease.expires_ms).min())
     }
 
-    /// The blobs that are not live and that leases and graces keep here all the same.
+    /// How many leases there are, with those that have expired and have not been ended.
+    pub fn lease_count(&self) -> Result<u64, StoreError> {
+        Ok(self.leases.len()?)
+    }
+
+    /// The blobs that are not live and that leases cover, held or not.
     ///
-    /// A lease keeps nothing from the millisecond on in which it expires; a grace keeps until it has been ended.
-    pub fn protected_by_leases(&self, now_ms: u64) -> Result<BTreeSet<BlobId>, StoreError> {
-        let (mut flat, mut deep) = (Vec::new(), self.roots_in_grace()?);
+    /// A lease covers nothing from the millisecond on in which it expires.
+    pub fn covered_by_leases(&self, now_ms: u64) -> Result<BTreeSet<BlobId>, StoreError> {
+        let (mut flat, mut deep) = (Vec::new(), Vec::new());
         for (id, lease) in self.all_leases()?.into_iter().filter(|(_, lease)| !lease.is_expired(now_ms)) {
             let blobs = self.leased_blobs(&id, &BlobId([0; BlobId::LEN]), usize::MAX)?;
             if lease.is_flat { flat.extend(blobs) } else { deep.extend(blobs) }
         }
-        let mut kept = self.not_live_closure(deep)?;
+        let mut covered = self.not_live_closure(deep)?;
         for id in flat {
             if !self.is_live(&id)? {
-                kept.insert(id);
+                covered.insert(id);
             }
         }
-        Ok(kept)
+        Ok(covered)
+    }
+
+    /// The lease that covers `blob` for longest: one on itself or, if it is not flat, on something whose links reach it, live or not.
+    ///
+    /// While there is one, this node keeps the blob (SAFETY.md S22).
+    pub fn covering_lease(&self, blob: &BlobId, now_ms: u64) -> Result<Option<(LeaseId, Lease)>, StoreError> {
+        if self.leases.is_empty()? {
+            return Ok(None);
+        }
+        let mut longest: Option<(LeaseId, Lease)> = None;
+        let (mut seen, mut due) = (BTreeSet::from([*blob]), vec![*blob]);
+        while let Some(root) = due.pop() {
+            for (id, lease) in self.leases_on(&root)? {
+                let covers = !lease.is_expired(now_ms) && (!lease.is_flat || root == *blob);
+                if covers && longest.as_ref().is_none_or(|(_, longest)| longest.expires_ms < lease.expires_ms) {
+                    longest = Some((id, lease));
+                }
+            }
+            due.extend(self.parents(&root)?.into_iter().filter(|parent| seen.insert(*parent)));
+        }
+        Ok(longest)
+    }
+
+    /// The blobs that wait for the end of a lease, each with the lease. Some may be live meanwhile, or have gone.
+    pub fn waiting_for_leases(&self) -> Result<Vec<(LeaseId, BlobId)>, StoreError> {
+        let rows = self.lease_waits.iter()?;
+        rows.map(|row| row.map(|(key, _)| (LeaseId(*key.value().0), BlobId(*key.value().1))).map_err(StoreError::from)).collect()
     }
 
     /// The leases and graces that keep `blob` here, in order: on itself, or on what links to it and is not live.
@@ -152,17 +188,13 @@ impl<A: Access> Tables<A> {
         Ok(keeping)
     }
 
-    /// Until when leases and graces keep `blob` here: the end of the last of them. None if nothing does.
-    pub fn kept_until_ms(&self, blob: &BlobId, now_ms: u64) -> Result<Option<u64>, StoreError> {
-        let mut last_ms = None;
-        for keeping in self.lease_roots_of(blob, now_ms)? {
-            let until_ms = match keeping {
-                Keeping::Grace { until_ms, .. } => Some(until_ms),
-                Keeping::Lease { lease, .. } => self.lease(&lease)?.map(|lease| lease.expires_ms),
-            };
-            last_ms = last_ms.max(until_ms);
-        }
-        Ok(last_ms)
+    /// Until when graces keep `blob` here, its own or those of what links to it: the end of the last of them. None if none does.
+    pub fn graced_until_ms(&self, blob: &BlobId) -> Result<Option<u64>, StoreError> {
+        let graces = self.lease_roots_of(blob, u64::MAX)?.into_iter().map(|keeping| match keeping {
+            Keeping::Grace { until_ms, .. } => Some(until_ms),
+            Keeping::Lease { .. } => None,
+        });
+        Ok(graces.max().flatten())
     }
 
     /// `roots` and everything that links reach from them, as far as it is not live. What is below a live blob is live itself.
@@ -174,18 +206,6 @@ impl<A: Access> Tables<A> {
             }
         }
         Ok(reached)
-    }
-
-    fn roots_in_grace(&self) -> Result<Vec<BlobId>, StoreError> {
-        let mut roots = Vec::new();
-        for row in self.graces.iter()? {
-            let id = BlobId(*row?.0.value().1);
-            // A row of a grace that was renewed, or whose blob is gone, keeps nothing.
-            if self.grace_of(&id)?.is_some() {
-                roots.push(id);
-            }
-        }
-        Ok(roots)
     }
 
     /// The end of the grace that `id` has, if it is held and has one.
@@ -239,20 +259,38 @@ impl Tables<Writing<'_>> {
         Ok(self.put_lease(id, &lease)?)
     }
 
-    /// Removes a lease, for its owner; for anybody once it has expired.
+    /// Ends a lease, for its owner; for anybody once it has expired. It protects nothing any more, and [`Tables::end_leases`] removes it.
     pub fn remove_lease(&mut self, id: &LeaseId, owner: &str, now_ms: u64) -> Result<(), LeaseError> {
-        match self.lease_of(id, owner, now_ms) {
-            Ok(_) | Err(LeaseError::Expired(_)) => Ok(self.end_lease(id)?),
-            Err(refused) => Err(refused),
-        }
+        let lease = match self.lease_of(id, owner, now_ms) {
+            Ok(lease) => lease,
+            Err(LeaseError::Expired(_)) => return Ok(()),
+            Err(refused) => return Err(refused),
+        };
+        // A clock that is set back does not bring it back.
+        Ok(self.put_lease(id, &Lease { expires_ms: 0, ..lease })?)
     }
 
-    /// Removes the leases that have expired; which.
-    pub fn end_leases(&mut self, now_ms: u64) -> Result<Vec<LeaseId>, StoreError> {
-        let expired = self.all_leases()?.into_iter().filter(|(_, lease)| lease.is_expired(now_ms));
-        let ids: Vec<LeaseId> = expired.map(|(id, _)| id).collect();
-        ids.iter().try_for_each(|id| self.end_lease(id))?;
-        Ok(ids)
+    /// Removes leases that have expired, and at most `limit` of their rows; whether no more have. What waited for them is numbered.
+    pub fn end_leases(&mut self, now_ms: u64, limit: usize) -> Result<bool, StoreError> {
+        let mut left = limit;
+        for (id, _) in self.all_leases()?.into_iter().filter(|(_, lease)| lease.is_expired(now_ms)) {
+            if left == 0 {
+                return Ok(false);
+            }
+            let removed = self.end_lease(&id, left)?;
+            if removed == left && self.lease(&id)?.is_some() {
+                return Ok(false);
+            }
+            // A lease without rows is work too.
+            left -= removed.max(1);
+        }
+        Ok(true)
+    }
+
+    /// Notes that `blob` is unneeded but for `lease`: it gets its number when that one ends.
+    pub fn wait_for_lease(&mut self, blob: &BlobId, lease: &LeaseId) -> Result<(), StoreError> {
+        self.lease_waits.insert((lease.as_bytes(), blob.as_bytes()), ())?;
+        self.drop_unneeded(blob)
     }
 
     /// The lease `id`, which `owner` may change.
@@ -270,13 +308,23 @@ impl Tables<Writing<'_>> {
         Ok(())
     }
 
-    fn end_lease(&mut self, id: &LeaseId) -> Result<(), StoreError> {
-        for blob in self.leased_blobs(id, &BlobId([0; BlobId::LEN]), usize::MAX)? {
-            self.leased_by.remove((blob.as_bytes(), id.as_bytes()))?;
+    /// Removes up to `limit` rows of an expired lease, and it with the last of them; how many.
+    fn end_lease(&mut self, id: &LeaseId, limit: usize) -> Result<usize, StoreError> {
+        let waits = self.lease_waits.range((id.as_bytes(), &[0; 20])..=(id.as_bytes(), &[0xff; 20]))?.take(limit);
+        let waits = waits.map(|row| Ok(BlobId(*row?.0.value().1))).collect::<Result<Vec<_>, StoreError>>()?;
+        for blob in &waits {
+            self.lease_waits.remove((id.as_bytes(), blob.as_bytes()))?;
+            self.number_if_unneeded(blob)?;
         }
-        self.lease_blobs.retain_in((id.as_bytes(), &[0; 20])..=(id.as_bytes(), &[0xff; 20]), |_, ()| false)?;
-        self.leases.remove(id.as_bytes())?;
-        Ok(())
+        let blobs = self.leased_blobs(id, &BlobId([0; BlobId::LEN]), limit - waits.len())?;
+        for blob in &blobs {
+            self.leased_by.remove((blob.as_bytes(), id.as_bytes()))?;
+            self.lease_blobs.remove((id.as_bytes(), blob.as_bytes()))?;
+        }
+        if self.leased_blobs(id, &BlobId([0; BlobId::LEN]), 1)?.is_empty() && waits.len() < limit {
+            self.leases.remove(id.as_bytes())?;
+        }
+        Ok(waits.len() + blobs.len())
     }
 }
 

@@ -165,6 +165,8 @@ tables! {
         unneeded: u64 => &'static [u8; 20],
         /// SHA-1 of an unneeded blob → its number.
         unneeded_numbers: &'static [u8; 20] => u64,
+        /// (lease, SHA-1 of a blob that is unneeded but for it, and has no number until the lease ends) → nothing.
+        lease_waits: (&'static [u8; 16], &'static [u8; 20]) => (),
     }
 }
 

@@ -15,6 +15,7 @@ mod gc;
 mod homes;
 mod http;
 mod kills;
+mod leases;
 mod network;
 mod putting;
 mod refs;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
 use super::gate::Slot;
+use super::leases::put_under;
 use super::query::Pairs;
 use super::upload::upload;
 use crate::failure::{Code, Failure};
@@ -35,15 +36,16 @@ pub(super) struct PutQuery {
 
 impl PutQuery {
     pub(super) fn parse(query: Option<&str>) -> Result<PutQuery, Failure> {
-        let pairs = Pairs::parse(query, &["label", "link", "scan", "ref"])?;
+        let pairs = Pairs::parse(query, &["label", "link", "scan", "ref", "lease", "owner"])?;
         let links = pairs.all("link").map(|text| Ok(BlobUri::parse_lenient(text)?.sha1));
         let links = links.collect::<Result<_, Failure>>()?;
         let reference = pairs.one("ref")?.map(|text| match text.rsplit_once('#') {
             Some((name, field)) => Ok::<_, Failure>((name.parse()?, Some(field.to_owned()))),
             None => Ok((text.parse()?, None)),
         });
+        let lease = put_under(pairs.one("lease")?, pairs.one("owner")?)?;
         Ok(PutQuery {
-            options: PutOptions { links, scan_json: scan_json(pairs.one("scan")?)?, expected: None },
+            options: PutOptions { links, scan_json: scan_json(pairs.one("scan")?)?, expected: None, lease },
             label: pairs.parsed("label")?,
             reference: reference.transpose()?,
         })

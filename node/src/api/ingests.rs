@@ -16,6 +16,7 @@ use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
 use super::blobs::{PutQuery, line, only, scan_json};
 use super::gate::Slot;
+use super::leases::put_under;
 use super::query::Pairs;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_COMMIT_ITEMS, MAX_NEW_INGESTS};
@@ -78,6 +79,8 @@ struct CommitRequest {
     #[serde(default)]
     links: Vec<String>,
     scan: Option<String>,
+    lease: Option<String>,
+    owner: Option<String>,
 }
 
 /// One blob: a file in `ingest/`, or its bytes.
@@ -110,7 +113,9 @@ impl Api {
     }
 
     fn commit_all(&self, request: CommitRequest) -> Result<Vec<Value>, Failure> {
-        let options = PutOptions { links: ids(&request.links)?, scan_json: scan_json(request.scan.as_deref())?, expected: None };
+        let lease = put_under(request.lease.as_deref(), request.owner.as_deref())?;
+        let scan_json = scan_json(request.scan.as_deref())?;
+        let options = PutOptions { links: ids(&request.links)?, scan_json, expected: None, lease };
         let (mut silent, mut outcomes) = (|_| (), Vec::new());
         let mut putter = Putter::new(&*self.node, options, &mut silent);
         for (number, item) in request.items.into_iter().enumerate() {

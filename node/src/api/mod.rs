@@ -10,6 +10,7 @@ pub(crate) mod fetch;
 mod gate;
 pub(crate) mod gc;
 mod ingests;
+pub(crate) mod leases;
 mod network;
 mod open_ingests;
 mod query;
@@ -28,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 
@@ -88,6 +89,10 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/doctor", get(network::doctor))
         .route("/blobs/{sha1}/where", get(network::holders))
         .route("/blobs/{sha1}/undrop", post(gc::undrop))
+        .route("/leases", get(leases::all).post(leases::add))
+        .route("/leases/{id}", delete(leases::remove))
+        .route("/leases/{id}/renew", post(leases::renew))
+        .route("/leases/{id}/blobs", post(leases::give))
         .route("/gc", get(gc::state).post(gc::collect))
         .route("/fetch", post(fetch::fetch))
         .route("/invites", post(network::invite))

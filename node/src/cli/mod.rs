@@ -14,6 +14,7 @@ mod holders;
 mod init;
 mod invite;
 mod join;
+mod lease;
 mod node;
 mod output;
 mod put;
@@ -82,6 +83,8 @@ enum Command {
     Up(up::UpArgs),
     #[command(subcommand)]
     Ref(refs::RefCommand),
+    #[command(subcommand)]
+    Lease(lease::LeaseCommand),
     Gc(gc::GcArgs),
     Drop(gc::DropArgs),
     Undrop(gc::UndropArgs),
@@ -118,6 +121,7 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Status(args) => status::run(args, context),
         Command::Up(args) => up::run(args, context),
         Command::Ref(command) => refs::run(command, context),
+        Command::Lease(command) => lease::run(command, context),
         Command::Gc(args) => gc::run(args, context),
         Command::Drop(args) => gc::drop_copies(args, context),
         Command::Undrop(args) => gc::undrop(args, context),

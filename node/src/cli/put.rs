@@ -4,15 +4,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use keepwell_protocol::id::BlobId;
+use keepwell_protocol::id::{BlobId, LeaseId};
 use keepwell_protocol::json::Json;
-use keepwell_protocol::name::{Label, RefName};
+use keepwell_protocol::name::{Label, OwnerName, RefName};
 use keepwell_protocol::uri::{BlobUri, Target};
 
 use super::context::Context;
 use super::output::{Stop, Tally};
 use super::refs::set_note;
+use crate::engine::LeaseUse;
 use crate::failure::Failure;
+use crate::home::owner;
 use crate::service::backend::Backend;
 use crate::service::put::{Outcome, PutOptions, label_of};
 use crate::service::refs::SetRef;
@@ -40,6 +42,12 @@ pub(super) struct PutArgs {
     /// Write directory objects as kachery does, without BLAKE3
     #[arg(long, value_name = "PROGRAM", requires = "recursive")]
     compat: Option<Compat>,
+    /// Keep it on this node until this lease ends
+    #[arg(long, value_name = "ID")]
+    lease: Option<LeaseId>,
+    /// Whose lease that is [default: USER@HOST]
+    #[arg(long, value_name = "NAME", requires = "lease")]
+    owner: Option<OwnerName>,
     /// Name it: the ref's object gets a field for each path, or, with #FIELD, this one beside those it has
     #[arg(long = "ref", value_name = "GROUP/KEY[#FIELD]")]
     reference: Option<String>,
@@ -64,7 +72,9 @@ pub(super) fn run(args: PutArgs, context: &mut Context) -> Result<u8, Stop> {
     check(&args)?;
     let reference = args.reference.as_deref().map(|text| parse_reference(text, args.paths.len())).transpose()?;
     let links = args.link.iter().map(linked).collect::<Result<_, _>>()?;
-    let options = PutOptions { links, scan_json: args.scan.is_some(), expected: None };
+    let owner = || args.owner.clone().unwrap_or_else(owner::of_this_process);
+    let lease = args.lease.map(|lease| LeaseUse { lease, owner: owner() });
+    let options = PutOptions { links, scan_json: args.scan.is_some(), expected: None, lease };
     let backend = context.backend()?;
     let mut run = Run { args: &args, backend: &*backend, context, tally: Tally::default(), stored: Vec::new() };
     if args.recursive {
@@ -100,7 +110,7 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 /// The blob that a link leads to.
-fn linked(target: &Target) -> Result<BlobId, Failure> {
+pub(super) fn linked(target: &Target) -> Result<BlobId, Failure> {
     match target {
         Target::Blob(uri) => Ok(uri.sha1),
         Target::Dir(uri) if uri.path.is_empty() => Ok(uri.blob.sha1),

@@ -11,10 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::put::RemotePutter;
 use super::{Client, Header, encoded};
 use crate::api::gc::{DropRequest, GcRequest};
+use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
 use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
 use crate::service::gc::Wish;
+use crate::service::leases::LeaseLine;
 use crate::service::put::{Progress, PutOptions};
 use crate::service::refs::{Query, SetRef};
 use crate::service::stat::Asked;
@@ -178,6 +180,14 @@ impl Backend for Client {
 
     fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
         self.fetch_watched(blobs, extent, watch).map(Some)
+    }
+
+    fn lease(&self, op: LeaseOp) -> Result<LeaseLine, Failure> {
+        self.change_lease(op)
+    }
+
+    fn leases(&self) -> Result<Vec<LeaseLine>, Failure> {
+        self.all_leases()
     }
 
     fn collect(&self, wish: Wish) -> Result<GcReport, Failure> {

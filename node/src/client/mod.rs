@@ -4,6 +4,7 @@
 
 mod backend;
 mod fetch;
+mod leases;
 mod put;
 mod read;
 

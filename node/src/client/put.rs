@@ -119,7 +119,9 @@ impl<'a> RemotePutter<'a> {
             }
         });
         let scan = self.options.scan_json.then_some("json");
-        let body = json!({ "items": items.collect::<Vec<_>>(), "links": texts(&self.options.links), "scan": scan });
+        let (lease, owner) = (self.options.lease.as_ref().map(|used| used.lease.to_string()), self.owner());
+        let (items, links) = (items.collect::<Vec<_>>(), texts(&self.options.links));
+        let body = json!({ "items": items, "links": links, "scan": scan, "lease": lease, "owner": owner });
         Ok(self.client.ask_with::<CommitList>(Method::POST, "/ingests/commit", &[], &body)?.blobs)
     }
 
@@ -131,11 +133,18 @@ impl<'a> RemotePutter<'a> {
         }
     }
 
+    /// Who puts under a lease.
+    fn owner(&self) -> Option<&str> {
+        self.options.lease.as_ref().map(|used| used.owner.as_str())
+    }
+
     /// Sends a stream as it comes.
     fn send_stream(&mut self, source: &mut dyn Read, children: &[BlobId]) -> Result<HeldLine, Failure> {
         let links = self.options.links.iter().chain(children);
         let mut query: Vec<String> = links.map(|id| format!("link={}", encoded(&id.to_string()))).collect();
         query.extend(self.options.scan_json.then(|| "scan=json".to_owned()));
+        query.extend(self.options.lease.as_ref().map(|used| format!("lease={}", used.lease)));
+        query.extend(self.owner().map(|owner| format!("owner={}", encoded(owner))));
         let path = format!("/blobs?{}", query.join("&"));
         let response = self.client.stream(&path, source, self.progress)?;
         self.client.read(response.into_body())

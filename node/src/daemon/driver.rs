@@ -12,23 +12,24 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keepwell_protocol::catalog::member::NodeBody;
-use keepwell_protocol::gc::question::Question;
-use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::log::exchange::Ack;
 use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
 use keepwell_store::ingest::IngestId;
+use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::watch;
 
+use super::prober::Prober;
 use crate::engine::{
-    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, Probed, PutBlob, PutOutcome, RefOp,
-    RefOutcome, Reply, RequestId, Settings,
+    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, LeaseOp, LeaseUse, PutBlob, PutOutcome,
+    RefOp, RefOutcome, Reply, RequestId, Settings,
 };
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION, VERIFIED_FOR_MS};
+use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION};
 use crate::service::Node;
 
 /// What the driver cannot do itself: the network, and telling people.
@@ -107,6 +108,7 @@ impl Driver {
         let ours = EngineRng::from_rng(&mut rng);
         let peers = Arc::new(Mutex::new(Peers::default()));
         let (stepped, steps) = watch::channel(0);
+        let reports = jobs.clone();
         let running = Running {
             engine,
             rng,
@@ -120,7 +122,7 @@ impl Driver {
             began: Instant::now(),
             peers: Arc::clone(&peers),
             stepped,
-            probes: start_probing(Arc::clone(&store), jobs.clone())?,
+            prober: Prober::start(Arc::clone(&store), move |probed| reports.send(Job::Input(Input::Probed(probed))).is_ok())?,
         };
         let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
         let thread =
@@ -197,9 +199,16 @@ impl Node for Driver {
         IngestId(id)
     }
 
-    fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure> {
-        match self.ask(move |request| Input::Put { request, blobs })? {
+    fn put(&self, blobs: Vec<PutBlob>, lease: Option<LeaseUse>) -> Result<Vec<PutOutcome>, Failure> {
+        match self.ask(move |request| Input::Put { request, blobs, lease })? {
             Reply::Put(outcomes) => Ok(outcomes),
+            other => Err(other.into()),
+        }
+    }
+
+    fn lease(&self, op: LeaseOp) -> Result<(LeaseId, Lease), Failure> {
+        match self.ask(move |request| Input::Lease { request, op })? {
+            Reply::Leased(id, lease) => Ok((id, lease)),
             other => Err(other.into()),
         }
     }
@@ -274,27 +283,7 @@ struct Running {
     peers: Arc<Mutex<Peers>>,
     stepped: watch::Sender<u64>,
     /// Where copies are looked at.
-    probes: Sender<Questioned>,
-}
-
-/// A question of a member, and what the choice of what is read comes from.
-type Questioned = (NodeId, Question, u64);
-
-/// Looks at the copies that others ask about, one question after the other, beside the engine: a disk that is slow or hangs holds up
-/// nothing else.
-fn start_probing(store: Arc<Store>, jobs: Sender<Job>) -> Result<Sender<Questioned>, Failure> {
-    let (questions, queue) = channel::<Questioned>();
-    let work = move || {
-        for (from, question, seed) in queue {
-            let probes = store.probe_all(&question.blobs, seed, now_ms().saturating_sub(VERIFIED_FOR_MS));
-            if jobs.send(Job::Input(Input::Probed(Probed { from, question, probes }))).is_err() {
-                return;
-            }
-        }
-    };
-    let spawned = std::thread::Builder::new().name("probe".into()).spawn(work);
-    spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the thread that looks at copies: {error}")))?;
-    Ok(questions)
+    prober: Prober,
 }
 
 impl Running {
@@ -429,8 +418,7 @@ impl Running {
                     eprintln!("warning: blob {blob} is needed again and cannot be brought back from the trash: {error}")
                 }
             },
-            // A worker that has ended answers nobody: whoever asked hears nothing, and keeps its copy.
-            Effect::Probe { from, question, seed } => drop(self.probes.send((from, question, seed))),
+            Effect::Probe { from, question, seed } => self.prober.look(from, question, seed),
             Effect::EmptyTrash { until_ms } => match self.engine.store().empty_trash(until_ms, TRASH_PORTION) {
                 Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
                 _ => {}
@@ -456,7 +444,7 @@ impl Running {
     }
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

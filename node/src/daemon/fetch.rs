@@ -301,7 +301,7 @@ fn record(node: &dyn Node, blobs: Vec<Ingested>) -> Result<BTreeMap<BlobId, Stri
     let collision = |id: BlobId| (id, first_is_kept(id));
     let mut refused: BTreeMap<BlobId, String> = collided.iter().map(|blob| collision(blob.fact().sha1)).collect();
     let puts = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();
-    for outcome in node.put(puts)? {
+    for outcome in node.put(puts, None)? {
         match outcome {
             PutOutcome::Held { .. } => {}
             PutOutcome::Collision { kept } => refused.extend([collision(kept.sha1)]),

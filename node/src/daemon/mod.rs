@@ -7,6 +7,7 @@ pub mod heard;
 pub mod invites;
 pub mod join;
 pub mod network;
+mod prober;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

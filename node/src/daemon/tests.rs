@@ -106,7 +106,7 @@ async fn put(daemon: &Daemon, bytes: Vec<u8>) -> BlobId {
         let blob = ingest(driver.store().fs(), driver.new_ingest(), &mut bytes.as_slice(), &mut |_| {}).unwrap();
         let id = blob.fact().sha1;
         let placed = driver.store().place(vec![blob]).unwrap().placed.pop().unwrap();
-        driver.put(vec![PutBlob { blob: Stored::New(placed), children: vec![] }]).unwrap();
+        driver.put(vec![PutBlob { blob: Stored::New(placed), children: vec![] }], None).unwrap();
         id
     })
     .await

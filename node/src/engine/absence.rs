@@ -36,7 +36,10 @@ impl Engine {
         let before = self.absence.silent_ms.take().unwrap_or_else(|| noted.clone());
         // A tick that comes late tells of a machine that slept: it could not have heard anybody.
         let passed_ms = match self.absence.ticked_ms {
-            0 => 0,
+            0 => {
+                self.absence.noted_ms = step.now_ms;
+                0
+            }
             before => step.now_ms.saturating_sub(before).min(MAX_TICK_GAP_MS),
         };
         self.absence.ticked_ms = step.now_ms;

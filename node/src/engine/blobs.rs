@@ -12,13 +12,26 @@ use keepwell_store::store::Transaction;
 use super::author::Batch;
 use super::effect::{Effect, PutOutcome, Reply};
 use super::input::{PutBlob, RequestId, Stored};
+use super::leases::{self, LeaseUse};
 use super::{Engine, Step};
 
 impl Engine {
-    /// Records the blobs of one put and says what they refer to.
-    pub(super) fn put(&mut self, step: &mut Step<'_, '_>, request: RequestId, blobs: Vec<PutBlob>) -> Result<(), StoreError> {
+    /// Records the blobs of one put, under a lease if they have one, and says what they refer to.
+    pub(super) fn put(
+        &mut self,
+        step: &mut Step<'_, '_>,
+        request: RequestId,
+        blobs: Vec<PutBlob>,
+        lease: Option<&LeaseUse>,
+    ) -> Result<(), StoreError> {
         if !self.is_member(step.txn)? {
             step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            return Ok(());
+        }
+        if let Some(used) = lease
+            && let Err(refused) = leases::usable(step.txn, used, step.now_ms)?
+        {
+            step.effects.push(Effect::Reply(request, Reply::LeaseRefused(refused)));
             return Ok(());
         }
         let grace_until_ms = step.now_ms.saturating_add(self.settings.grace_ms);
@@ -31,6 +44,9 @@ impl Engine {
             if let PutOutcome::Held { fact, .. } = outcome {
                 self.end_attempt_on(&fact.sha1);
             }
+        }
+        if let Some(used) = lease {
+            leases::cover(step, used, &outcomes)?;
         }
         self.publish(step, batch)?;
         step.effects.push(Effect::Reply(request, Reply::Put(outcomes)));

@@ -57,6 +57,7 @@ impl Engine {
         if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= step.now_ms) {
             step.txn.end_graces(step.now_ms, GRACES_PER_STEP)?;
         }
+        self.end_leases(step)?;
         self.keep_sweeping(step.txn)?;
         let oldest_ms = step.txn.oldest_trash_ms()?;
         let until_ms = step.now_ms.saturating_sub(MAX_TRASH_AGE_MS);
@@ -88,6 +89,7 @@ impl Engine {
             if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= over_ms) {
                 collected.more = !step.txn.end_graces(over_ms, GRACES_PER_STEP)?;
             }
+            collected.more |= !self.end_leases(step)?;
             self.settle(step)?;
         }
         let waited_for = self.waited_for(step.txn)?;
@@ -153,8 +155,8 @@ impl Engine {
         let due = step.txn.unneeded_before(before, limit)?;
         collected.more |= due.len() == limit;
         for (number, id) in due {
-            // What was just put or leased may rest on it: then it is kept as long, and its turn comes again.
-            if let Some(until_ms) = step.txn.kept_until_ms(&id, step.now_ms)? {
+            // What was just put may rest on it: then it is kept as long, and its turn comes again.
+            if let Some(until_ms) = step.txn.graced_until_ms(&id)? {
                 step.txn.renew_grace(&id, until_ms)?;
                 collected.more = true;
                 continue;
@@ -162,15 +164,24 @@ impl Engine {
             // The walk is the proof; the counts only say where to look.
             let is_live = step.txn.is_live(&id)? || step.txn.is_reached(&id)?;
             let was_unreached = step.txn.is_unneeded_since(&id)? == Some(number);
-            match converged.purge(&id, &PurgeFacts { is_live, was_unreached, ..common }) {
+            let lease = step.txn.covering_lease(&id, step.now_ms)?;
+            let is_pinned = lease.is_some();
+            match converged.purge(&id, &PurgeFacts { is_live, was_unreached, is_pinned, ..common }) {
                 Ok(permit) => {
                     let Some(record) = step.txn.delete(permit, step.now_ms)? else { continue };
                     effects.extend((record.place == Place::File).then_some(Effect::Unlink(id)));
                     purged.push(record.fact(id));
                 }
-                Err(obstacles) => {
-                    (missing, collected.more) = (obstacles, false);
-                    break;
+                Err(mut obstacles) => {
+                    // A lease stands in the way of this blob alone: it waits for the end of that one, and those behind it go on.
+                    obstacles.retain(|obstacle| *obstacle != Missing::Unpinned);
+                    match lease {
+                        Some((lease, _)) if obstacles.is_empty() => step.txn.wait_for_lease(&id, &lease)?,
+                        _ => {
+                            (missing, collected.more) = (obstacles, false);
+                            break;
+                        }
+                    }
                 }
             }
         }

@@ -4,11 +4,13 @@ use keepwell_protocol::catalog::authority::AuthorityError;
 use keepwell_protocol::catalog::row::Value;
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::{Question, Why};
-use keepwell_protocol::id::{BlobFact, BlobId, BootId, NodeId, StorageId, ValueId};
+use keepwell_protocol::id::{BlobFact, BlobId, BootId, LeaseId, NodeId, StorageId, ValueId};
 use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
+use keepwell_store::leases::Lease;
 
 use super::input::RequestId;
+use super::leases::LeaseRefusal;
 
 /// One thing to do.
 #[derive(Debug)]
@@ -101,6 +103,10 @@ pub enum Reply {
     MayNotAdmit(AuthorityError),
     /// To anything that writes, on a node that is not a member, or does not know yet that it is.
     NotAMember,
+    /// To a change of a lease: what it is now.
+    Leased(LeaseId, Lease),
+    /// To a change of a lease, or a put under one: why nothing was done.
+    LeaseRefused(LeaseRefusal),
     /// To a collection.
     Collected(Collected),
     /// To a request to give up copies.

@@ -8,6 +8,7 @@ use keepwell_store::place::Placed;
 use keepwell_store::trash::Retrieved;
 
 use super::Probed;
+use super::leases::{LeaseOp, LeaseUse};
 
 /// Ties an answer to what was asked. Chosen by the asker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,6 +28,15 @@ pub enum Input {
         request: RequestId,
         /// The blobs.
         blobs: Vec<PutBlob>,
+        /// The lease that they shall be under, if any: when it cannot be used, nothing is put.
+        lease: Option<LeaseUse>,
+    },
+    /// A lease is to be taken, or changed.
+    Lease {
+        /// Whom to answer.
+        request: RequestId,
+        /// How.
+        op: LeaseOp,
     },
     /// Refs are to be written: all of them or none.
     WriteRefs {

@@ -15,6 +15,7 @@ mod collect;
 mod drop;
 mod effect;
 mod input;
+pub mod leases;
 mod members;
 mod open;
 pub mod rebuild;
@@ -38,6 +39,8 @@ use drop::Dropping;
 pub use drop::Probed;
 pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
+use leases::LeaseClock;
+pub use leases::{LeaseOp, LeaseRefusal, LeaseUse};
 pub use open::{NewHome, OpenError};
 use replicate::Replication;
 pub use settings::Settings;
@@ -53,6 +56,7 @@ pub struct Engine {
     absence: Absence,
     arrivals: Arrivals,
     settings: Settings,
+    leases: LeaseClock,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -88,6 +92,7 @@ impl Engine {
         self.dropping = Dropping::default();
         self.absence = Absence::default();
         self.arrivals = Arrivals::default();
+        self.leases = LeaseClock::default();
         Ok(())
     }
 
@@ -103,7 +108,8 @@ impl Engine {
 
     fn take(&mut self, step: &mut Step<'_, '_>, input: Input) -> Result<(), StoreError> {
         match input {
-            Input::Put { request, blobs } => self.put(step, request, blobs),
+            Input::Put { request, blobs, lease } => self.put(step, request, blobs, lease.as_ref()),
+            Input::Lease { request, op } => self.lease(step, request, op),
             Input::WriteRefs { request, ops } => self.write_refs(step, request, ops),
             Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
             Input::Declare { request, node, is_dead } => self.declare(step, request, &node, is_dead),

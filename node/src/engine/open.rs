@@ -16,6 +16,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
+use super::leases::LeaseClock;
 use super::{Absence, Arrivals, Collector, Dropping, Engine, EngineRng, Replication, Settings, Step};
 
 /// Why a home cannot be started on.
@@ -105,6 +106,7 @@ impl Engine {
             dropping: Dropping::default(),
             absence: Absence::default(),
             arrivals: Arrivals::default(),
+            leases: LeaseClock::default(),
             settings: Settings::default(),
         }
     }

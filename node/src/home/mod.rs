@@ -6,6 +6,7 @@
 pub mod config;
 pub mod identity;
 pub mod lock;
+pub mod owner;
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};

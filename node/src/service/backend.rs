@@ -10,11 +10,13 @@ use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
 
 use super::gc::Wish;
+use super::leases::LeaseLine;
 use super::put::{Outcome, Progress, PutOptions};
 use super::read::ReadError;
 use super::refs::{Query, SetRef};
 use super::stat::Asked;
 use super::types::{DropLine, FetchLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use crate::engine::LeaseOp;
 use crate::failure::Failure;
 
 /// Takes the bytes of a blob, piece by piece.
@@ -88,6 +90,12 @@ pub trait Backend {
     /// Fetches what is missing here of `blobs`, to this extent, one outcome each, and tells `watch` how far it is. None without a
     /// daemon, which has the connections.
     fn fetch(&self, blobs: &[BlobId], extent: Extent, watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure>;
+
+    /// Takes a lease, or changes one; what it is then.
+    fn lease(&self, op: LeaseOp) -> Result<LeaseLine, Failure>;
+
+    /// The leases that have not ended.
+    fn leases(&self) -> Result<Vec<LeaseLine>, Failure>;
 
     /// Purges what nothing needs, or tells what a run would purge.
     fn collect(&self, wish: Wish) -> Result<GcReport, Failure>;

@@ -14,12 +14,14 @@ use keepwell_protocol::uri::BlobUri;
 use super::Node;
 use super::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Sink, Watch};
 use super::gc::Wish;
+use super::leases::{self, LeaseLine};
 use super::put::{Outcome, Progress, PutOptions, Putter};
 use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
 use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
 use super::{drop, durable, gc, network, status};
+use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
 use crate::local::Local;
 
@@ -104,6 +106,14 @@ impl Backend for Local {
 
     fn fetch(&self, _blobs: &[BlobId], _extent: Extent, _watch: &mut Watch<'_>) -> Result<Option<Vec<Fetched>>, Failure> {
         Ok(None)
+    }
+
+    fn lease(&self, op: LeaseOp) -> Result<LeaseLine, Failure> {
+        leases::change(self, op)
+    }
+
+    fn leases(&self) -> Result<Vec<LeaseLine>, Failure> {
+        leases::list(self)
     }
 
     fn collect(&self, wish: Wish) -> Result<GcReport, Failure> {

@@ -204,7 +204,7 @@ impl Check<'_> {
         }
         let placed = store.place(vec![blob])?.placed;
         let blobs = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();
-        Ok(self.local.put(blobs)?.iter().all(|outcome| matches!(outcome, PutOutcome::Held { .. })))
+        Ok(self.local.put(blobs, None)?.iter().all(|outcome| matches!(outcome, PutOutcome::Held { .. })))
     }
 
     /// Says what became of a stray blob. A small one lives in the index from now on, and its file is in the way.

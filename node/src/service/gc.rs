@@ -1,6 +1,6 @@
 //! Collecting garbage, as its users see it: what a run would do, what it did, and what stands in the way.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::Why;
@@ -16,6 +16,7 @@ use crate::failure::{Code, Failure};
 use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS};
 
 /// What nothing needs here, and how much is kept for which reason.
+#[derive(Default)]
 struct Survey {
     candidates: BTreeMap<BlobId, BlobFact>,
     kept: BTreeMap<String, u64>,
@@ -117,27 +118,38 @@ pub fn undrop(node: &dyn Node, id: &BlobId) -> Result<DropLine, Failure> {
 fn survey(node: &dyn Node, grace_ms: Option<u64>) -> Result<Survey, Failure> {
     let snapshot = node.store().snapshot()?;
     let now_ms = node.now_ms();
-    let over_ms = now_ms.saturating_add(node.settings().grace_ms).saturating_sub(grace_ms.unwrap_or(node.settings().grace_ms));
-    let (mut candidates, mut in_grace) = (BTreeMap::new(), 0);
-    let mut note = |id: BlobId| -> Result<(), Failure> {
-        if snapshot.kept_until_ms(&id, now_ms)?.is_some_and(|until_ms| until_ms > over_ms) {
-            in_grace += 1;
+    let usual_ms = node.settings().grace_ms;
+    let over_ms = now_ms.saturating_add(usual_ms).saturating_sub(grace_ms.unwrap_or(usual_ms));
+    let leased = snapshot.covered_by_leases(now_ms)?;
+    let mut survey = Survey::default();
+    let (mut by_grace, mut by_lease) = (0, 0);
+    for id in not_live(&snapshot)? {
+        let Some(record) = snapshot.blob(&id)? else { continue };
+        if leased.contains(&id) {
+            by_lease += 1;
+        } else if snapshot.graced_until_ms(&id)?.is_some_and(|until_ms| until_ms > over_ms) {
+            by_grace += 1;
         } else {
-            candidates.extend(snapshot.blob(&id)?.map(|record| (id, record.fact(id))));
-        }
-        Ok(())
-    };
-    for (_, id) in snapshot.unneeded_before(u64::MAX, usize::MAX)? {
-        note(id)?;
-    }
-    for (until_ms, id) in snapshot.graces()? {
-        if !snapshot.is_live(&id)? && snapshot.blob(&id)?.is_some_and(|record| record.grace_until_ms == until_ms) {
-            note(id)?;
+            survey.candidates.insert(id, record.fact(id));
         }
     }
-    let live = snapshot.count(Count::Blobs)?.saturating_sub(candidates.len() as u64).saturating_sub(in_grace);
-    let kept = [("ref", live), ("grace", in_grace)].into_iter().filter(|(_, count)| *count > 0);
-    Ok(Survey { candidates, kept: kept.map(|(why, count)| (why.to_owned(), count)).collect() })
+    let not_live = by_grace + by_lease + survey.candidates.len() as u64;
+    let live = snapshot.count(Count::Blobs)?.saturating_sub(not_live);
+    let kept = [("ref", live), ("grace", by_grace), ("lease", by_lease)].into_iter().filter(|(_, count)| *count > 0);
+    survey.kept = kept.map(|(why, count)| (why.to_owned(), count)).collect();
+    Ok(survey)
+}
+
+/// The blobs that no ref reaches: unneeded, or kept for a while by a grace or a lease. Some may have gone.
+fn not_live(snapshot: &Snapshot) -> Result<BTreeSet<BlobId>, Failure> {
+    let mut ids: BTreeSet<BlobId> = snapshot.unneeded_before(u64::MAX, usize::MAX)?.into_iter().map(|(_, id)| id).collect();
+    let kept = snapshot.graces()?.into_iter().chain(snapshot.waiting_for_leases()?.into_iter().map(|(_, id)| (0, id)));
+    for (_, id) in kept {
+        if !snapshot.is_live(&id)? {
+            ids.insert(id);
+        }
+    }
+    Ok(ids)
 }
 
 fn item(fact: &BlobFact, blocked_by: Option<String>) -> GcItemLine {

@@ -14,6 +14,7 @@ pub mod fsck;
 pub mod gc;
 pub mod get;
 mod glob;
+pub mod leases;
 pub mod network;
 pub mod put;
 pub mod read;
@@ -26,12 +27,15 @@ pub mod types;
 
 use std::sync::Arc;
 
-use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_store::ingest::IngestId;
+use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 
-use crate::engine::{Collect, Collected, Confirmed, Dropped, PutBlob, PutOutcome, RefOp, RefOutcome, Settings};
+use crate::engine::{
+    Collect, Collected, Confirmed, Dropped, LeaseOp, LeaseUse, PutBlob, PutOutcome, RefOp, RefOutcome, Settings,
+};
 use crate::failure::Failure;
 
 /// A node as services need it. Whoever answers has made durable what the answer says.
@@ -48,8 +52,11 @@ pub trait Node: Send + Sync {
     /// A name for a new ingest.
     fn new_ingest(&self) -> IngestId;
 
-    /// Records blobs: one outcome each, in order.
-    fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure>;
+    /// Records blobs, under a lease if one is given: one outcome each, in order.
+    fn put(&self, blobs: Vec<PutBlob>, lease: Option<LeaseUse>) -> Result<Vec<PutOutcome>, Failure>;
+
+    /// Takes a lease, or changes one.
+    fn lease(&self, op: LeaseOp) -> Result<(LeaseId, Lease), Failure>;
 
     /// Writes all of these refs, or none.
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure>;

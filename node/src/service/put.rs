@@ -13,7 +13,8 @@ use keepwell_store::place::Placement;
 
 use super::Node;
 use super::collision::{self, collision};
-use crate::engine::{PutBlob, PutOutcome, Stored};
+use super::leases;
+use crate::engine::{LeaseUse, PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{PUT_BATCH_BLOBS, PUT_BATCH_BYTES};
 
@@ -29,6 +30,8 @@ pub struct PutOptions {
     pub scan_json: bool,
     /// The one blob that is wanted: any other is refused.
     pub expected: Option<BlobId>,
+    /// The lease that they shall be under. If it cannot be used, nothing more is put.
+    pub lease: Option<LeaseUse>,
 }
 
 /// A blob that is held now.
@@ -81,6 +84,7 @@ impl<'a> Putter<'a> {
     /// Puts a file. What comes back is final: blobs of this and earlier calls.
     pub fn put_path(&mut self, number: usize, path: &Path) -> Result<Vec<Outcome>, Failure> {
         let node = self.node;
+        self.check_lease()?;
         let taken = {
             let mut report = deltas(self.progress);
             ingest_path(node.store().fs(), node.new_ingest(), path, &mut report)
@@ -91,6 +95,7 @@ impl<'a> Putter<'a> {
     /// Puts what a stream gives.
     pub fn put_stream(&mut self, number: usize, source: &mut dyn Read) -> Result<Vec<Outcome>, Failure> {
         let node = self.node;
+        self.check_lease()?;
         let taken = {
             let mut report = deltas(self.progress);
             ingest(node.store().fs(), node.new_ingest(), source, &mut report)
@@ -141,6 +146,11 @@ impl<'a> Putter<'a> {
         self.blobs.push(blob);
     }
 
+    /// What cannot be put need not be read.
+    fn check_lease(&self) -> Result<(), Failure> {
+        self.options.lease.as_ref().map_or(Ok(()), |used| leases::check_use(self.node, used))
+    }
+
     fn check_expected(&self, blob: Ingested) -> Result<Ingested, Failure> {
         let found = blob.fact().sha1;
         match self.options.expected {
@@ -172,7 +182,8 @@ impl<'a> Putter<'a> {
         self.bytes = 0;
         let mut outcomes = std::mem::take(&mut self.outcomes);
         if !waiting.is_empty() {
-            outcomes.extend(record(self.node, &self.options.links, waiting, blobs)?);
+            self.check_lease()?;
+            outcomes.extend(record(self.node, &self.options, waiting, blobs)?);
         }
         outcomes.sort_by_key(|outcome| match outcome {
             Ok(held) => held.number,
@@ -183,7 +194,7 @@ impl<'a> Putter<'a> {
 }
 
 /// Places and records blobs in one transaction, and tells what became of each.
-fn record(node: &dyn Node, links: &[BlobId], waiting: Vec<Waiting>, blobs: Vec<Ingested>) -> Result<Vec<Outcome>, Failure> {
+fn record(node: &dyn Node, options: &PutOptions, waiting: Vec<Waiting>, blobs: Vec<Ingested>) -> Result<Vec<Outcome>, Failure> {
     let mut taken = BTreeMap::new();
     let snapshot = node.store().snapshot()?;
     let mut free = Vec::with_capacity(blobs.len());
@@ -197,12 +208,12 @@ fn record(node: &dyn Node, links: &[BlobId], waiting: Vec<Waiting>, blobs: Vec<I
     let children: BTreeMap<BlobId, &Waiting> = waiting.iter().rev().map(|waiting| (waiting.fact.sha1, waiting)).collect();
     let children_of = |sha1: &BlobId| {
         let own = children.get(sha1).map(|waiting| waiting.children.as_slice()).unwrap_or_default();
-        distinct(links.iter().chain(own))
+        distinct(options.links.iter().chain(own))
     };
     let mut outcomes = BTreeMap::new();
     // What was found here may be deleted before it is recorded anew: then its bytes, which are still there, are put.
     for _ in 0..MAX_PUT_TRIES {
-        free = place_and_record(node, free, &children_of, &mut outcomes)?;
+        free = place_and_record(node, free, &children_of, options.lease.as_ref(), &mut outcomes)?;
         if free.is_empty() {
             break;
         }
@@ -220,6 +231,7 @@ fn place_and_record(
     node: &dyn Node,
     blobs: Vec<Ingested>,
     children_of: &dyn Fn(&BlobId) -> Vec<BlobId>,
+    lease: Option<&LeaseUse>,
     outcomes: &mut BTreeMap<BlobId, PutOutcome>,
 ) -> Result<Vec<Ingested>, Failure> {
     // What collides is dropped with the rest of the placement: the record that it collides with is the one to name.
@@ -228,7 +240,7 @@ fn place_and_record(
     let known = existed.iter().map(|blob| (blob.fact().sha1, Stored::Known(blob.fact())));
     let (order, inputs): (Vec<BlobId>, Vec<PutBlob>) =
         new.chain(known).map(|(sha1, blob)| (sha1, PutBlob { blob, children: children_of(&sha1) })).unzip();
-    outcomes.extend(order.into_iter().zip(node.put(inputs)?));
+    outcomes.extend(order.into_iter().zip(node.put(inputs, lease.cloned())?));
     let is_gone = |blob: &Ingested| matches!(outcomes.get(&blob.fact().sha1), Some(PutOutcome::Gone { .. }));
     Ok(existed.into_iter().filter(is_gone).collect())
 }

@@ -58,7 +58,11 @@ fn name(home: &TestHome, n: u8) {
 }
 
 fn kept(home: &TestHome, now_ms: u64) -> Vec<BlobId> {
-    home.snapshot().protected_by_leases(now_ms).unwrap().into_iter().collect()
+    home.snapshot().covered_by_leases(now_ms).unwrap().into_iter().collect()
+}
+
+fn covering(home: &TestHome, n: u8, now_ms: u64) -> Option<LeaseId> {
+    home.snapshot().covering_lease(&blob(n), now_ms).unwrap().map(|(id, _)| id)
 }
 
 fn roots_of(home: &TestHome, n: u8) -> Vec<Keeping> {
@@ -120,8 +124,19 @@ fn an_owner_who_comes_too_late_is_refused_and_anybody_may_clear_up() {
         assert!(matches!(change(&home, |txn| act(txn, A, "ann", END_MS)), Err(LeaseError::Expired(A))));
     }
     change(&home, |txn| txn.remove_lease(&A, "bob", END_MS)).unwrap();
+    assert!(home.write(|txn| txn.end_leases(END_MS, 9)));
     assert_eq!(home.snapshot().lease(&A).unwrap(), None);
     assert!(matches!(change(&home, |txn| txn.remove_lease(&A, "ann", END_MS)), Err(LeaseError::NotFound(A))));
+}
+
+#[test]
+fn what_its_owner_removes_protects_nothing_any_more_whatever_the_clock_says() {
+    let home = leased(false, &[1]);
+    change(&home, |txn| txn.remove_lease(&A, "ann", NOW_MS)).unwrap();
+    assert_eq!((kept(&home, 0), covering(&home, 1, 0)), (vec![], None));
+    assert!(matches!(change(&home, |txn| txn.renew_lease(&A, "ann", 0, END_MS)), Err(LeaseError::Expired(A))));
+    assert!(home.write(|txn| txn.end_leases(0, 9)));
+    assert_eq!(home.snapshot().lease_count().unwrap(), 0);
 }
 
 #[test]
@@ -130,15 +145,73 @@ fn what_has_expired_is_ended_and_leaves_nothing_behind() {
     give(&home, B, true, &[2]);
     assert_eq!(home.snapshot().next_lease_expiry_ms().unwrap(), Some(END_MS));
     change(&home, |txn| txn.renew_lease(&B, "ann", NOW_MS, END_MS + 1)).unwrap();
-    assert_eq!(home.write(|txn| txn.end_leases(END_MS - 1)), []);
-    assert_eq!(home.write(|txn| txn.end_leases(END_MS)), [A]);
+    assert!(home.write(|txn| txn.end_leases(END_MS - 1, 9)));
+    assert_eq!(home.snapshot().lease_count().unwrap(), 2);
+    assert!(home.write(|txn| txn.end_leases(END_MS, 9)));
     let snapshot = home.snapshot();
     assert_eq!(snapshot.next_lease_expiry_ms().unwrap(), Some(END_MS + 1));
     assert_eq!(snapshot.leased_blobs(&A, &blob(0), 9).unwrap(), []);
     assert_eq!((roots_of(&home, 1), roots_of(&home, 2)), (vec![], vec![by(B, 2)]));
-    assert_eq!(home.write(|txn| txn.end_leases(END_MS + 1)), [B]);
+    assert_eq!(snapshot.lease(&A).unwrap(), None);
+    assert!(home.write(|txn| txn.end_leases(END_MS + 1, 9)));
     let rows = [&snapshot, &home.snapshot()].map(|tables| redb::ReadableTableMetadata::len(&tables.leased_by).unwrap());
     assert_eq!((rows, home.snapshot().next_lease_expiry_ms().unwrap()), ([1, 0], None));
+}
+
+#[test]
+fn what_has_expired_is_ended_in_portions() {
+    for limit in 1..9 {
+        let home = leased(false, &[1, 2, 3]);
+        give(&home, B, true, &[3, 4]);
+        home.write(|txn| [1, 2, 7].iter().try_for_each(|n| txn.wait_for_lease(&blob(*n), &A)));
+        let mut portions = 1;
+        while !home.write(|txn| txn.end_leases(END_MS, limit)) {
+            portions += 1;
+            assert_eq!((kept(&home, END_MS), covering(&home, 1, END_MS)), (vec![], None));
+        }
+        assert!(portions >= 8_usize.div_ceil(limit) && portions <= 8 / limit + 3, "{portions} of {limit}");
+        let snapshot = home.snapshot();
+        assert!(snapshot.leased_by.is_empty().unwrap() && snapshot.lease_blobs.is_empty().unwrap());
+        assert_eq!(snapshot.waiting_for_leases().unwrap(), []);
+        assert_eq!(snapshot.lease_count().unwrap(), 0);
+    }
+}
+
+#[test]
+fn what_waits_for_a_lease_is_numbered_when_it_ends_if_it_is_held_and_not_live() {
+    let home = TestHome::new();
+    let ids: Vec<BlobId> =
+        (0..2).map(|tag| bytes_of(tag, 5)).map(|bytes| home.put(&bytes).map(|_| id_of(&bytes)).unwrap()).collect();
+    give(&home, A, false, &[]);
+    home.write(|txn| txn.end_graces(u64::MAX, 9));
+    home.write(|txn| ids.iter().try_for_each(|id| txn.wait_for_lease(id, &A)));
+    let unneeded = || home.snapshot().unneeded_before(u64::MAX, 9).unwrap();
+    assert_eq!(unneeded(), []);
+    let mut waiting: Vec<BlobId> = home.snapshot().waiting_for_leases().unwrap().into_iter().map(|(_, id)| id).collect();
+    waiting.sort_unstable();
+    let mut both = ids.clone();
+    both.sort_unstable();
+    assert_eq!(waiting, both);
+    home.write(|txn| txn.add_ref_link(&ids[0], "lab/a"));
+    home.write(|txn| txn.end_leases(END_MS, 9));
+    assert_eq!(unneeded().into_iter().map(|(_, id)| id).collect::<Vec<_>>(), [ids[1]]);
+    home.write(|txn| txn.remove_ref_link(&ids[0], "lab/a"));
+    assert_eq!(unneeded().len(), 2, "what was live when the lease ended gets its number when its last ref goes");
+}
+
+#[test]
+fn the_lease_that_covers_a_blob_for_longest_is_looked_for_above_what_is_live_too() {
+    let home = leased(false, &[1]);
+    link(&home, &[(1, 2), (2, 3), (3, 1)]);
+    name(&home, 2);
+    change(&home, |txn| {
+        txn.add_lease(&B, "bob", NOW_MS, END_MS + 5, true)?;
+        txn.add_to_lease(&B, "bob", NOW_MS, &ids(&[2]))
+    })
+    .unwrap();
+    assert_eq!([1, 2, 3, 4].map(|n| covering(&home, n, NOW_MS)), [Some(A), Some(B), Some(A), None]);
+    assert_eq!([1, 2, 3].map(|n| covering(&home, n, END_MS)), [None, Some(B), None]);
+    assert_eq!(covering(&home, 2, END_MS + 5), None);
 }
 
 #[test]
@@ -185,10 +258,12 @@ fn a_grace_keeps_what_links_reach_until_it_is_ended() {
     let until_ms = home.snapshot().blob(&put).unwrap().unwrap().grace_until_ms;
     let id = ValueId { boot: BootId([1; 16]), seq: Seq(1), index: 0 };
     home.write(|txn| txn.put_link_fact(&id, &LinkFact { parent: put, children: vec![fact(2)] }));
-    assert_eq!(kept(&home, u64::MAX), BTreeSet::from([put, blob(2)]).into_iter().collect::<Vec<_>>());
+    let graced = |id: &BlobId| home.snapshot().graced_until_ms(id).unwrap();
+    assert_eq!([graced(&put), graced(&blob(2)), graced(&blob(3))], [Some(until_ms), Some(until_ms), None]);
+    assert_eq!(kept(&home, NOW_MS), []);
     assert_eq!(roots_of(&home, 2), [Keeping::Grace { root: put, until_ms }]);
     home.write(|txn| txn.end_graces(until_ms, 9).map(drop));
-    assert_eq!((kept(&home, NOW_MS), roots_of(&home, 2)), (vec![], vec![]));
+    assert_eq!((graced(&blob(2)), roots_of(&home, 2)), (None, vec![]));
 }
 
 #[test]
@@ -197,7 +272,7 @@ fn the_grace_of_a_blob_that_is_gone_keeps_nothing() {
     let bytes = bytes_of(1, 5);
     home.put(&bytes).unwrap();
     home.delete(&id_of(&bytes)).unwrap();
-    assert_eq!(kept(&home, 0), []);
+    assert_eq!(home.snapshot().graced_until_ms(&id_of(&bytes)).unwrap(), None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use keepwell_protocol::log::op::LinkFact;
 
 use super::*;
 use crate::blobs::Recorded;
-use crate::testing::{GRACE_MS, NOW_MS, TestHome, bytes_of, id_of};
+use crate::testing::{GRACE_MS, TestHome, bytes_of, id_of};
 
 /// A home with `count` small blobs in their grace.
 fn home(count: u8) -> (TestHome, Vec<BlobId>) {
@@ -190,10 +190,10 @@ fn what_was_just_put_lends_its_grace_to_all_that_it_links_to() {
     link(id_of(&parent), old[0], 1);
     link(old[0], old[1], 2);
     for child in &old {
-        assert_eq!(home.snapshot().kept_until_ms(child, NOW_MS).unwrap(), Some(GRACE_MS));
+        assert_eq!(home.snapshot().graced_until_ms(child).unwrap(), Some(GRACE_MS));
     }
     home.write(|txn| txn.end_graces(GRACE_MS, 9));
-    assert_eq!(home.snapshot().kept_until_ms(&old[1], NOW_MS).unwrap(), None);
+    assert_eq!(home.snapshot().graced_until_ms(&old[1]).unwrap(), None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Giving up surplus copies, one story at a time: what proves a copy, what does not, and what calls it off.
 
-use keepwell_node::engine::{Confirmed, Dropped, Effect, Input, RefOp, Reply, RequestId};
+use keepwell_node::engine::{Confirmed, Dropped, Effect, Input, LeaseOp, RefOp, Reply, RequestId};
 use keepwell_node::limits::{ASK_AGAIN_MS, DROP_TIMEOUT_MS, MAX_PROBES, NEW_ROOT_VISITS};
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::{Purpose, Question, Why, Word};
@@ -171,6 +171,44 @@ fn a_new_value_that_reaches_it_calls_the_attempt_off() {
         assert_eq!(holders(&lab, &blob.sha1), [0, 1]);
         assert_eq!(missing(answer(replies)), [Missing::Attempt]);
     }
+}
+
+/// Takes a lease on machine 0, for a second.
+fn lease(lab: &mut Lab, blob: BlobId, is_flat: bool) {
+    let op = LeaseOp::Add { owner: "ann".parse().unwrap(), ttl_ms: 1_000, is_flat, blobs: vec![blob] };
+    let replies = lab.give(0, Input::Lease { request: REQUEST, op });
+    assert!(matches!(replies[..], [Reply::Leased(..)]), "{replies:?}");
+}
+
+#[test]
+fn what_a_lease_covers_is_not_given_up_also_when_a_ref_reaches_it_through_what_is_leased() {
+    for is_flat in [false, true] {
+        let (mut lab, blob) = lab_with_copies(2, 1);
+        let parent = lab.put(0, b"parent", &[blob.sha1]);
+        lab.give(0, Input::WriteRefs { request: REQUEST, ops: vec![RefOp::Set(a_set("lab/parent", "{}", &[parent.sha1]))] });
+        lab.settle();
+        lease(&mut lab, parent.sha1, is_flat);
+        if !is_flat {
+            assert!(missing(give_up(&mut lab, 0, blob.sha1)).contains(&Missing::Unpinned));
+            lab.now_ms += 1_000;
+        }
+        assert_eq!(give_up(&mut lab, 0, blob.sha1).unwrap().outcomes[0].gone, Some(blob));
+    }
+}
+
+#[test]
+fn a_lease_that_is_taken_meanwhile_stands_in_the_way_of_the_decision() {
+    let (mut lab, blob) = lab_with_copies(2, 1);
+    let question = lab.effects_of(0, Input::Drop { request: REQUEST, blobs: vec![blob.sha1] });
+    lease(&mut lab, blob.sha1, true);
+    let answered = question.into_iter().filter_map(|effect| match effect {
+        Effect::Send { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    let from = lab.machines[0].id();
+    let replies = answered.flat_map(|bytes| lab.give(1, Input::Received { from, bytes })).collect();
+    assert!(missing(answer(replies)).contains(&Missing::Unpinned));
+    assert_eq!(holders(&lab, &blob.sha1), [0, 1]);
 }
 
 #[test]

@@ -188,7 +188,10 @@ impl Lab {
     /// Puts bytes on a machine, linked to `children`.
     pub(super) fn put(&mut self, machine: usize, bytes: &[u8], children: &[BlobId]) -> BlobFact {
         let (fact, blob) = self.take_in(machine, bytes);
-        self.give(machine, Input::Put { request: RequestId(1), blobs: vec![PutBlob { blob, children: children.to_vec() }] });
+        self.give(
+            machine,
+            Input::Put { request: RequestId(1), blobs: vec![PutBlob { blob, children: children.to_vec() }], lease: None },
+        );
         fact
     }
 
@@ -197,7 +200,7 @@ impl Lab {
         let taken: Vec<(BlobFact, Stored)> = (0..count).map(|number| self.take_in(machine, &number.to_be_bytes())).collect();
         let ids = taken.iter().map(|(fact, _)| fact.sha1).collect();
         let blobs = taken.into_iter().map(|(_, blob)| PutBlob { blob, children: vec![] }).collect();
-        self.give(machine, Input::Put { request: RequestId(1), blobs });
+        self.give(machine, Input::Put { request: RequestId(1), blobs, lease: None });
         ids
     }
 

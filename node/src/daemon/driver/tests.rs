@@ -110,7 +110,7 @@ fn purged(disk: &SimDisk, in_hand: bool) -> (Driver, BlobId) {
     let ingested = ingest(store.fs(), driver.new_ingest(), &mut &[7; 100_000][..], &mut |_| {}).unwrap();
     let placed = store.place(vec![ingested]).unwrap().placed.pop().unwrap();
     let id = placed.fact().sha1;
-    driver.put(vec![PutBlob { blob: Stored::New(placed), children: vec![] }]).unwrap();
+    driver.put(vec![PutBlob { blob: Stored::New(placed), children: vec![] }], None).unwrap();
     // As of somebody who puts it once more, and waits for the engine.
     let guard = in_hand.then(|| store.locks().lock(id));
     let collected = driver.collect(Collect { grace_ms: Some(0), limit: 9 }).unwrap();

@@ -4,19 +4,21 @@ use std::sync::Mutex;
 
 use ed25519_dalek::SigningKey;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
+use keepwell_protocol::id::LeaseId;
 use keepwell_protocol::name::RefName;
 use keepwell_store::fs::RealFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::{IngestId, ingest};
+use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
 use crate::engine::{
-    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Input, NewHome, RefOp, RefOutcome, RefSet, Reply,
-    RequestId, Settings,
+    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Input, LeaseOp, LeaseUse, NewHome, RefOp, RefOutcome,
+    RefSet, Reply, RequestId, Settings,
 };
 use crate::transfer::serve::serve;
 
@@ -101,9 +103,15 @@ impl Node for TestNode {
         *next += 256;
         IngestId(next.to_be_bytes())
     }
-    fn put(&self, blobs: Vec<PutBlob>) -> Result<Vec<PutOutcome>, Failure> {
-        match self.ask(Input::Put { request: RequestId(1), blobs }) {
+    fn put(&self, blobs: Vec<PutBlob>, lease: Option<LeaseUse>) -> Result<Vec<PutOutcome>, Failure> {
+        match self.ask(Input::Put { request: RequestId(1), blobs, lease }) {
             Reply::Put(outcomes) => Ok(outcomes),
+            other => Err(other.into()),
+        }
+    }
+    fn lease(&self, op: LeaseOp) -> Result<(LeaseId, Lease), Failure> {
+        match self.ask(Input::Lease { request: RequestId(1), op }) {
+            Reply::Leased(id, lease) => Ok((id, lease)),
             other => Err(other.into()),
         }
     }
@@ -241,7 +249,7 @@ async fn a_ref_brings_its_whole_closure() {
     let mut children: Vec<BlobId> = (0..FETCH_BATCH_BLOBS + 5).map(|n| lab.0[0].store_bytes(&n.to_le_bytes()).sha1).collect();
     children.push(lab.0[0].store_bytes(&vec![7; 3 << 20]).sha1);
     let parent = lab.0[0].store_bytes(b"the parent");
-    lab.0[0].put(vec![PutBlob { blob: Stored::Known(parent), children: children.clone() }]).unwrap();
+    lab.0[0].put(vec![PutBlob { blob: Stored::Known(parent), children: children.clone() }], None).unwrap();
     lab.0[0].set("lab/set", &[parent.sha1]);
     lab.sync();
     let outcome = fetch(&lab, 1, &lab.streams(1), &[parent.sha1]).await;
@@ -258,7 +266,7 @@ async fn a_flat_fetch_brings_what_is_named_and_nothing_that_it_refers_to() {
     let lab = Lab::new(2);
     let child = lab.0[0].store_bytes(b"the child").sha1;
     let parent = lab.0[0].store_bytes(b"the parent");
-    lab.0[0].put(vec![PutBlob { blob: Stored::Known(parent), children: vec![child] }]).unwrap();
+    lab.0[0].put(vec![PutBlob { blob: Stored::Known(parent), children: vec![child] }], None).unwrap();
     lab.sync();
     let outcome = fetch_as(&lab, 1, &lab.streams(1), &[parent.sha1], Extent::Flat).await;
     assert_eq!(outcome.arrived.iter().map(|arrived| arrived.fact).collect::<Vec<_>>(), [parent]);

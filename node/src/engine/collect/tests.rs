@@ -54,7 +54,7 @@ impl Alone {
             PutBlob { blob: Stored::New(placed), children: vec![] }
         };
         let blobs = numbers.map(blob).collect();
-        self.step(now_ms, Input::Put { request: RequestId(1), blobs });
+        self.step(now_ms, Input::Put { request: RequestId(1), blobs, lease: None });
     }
 
     pub(in crate::engine) fn collect(&mut self, grace_ms: Option<u64>, limit: usize) -> Collected {
@@ -120,7 +120,7 @@ fn a_parent_spreads_past_settle_mentions_in_one_go_and_the_next_waits() {
     for (parent, children) in [(first, children), (second, &[first][..])] {
         let fact = snapshot.blob(&parent).unwrap().unwrap().fact(parent);
         let blobs = vec![PutBlob { blob: Stored::Known(fact), children: children.to_vec() }];
-        node.step(NOW_MS, Input::Put { request: RequestId(3), blobs });
+        node.step(NOW_MS, Input::Put { request: RequestId(3), blobs, lease: None });
     }
     let store = Arc::clone(node.engine.store());
     // The two parents are unsettled; each is a portion of its own, since the larger one fills it.

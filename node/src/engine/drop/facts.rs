@@ -12,7 +12,6 @@ use keepwell_protocol::log::compare::contains;
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
-use keepwell_store::leases::Keeping;
 use keepwell_store::store::Transaction;
 
 use crate::engine::{Engine, Step};
@@ -76,9 +75,9 @@ impl Engine {
 impl Facts {
     /// What holds for `id` now.
     pub(super) fn about(&mut self, step: &Step<'_, '_>, id: &BlobId) -> Result<About, StoreError> {
-        // The grace of a put is for what nothing names yet; whoever says that a copy may go means that too.
-        let keeping = step.txn.lease_roots_of(id, step.now_ms)?;
-        let is_pinned = keeping.iter().any(|keeping| matches!(keeping, Keeping::Lease { .. }));
+        // The grace of a put is for what nothing names yet; whoever says that a copy may go means that too. A lease covers all that it
+        // reaches, live or not.
+        let is_pinned = step.txn.covering_lease(id, step.now_ms)?.is_some();
         Ok(About { copies: self.copies_wanted(step.txn, id)?, is_pinned })
     }
 

@@ -72,7 +72,7 @@ impl Driver<'_> {
             Some(PutBlob { blob, children: wanted.get(&fact.sha1)?.1.clone() })
         });
         let blobs = blobs.collect();
-        let reply = self.ask(Input::Put { request: RequestId(1), blobs }, after)?;
+        let reply = self.ask(Input::Put { request: RequestId(1), blobs, lease: None }, after)?;
         let expected: Vec<PutOutcome> = expected.into_iter().map(|(_, outcome)| outcome).collect();
         self.reput.extend(self.deleted.iter().filter(|id| self.known.held.contains_key(id)));
         match reply {

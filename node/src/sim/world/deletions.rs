@@ -53,7 +53,9 @@ pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
         let copies = copies_wanted(catalog, &id).map_err(text)?;
         let mut held = 0;
         for snapshot in &snapshots {
-            held += u32::from(snapshot.blob(&id).map_err(text)?.is_some());
+            // What a lease covers is no surplus there.
+            let is_leased = snapshot.covering_lease(&id, world.now_ms).map_err(text)?.is_some();
+            held += u32::from(!is_leased && snapshot.blob(&id).map_err(text)?.is_some());
         }
         if held > copies {
             return Err(format!("S21: {held} nodes hold blob {id}, and {copies} copies are wanted"));

@@ -6,6 +6,7 @@
 pub mod checks;
 mod deletions;
 mod faults;
+mod leases;
 mod model;
 mod network;
 mod node;
@@ -14,7 +15,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -284,7 +285,8 @@ impl World {
                 }
                 Effect::Tell(Event::Dropped { blob, .. }) => {
                     self.oracle.gave_up(node, blob);
-                    let checked = deletions::check_dropped(self, node, &blob.sha1);
+                    let checked =
+                        deletions::check_dropped(self, node, &blob.sha1).and_then(|()| self.check_leases(node, &[blob]));
                     checked.map_err(|broken| self.violation(format!("node {node}: {broken}")))?;
                 }
                 Effect::Tell(event) => return Err(self.violation(format!("node {node} accuses an honest node: {event:?}"))),
@@ -299,10 +301,17 @@ impl World {
         noted.map_err(|broken| self.violation(broken))
     }
 
+    fn check_leases(&self, node: usize, gone: &[BlobFact]) -> Result<(), String> {
+        let gone = gone.iter().map(|fact| fact.sha1);
+        let engine = self.nodes[node].engine();
+        engine.map_or(Ok(()), |engine| leases::check_deleted(engine, &self.oracle.leases, node, self.now_ms, gone))
+    }
+
     /// A deletion is judged by itself, from the refs and links alone, at the moment at which it has been made.
     fn check_deletions(&mut self, node: usize, reply: &Reply) -> Result<(), Violation> {
         match (reply, self.nodes[node].engine()) {
             (Reply::Collected(collected), Some(engine)) => deletions::check_purged(engine, &collected.purged)
+                .and_then(|()| self.check_leases(node, &collected.purged))
                 .map_err(|broken| self.violation(format!("node {node}: {broken}"))),
             _ => Ok(()),
         }
@@ -352,6 +361,7 @@ impl World {
 fn name_of(input: &Input) -> &'static str {
     match input {
         Input::Put { .. } => "a put",
+        Input::Lease { .. } => "a lease",
         Input::WriteRefs { .. } => "a write of refs",
         Input::Admit { .. } => "a new member",
         Input::Confirm { .. } => "a question how durable something is",

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepwell_protocol::id::{BlobFact, BlobId, ValueId};
 use keepwell_protocol::name::RefName;
 
+use super::leases::Acknowledged;
 use crate::engine::{PutOutcome, Reply};
 
 /// Everything that some user was told is done.
@@ -14,6 +15,8 @@ pub(super) struct Oracle {
     pub(super) values: BTreeMap<ValueId, (usize, RefName)>,
     /// Blobs that a node has acknowledged and must hold.
     pub(super) held: BTreeSet<(usize, BlobFact)>,
+    /// Leases that a node has acknowledged.
+    pub(super) leases: Acknowledged,
     /// Copies that were purged.
     pub(super) purged: u64,
     /// Surplus copies that were given up.
@@ -54,7 +57,12 @@ impl Oracle {
                 self.held.extend(restored.map(|fact| (node, fact)));
                 Ok(())
             }
+            Reply::Leased(id, lease) => {
+                self.leases.insert((node, id), lease.expires_ms);
+                Ok(())
+            }
             Reply::Declared
+            | Reply::LeaseRefused(_)
             | Reply::Refs(Err(_))
             | Reply::Admitted
             | Reply::NotAMember
@@ -76,5 +84,6 @@ impl Oracle {
         self.lost.extend(self.held.iter().filter(|(holder, _)| *holder == node).map(|(_, fact)| fact.sha1));
         self.held.retain(|(holder, _)| *holder != node);
         self.values.retain(|_, (author, _)| *author != node);
+        self.leases.retain(|(giver, _), _| *giver != node);
     }
 }

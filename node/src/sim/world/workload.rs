@@ -55,7 +55,8 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
-        match self.draw(24) {
+        match self.draw(26) {
+            24..=25 => self.lease(node),
             22 => self.declare(),
             18..=21 => self.drop_copies(node),
             10..=16 => self.collect(node),
@@ -83,7 +84,7 @@ impl World {
         let sha1 = placed.fact().sha1;
         let children = children.into_iter().filter(|child| *child != sha1).collect();
         let blobs = vec![PutBlob { blob: Stored::New(placed), children }];
-        self.give(node, Input::Put { request: RequestId(1), blobs })
+        self.give(node, Input::Put { request: RequestId(1), blobs, lease: None })
     }
 
     /// Whatever nothing needs may go at once: users here cut every grace short.
@@ -222,7 +223,7 @@ impl World {
     }
 
     /// Some blobs that `node` holds, as its users would know.
-    fn some_held(&mut self, node: usize, most: u64) -> Vec<BlobId> {
+    pub(super) fn some_held(&mut self, node: usize, most: u64) -> Vec<BlobId> {
         let held: Vec<BlobId> =
             self.oracle.held.iter().filter(|(holder, _)| *holder == node).map(|(_, fact)| fact.sha1).collect();
         let wanted = self.draw(most + 1);
