@@ -161,7 +161,6 @@ impl World {
             self.nodes[node].pardon();
             self.restart(node)?;
         }
-        self.revive_all()?;
         self.heal()
     }
 

@@ -124,6 +124,9 @@ impl World {
 
     /// Every node is asked again and again to give up all that it has.
     pub(super) fn give_up_all_surplus(&mut self) -> Result<(), Violation> {
+        // Only now: a declaration that a lost disk had forgotten may have come back.
+        self.revive_all()?;
+        self.go_on_until(self.now_ms + DROP_TIMEOUT_MS)?;
         for _ in 0..SURPLUS_ROUNDS {
             for node in 0..self.nodes.len() {
                 let mut blobs: Vec<BlobId> =
