@@ -98,13 +98,13 @@ impl Local {
         while let Some(input) = due.pop_front() {
             let now_ms = self.now_ms();
             let effects = self.engine().step(now_ms, &mut self.rng(), vec![input])?;
+            let mut unlinks = Vec::new();
             for effect in effects {
                 match effect {
                     // Nobody listens while no daemon runs; the next one sends what is in the log.
                     Effect::Publish(_) | Effect::Send { .. } | Effect::Probe { .. } | Effect::Refuse { .. } => {}
                     Effect::Tell(_) | Effect::Collected(_) => {}
-                    // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
-                    Effect::Unlink(blob) => drop(self.store.unlink(&blob)?),
+                    Effect::Unlink(blob) => unlinks.push(blob),
                     // What cannot be brought back lies in the trash as before; the next daemon looks for it again.
                     Effect::Retrieve(blob) => due.extend(self.store.try_retrieve(&blob).ok().flatten().map(restored)),
                     Effect::EmptyTrash { until_ms } => drop(self.store.empty_trash(until_ms, TRASH_PORTION)?),
@@ -112,6 +112,8 @@ impl Local {
                     Effect::Reply(..) => {}
                 }
             }
+            // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
+            self.store.try_unlink(&unlinks)?;
         }
         answer.ok_or_else(|| StoreError::Inconsistent("a request was not answered".into()).into())
     }

@@ -301,7 +301,8 @@ impl Running {
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + tick;
                 inputs.push(Input::Tick);
-                std::mem::take(&mut self.put_off).into_iter().try_for_each(|blob| self.unlink(blob))?;
+                let put_off = std::mem::take(&mut self.put_off);
+                self.unlink(put_off)?;
             }
             self.step(inputs)?;
             if !goes_on {
@@ -366,7 +367,7 @@ impl Running {
         let known = Peers { connected: self.engine.connected_peers().copied().collect(), acks: self.engine.acks().clone() };
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
         self.world.stepped(self.engine.store())?;
-        effects.into_iter().try_for_each(|effect| self.perform(effect))?;
+        self.perform_all(effects)?;
         self.stepped.send_modify(|steps| *steps += 1);
         Ok(())
     }
@@ -397,13 +398,28 @@ impl Running {
         }
     }
 
+    /// Performs effects in their order; files that go one after the other go together.
+    fn perform_all(&mut self, effects: Vec<Effect>) -> Result<(), Failure> {
+        let mut unlinks = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Unlink(blob) => unlinks.push(blob),
+                other => {
+                    self.unlink(std::mem::take(&mut unlinks))?;
+                    self.perform(other)?;
+                }
+            }
+        }
+        self.unlink(unlinks)
+    }
+
     fn perform(&mut self, effect: Effect) -> Result<(), Failure> {
         match effect {
             Effect::Publish(entry) => self.world.publish(entry),
             Effect::Send { to, bytes } => self.world.send(to, bytes),
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
-            Effect::Unlink(blob) => self.unlink(blob)?,
+            Effect::Unlink(blob) => self.unlink(vec![blob])?,
             Effect::Collected(_) => {
                 // With the moving of files, which comes first: others have waited for that too.
                 let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -434,11 +450,14 @@ impl Running {
     }
 
     /// What cannot be moved now stays queued, with the reason. Somebody who has the blob in hand may be waiting for the next step.
-    fn unlink(&mut self, blob: BlobId) -> Result<(), Failure> {
-        match self.engine.store().try_unlink(&blob) {
-            Ok(None) => self.put_off.push(blob),
+    fn unlink(&mut self, blobs: Vec<BlobId>) -> Result<(), Failure> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        match self.engine.store().try_unlink(&blobs) {
+            Ok(busy) => self.put_off.extend(busy),
             Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
-            _ => {}
+            Err(_) => {}
         }
         Ok(())
     }

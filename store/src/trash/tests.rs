@@ -257,11 +257,12 @@ fn whoever_may_not_wait_passes_over_what_somebody_has_in_hand() {
     delete(&home, &large());
     let id = id_of(&large());
     let in_hand = home.store.locks().lock(id);
-    assert_eq!(home.store.try_unlink(&id).unwrap(), None);
+    assert_eq!(home.store.try_unlink(&[id]).unwrap(), [id]);
     assert!(home.store.try_retrieve(&id).unwrap().is_none());
     assert_eq!(home.store.empty_trash(u64::MAX, 9).unwrap(), Emptied::default());
     drop(in_hand);
-    assert_eq!(home.store.try_unlink(&id).unwrap(), Some(Unlinked::Done));
+    assert_eq!(home.store.try_unlink(&[id]).unwrap(), []);
+    assert_eq!(home.store.unlink(&id).unwrap(), Unlinked::NotQueued);
     let retrieved = home.store.try_retrieve(&id).unwrap().unwrap();
     assert!(home.store.write(|txn| txn.restore(retrieved, GRACE_MS)).unwrap());
     assert_eq!(home.read(&id).unwrap(), Some(large()));

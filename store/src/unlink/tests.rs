@@ -78,7 +78,7 @@ fn a_worker_that_comes_while_a_blob_is_being_put_again_waits_and_leaves_it() {
 /// A worker that trusts the queue it read earlier.
 fn careless_unlink(home: &TestHome, id: &BlobId) {
     let _guard = home.store.locks().lock(*id);
-    home.store.move_to_trash(id).unwrap();
+    assert!(home.store.move_to_trash([*id].iter()).is_empty());
 }
 
 #[test]
@@ -151,6 +151,69 @@ fn a_file_that_is_in_the_trash_from_an_earlier_deletion_is_replaced() {
         assert_eq!(home.put(&a()).unwrap(), Recorded::New);
         assert!(is_in_trash(&home, &id) && is_in_place(&home, &id));
         home.delete(&id).unwrap();
+    }
+}
+
+/// A home that has just deleted three blobs in files, of which two share a folder in no case.
+fn three_deleted() -> (TestHome, Vec<BlobId>) {
+    let home = TestHome::new();
+    let blobs: Vec<Vec<u8>> = (1..=3).map(|tag| bytes_of(tag, LARGE)).collect();
+    for bytes in &blobs {
+        home.put(bytes).unwrap();
+        home.delete(&id_of(bytes)).unwrap();
+    }
+    (home, blobs.iter().map(|bytes| id_of(bytes)).collect())
+}
+
+#[test]
+fn many_go_together_and_one_that_fails_or_is_in_use_holds_up_none() {
+    let (home, ids) = three_deleted();
+    home.store.fs().create_folder(&layout::trash_folder()).ok();
+    home.store.fs().create_folder(&layout::trash_file(&ids[1])).unwrap();
+    let guard = home.store.locks().lock(ids[2]);
+    assert_eq!(home.store.try_unlink(&ids).unwrap(), [ids[2]]);
+    assert!(is_in_trash(&home, &ids[0]) && is_in_place(&home, &ids[1]) && is_in_place(&home, &ids[2]));
+    let mut left: Vec<(BlobId, u32)> = queue(&home).into_iter().map(|(id, row)| (id, row.attempts)).collect();
+    left.sort_by_key(|(_, attempts)| *attempts);
+    assert_eq!(left, [(ids[2], 0), (ids[1], 1)]);
+    drop(guard);
+    assert_eq!(home.store.try_unlink(&ids).unwrap(), []);
+    assert_eq!(queue(&home).len(), 1);
+}
+
+#[test]
+fn many_share_the_syncs_of_the_trash_and_the_note() {
+    let (home, ids) = three_deleted();
+    let before = home.disk.calls();
+    for id in &ids {
+        home.store.unlink(id).unwrap();
+    }
+    let one_by_one = home.disk.calls() - before;
+    let (home, ids) = three_deleted();
+    let before = home.disk.calls();
+    home.store.try_unlink(&ids).unwrap();
+    let together = home.disk.calls() - before;
+    assert!(together * 2 < one_by_one, "{together} of {one_by_one} calls");
+}
+
+#[test]
+fn a_crash_at_any_call_while_many_go_leaves_each_in_one_place_and_due() {
+    let (calm, ids) = three_deleted();
+    let before = calm.disk.calls();
+    calm.store.try_unlink(&ids).unwrap();
+    let calls = calm.disk.calls() - before;
+    for call in 1..=calls {
+        let (home, ids) = three_deleted();
+        home.disk.crash_at(home.disk.calls() + call);
+        assert!(home.store.try_unlink(&ids).is_err() || call == calls, "call {call}");
+        let disk = home.disk.clone();
+        drop(home);
+        disk.restart();
+        let home = TestHome::open(&disk).unwrap();
+        assert_eq!(home.store.try_unlink(&ids).unwrap(), [], "call {call}");
+        assert_eq!(queue(&home), [], "call {call}");
+        assert!(ids.iter().all(|id| !is_in_place(&home, id)), "call {call}");
+        assert_eq!(home.store.strays(&home.snapshot()).unwrap(), [], "call {call}");
     }
 }
 

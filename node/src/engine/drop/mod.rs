@@ -186,7 +186,7 @@ impl Engine {
         blobs: &[BlobId],
         is_over: bool,
     ) -> Result<(), StoreError> {
-        let (mut facts, mut gone) = (self.facts(step.txn)?, Vec::new());
+        let (mut facts, mut gone, mut unlinks) = (self.facts(step.txn)?, Vec::new(), Vec::new());
         for id in blobs.iter().filter(|id| round.open.contains(id)).collect::<Vec<_>>() {
             // Its attempt may have ended, and another have begun since.
             let is_ours = self.dropping.attempts.of(id).is_some_and(|attempt| attempt.nonce == round.asking.nonce);
@@ -198,7 +198,7 @@ impl Engine {
                 Ok((permit, proof)) => {
                     let record = step.txn.delete(permit, step.now_ms)?;
                     if let Some(record) = &record {
-                        step.effects.extend((record.place == Place::File).then_some(Effect::Unlink(*id)));
+                        unlinks.extend((record.place == Place::File).then_some(Effect::Unlink(*id)));
                         gone.push(*id);
                         step.effects.push(Effect::Tell(Event::Dropped { blob: record.fact(*id), proof: proof.clone() }));
                     }
@@ -214,6 +214,7 @@ impl Engine {
         if !gone.is_empty() {
             self.publish(step, Batch { holdings: Holdings { added: vec![], removed: gone }, ..Batch::default() })?;
         }
+        step.effects.extend(unlinks);
         Ok(())
     }
 
