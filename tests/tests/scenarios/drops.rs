@@ -1,6 +1,6 @@
 //! Giving up surplus copies, one story at a time: what proves a copy, what does not, and what calls it off.
 
-use keepwell_node::engine::{Confirmed, Dropped, Effect, Input, LeaseOp, RefOp, Reply, RequestId};
+use keepwell_node::engine::{Confirmed, Dropped, Effect, Input, LeaseOp, Probed, RefOp, Reply, RequestId};
 use keepwell_node::limits::{ASK_AGAIN_MS, DROP_TIMEOUT_MS, MAX_PROBES, NEW_ROOT_VISITS};
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::{Purpose, Question, Why, Word};
@@ -8,6 +8,7 @@ use keepwell_protocol::id::{BlobFact, BlobId, Nonce};
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_protocol::log::exchange::Message;
 use keepwell_protocol::log::vector::Vector;
+use keepwell_protocol::place::rank::before;
 use keepwell_store::layout;
 
 use super::lab::{Lab, a_set};
@@ -85,6 +86,70 @@ fn of_two_that_give_it_up_at_once_one_does() {
     }
     lab.settle();
     assert_eq!(holders(&lab, &blob.sha1).len(), 1);
+}
+
+/// What a machine sends in answer to a message, once it has looked at its disk; nobody gets it yet.
+fn sent_for(lab: &mut Lab, machine: usize, from: usize, bytes: Vec<u8>) -> Vec<Vec<u8>> {
+    let from = lab.machines[from].id();
+    let mut due = lab.effects_of(machine, Input::Received { from, bytes });
+    let mut sent = Vec::new();
+    while let Some(effect) = due.pop() {
+        match effect {
+            Effect::Send { bytes, .. } => sent.push(bytes),
+            Effect::Probe { from, question, seed } => {
+                let probes = lab.machines[machine].engine().store().probe_all(&question.blobs, seed, 0);
+                due.extend(lab.effects_of(machine, Input::Probed(Probed { from, question, probes })));
+            }
+            _ => {}
+        }
+    }
+    sent
+}
+
+/// The questions of a machine that begins to give the blob up.
+fn asks(lab: &mut Lab, machine: usize, blob: &BlobFact) -> Vec<Vec<u8>> {
+    let effects = lab.effects_of(machine, Input::Drop { request: REQUEST, blobs: vec![blob.sha1] });
+    let sent = effects.into_iter().filter_map(|effect| match effect {
+        Effect::Send { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    sent.collect()
+}
+
+#[test]
+fn two_that_are_both_asked_before_either_decides_do_not_both_vouch() {
+    let (mut lab, blob) = lab_with_copies(2, 1);
+    let questions = [0, 1].map(|machine| asks(&mut lab, machine, &blob));
+    let mut answers = Vec::new();
+    for (from, questions) in questions.into_iter().enumerate() {
+        for bytes in questions {
+            answers.extend(sent_for(&mut lab, 1 - from, from, bytes).into_iter().map(|answer| (from, answer)));
+        }
+    }
+    for (to, answer) in answers {
+        sent_for(&mut lab, to, 1 - to, answer);
+    }
+    assert_eq!(holders(&lab, &blob.sha1).len(), 1);
+}
+
+#[test]
+fn who_yields_does_not_go_by_a_word_that_it_was_given_before() {
+    let (mut lab, blob) = lab_with_copies(2, 1);
+    let storages = [0, 1].map(|machine: usize| lab.machines[machine].engine().home().storage);
+    let keeper = if before(&storages[0], &storages[1], &blob.sha1) { 0 } else { 1 };
+    let other = 1 - keeper;
+    // The one that keeps it rather asks first; the word that it is given is late.
+    let question = asks(&mut lab, keeper, &blob).remove(0);
+    let late = sent_for(&mut lab, other, keeper, question);
+    let question = asks(&mut lab, other, &blob).remove(0);
+    for word in sent_for(&mut lab, keeper, other, question) {
+        sent_for(&mut lab, other, keeper, word);
+    }
+    assert_eq!(holders(&lab, &blob.sha1), [keeper], "it yields, and the other gives its copy up");
+    for word in late {
+        sent_for(&mut lab, keeper, other, word);
+    }
+    assert_eq!(holders(&lab, &blob.sha1), [keeper]);
 }
 
 #[test]
