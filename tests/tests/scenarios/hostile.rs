@@ -7,6 +7,7 @@ use keepwell_protocol::catalog::change::{Change, DocState, Write};
 use keepwell_protocol::catalog::doc::change_hash;
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
+use keepwell_protocol::gc::Missing;
 use keepwell_protocol::id::{B3, BlobFact, BlobId, BootId, Seq, StorageId, ValueId};
 use keepwell_protocol::limits::{MAX_ENTRY_DEPS, MAX_GOSSIP_ENTRY_BYTES, MAX_MESSAGE_BYTES, MAX_PULL_BYTES, MAX_WAITING_ENTRIES};
 use keepwell_protocol::log::entry::{Draft, Entry, node_id};
@@ -392,6 +393,25 @@ fn an_unknown_op_that_may_protect_is_kept_passed_on_and_counted() {
         let snapshot = lab.machines[machine].engine().store().snapshot().unwrap();
         assert_eq!(snapshot.count(keepwell_store::counts::Count::UnknownProtecting).unwrap(), 1);
     }
+}
+
+#[test]
+fn beside_a_value_that_nobody_can_read_no_copy_is_given_up_and_the_node_goes_on() {
+    let mut lab = Lab::new(3);
+    let blob = [0, 1].map(|machine| lab.put(machine, b"data", &[]))[0];
+    lab.set(0, "lab/data", "{}", &[blob.sha1]);
+    lab.settle();
+    let mut forger = Forger::member(&lab, 2);
+    let item = Item::reference("lab/data");
+    let state = lab.machines[0].engine().store().snapshot().unwrap().doc(item.shard(), 0).unwrap();
+    let change = Change::next(item.shard(), 0, &forger.chain.boot, &state, None, vec![write_to("lab/data")]);
+    let entry = forger.entry(&lab, vec![Op::Change(change)]);
+    send_entry(&mut lab, 2, entry);
+    assert_eq!(lab.machines[0].engine().store().snapshot().unwrap().item(&item).unwrap().values().len(), 2);
+    let replies = lab.give(0, Input::Drop { request: RequestId(9), blobs: vec![blob.sha1] });
+    let Some(Reply::Dropped(dropped)) = replies.into_iter().next() else { panic!("no answer") };
+    assert!(dropped.outcomes[0].missing.contains(&Missing::Knowledge), "{dropped:?}");
+    lab.set(1, "lab/honest", "works", &[]);
 }
 
 #[test]

@@ -130,8 +130,9 @@ impl Engine {
             match missing {
                 // What refs reach is computed on; copies are what is asked for, if there may be enough.
                 Missing::Settled => {}
+                Missing::Copies { need, .. } if in_reach >= need => {}
                 Missing::Copies { need, .. } => {
-                    is_in_vain |= in_reach < need;
+                    is_in_vain = true;
                     lasting.push(Missing::Copies { have: in_reach, need });
                 }
                 other => {
