@@ -10,7 +10,7 @@ use keepwell_protocol::log::vector::{Chain, Head, Vector};
 use super::world::{Entry, Slots, World, author, boot_id, byte, node_id};
 
 /// A node's log, with the names that its chains have there.
-pub struct Known {
+pub(crate) struct Known {
     placed: Vec<Placed>,
 }
 
@@ -23,7 +23,7 @@ struct Placed {
 
 impl Known {
     /// The entries in `log`. Without `hashes`, entries of one position are one and the same to everybody.
-    pub fn new(world: &World, log: Slots, hashes: bool) -> Known {
+    pub(crate) fn new(world: &World, log: Slots, hashes: bool) -> Known {
         let mut entries: Vec<(usize, &Entry)> = world.entries_in(log).collect();
         entries.sort_by_key(|(slot, entry)| (author(*slot), entry.boot, entry.seq, *slot));
         let mut known = Known { placed: Vec::with_capacity(entries.len()) };
@@ -49,7 +49,7 @@ impl Known {
     }
 
     /// How far it has come.
-    pub fn vector(&self) -> Vector {
+    pub(crate) fn vector(&self) -> Vector {
         let mut vector = Vector::default();
         for placed in &self.placed {
             vector.advance(placed.chain, placed.head);

@@ -13,44 +13,44 @@
 //! with hashes, branches of forks, sweeps, attempts, answers and the wait after a start are those of `keepwell_protocol`.
 
 mod deletions;
-pub mod known;
+mod known;
 mod moves;
-pub mod rules;
-pub mod world;
+mod rules;
+mod world;
 
-use stateright::{Checker, HasDiscoveries, Model, Property};
+use stateright::{Model, Property};
 
-pub use moves::Move;
+use moves::Move;
 use rules::Broken;
 use world::{CHILD, Entry, NODES, Node, PER_NODE, ROOT, SLOTS, Slots, World};
 
 /// A configuration of the model.
 #[derive(Debug, Clone)]
-pub struct Catalog {
+pub(crate) struct Catalog {
     /// The rule that is left out.
-    pub broken: Broken,
+    pub(crate) broken: Broken,
     /// Whether there is a child, and link facts are written and removed.
-    pub links: bool,
+    pub(crate) links: bool,
     /// Whether a link fact is known to all at the beginning.
-    pub is_linked: bool,
+    pub(crate) is_linked: bool,
     /// Who gives up surplus copies, as bits.
-    pub droppers: u8,
+    pub(crate) droppers: u8,
     /// Who writes, as bits.
-    pub writers: u8,
+    pub(crate) writers: u8,
     /// How many entries there can be, with those of the beginning.
-    pub entries: usize,
+    pub(crate) entries: usize,
     /// What each node holds at the beginning, as bits.
-    pub holds: [u8; NODES],
+    pub(crate) holds: [u8; NODES],
     /// How many crashes there may be.
-    pub crashes: u8,
+    pub(crate) crashes: u8,
     /// Who may be rolled back, as bits; one of them is, once.
-    pub rollers: u8,
+    pub(crate) rollers: u8,
     /// Whether entries reach others one by one too; else all that somebody has at once.
-    pub by_entry: bool,
+    pub(crate) by_entry: bool,
     /// Whether acknowledgements are messages that take any time; else they are heard as of now and used at any time.
-    pub by_message: bool,
+    pub(crate) by_message: bool,
     /// Whether a node may be able to reach nobody but whom it is talking to.
-    pub cut_off: bool,
+    pub(crate) cut_off: bool,
 }
 
 impl Catalog {
@@ -71,38 +71,6 @@ impl Catalog {
             self.sweep(&mut world, node);
         }
         world
-    }
-
-    /// Explores all states: all safe, and garbage goes in some. How many there are.
-    ///
-    /// # Panics
-    /// If one is unsafe; the way there is printed.
-    pub fn holds(self, name: &str) -> usize {
-        let began = std::time::Instant::now();
-        let checker = self.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-        let (states, depth) = (checker.unique_state_count(), checker.max_depth());
-        println!("{name}: {states} states, depth {depth}, {:?}", began.elapsed());
-        let fault = checker.discovery(SAFE).map(stateright::Path::into_actions);
-        print_path(fault.as_deref().unwrap_or_default());
-        assert!(fault.is_none(), "{name}: a value has lost what it names");
-        assert!(checker.discovery(COLLECTED).is_some(), "{name}: garbage never goes");
-        states
-    }
-
-    /// Explores until a state is unsafe: the way there, which is printed.
-    ///
-    /// # Panics
-    /// If no state is.
-    pub fn is_violated(self, name: &str) -> Vec<Move> {
-        let began = std::time::Instant::now();
-        let (broken, checker) = (self.broken, self.checker().threads(2).finish_when(HasDiscoveries::AnyFailures));
-        let checker = checker.spawn_bfs().join();
-        let states = checker.unique_state_count();
-        let path = checker.discovery(SAFE).map(stateright::Path::into_actions).unwrap_or_default();
-        println!("{name}: without {broken:?}, {} steps, {states} states, {:?}", path.len(), began.elapsed());
-        print_path(&path);
-        assert!(!path.is_empty(), "{name}: {broken:?} was left out and nothing was lost in {states} states");
-        path
     }
 }
 
@@ -152,11 +120,4 @@ fn is_collected(world: &World) -> bool {
     world.view(world.persisted()).values == 0 && world.held() == 0
 }
 
-fn print_path(path: &[Move]) {
-    for (n, step) in path.iter().enumerate() {
-        println!("  {}. {step:?}", n + 1);
-    }
-}
-
-#[cfg(test)]
 mod tests;

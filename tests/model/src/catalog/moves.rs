@@ -6,7 +6,7 @@ use super::world::{CHILD, Entry, NODES, Node, PER_NODE, ROOT, Slots, World, auth
 
 /// One step. Nodes and blobs are meant by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Move {
+pub(crate) enum Move {
     /// A node writes a value beside those that there are.
     Add(usize),
     /// A node writes a value that replaces those that it knows.

@@ -2,7 +2,7 @@
 
 /// A rule that is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Broken {
+pub(crate) enum Broken {
     /// All rules are in force.
     Nothing,
     /// R7: whoever knows that somebody holds the closure writes values that name it. The acknowledgement barrier stands alone.
