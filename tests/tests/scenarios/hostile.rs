@@ -10,59 +10,15 @@ use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::id::{B3, BlobFact, BlobId, BootId, Seq, StorageId, ValueId};
 use keepwell_protocol::limits::{MAX_ENTRY_DEPS, MAX_GOSSIP_ENTRY_BYTES, MAX_MESSAGE_BYTES, MAX_PULL_BYTES, MAX_WAITING_ENTRIES};
-use keepwell_protocol::log::entry::{Draft, Entry, node_id};
+use keepwell_protocol::log::entry::node_id;
 use keepwell_protocol::log::exchange::{ForkProof, Message, Want};
 use keepwell_protocol::log::op::{Boot, Holdings, Op, PROTECTS, RawOp};
-use keepwell_protocol::log::vector::{Chain, Head, Vector};
+use keepwell_protocol::log::vector::{Chain, Vector};
 use keepwell_protocol::wire;
 use keepwell_store::home::DiskPlace;
 
+use super::forger::Forger;
 use super::lab::{Lab, a_set};
-
-const NONCE: [u8; 16] = [77; 16];
-
-/// Writes entries that the engine would never write, under a boot of its own.
-struct Forger {
-    key: SigningKey,
-    chain: Chain,
-    deps: Vec<(Chain, Head)>,
-    last: Option<Head>,
-}
-
-impl Forger {
-    /// Machine `machine` of the lab turns bad: it knows all that machine 0 knows.
-    fn member(lab: &Lab, machine: usize) -> Forger {
-        let known = lab.machines[0].engine().store().snapshot().unwrap().vector().unwrap();
-        Forger::new(lab.machines[machine].key.clone(), known.0.into_iter().collect())
-    }
-
-    fn new(key: SigningKey, deps: Vec<(Chain, Head)>) -> Forger {
-        let chain = Chain { node: node_id(&key), boot: BootId::of(&node_id(&key), &NONCE) };
-        Forger { key, chain, deps, last: None }
-    }
-
-    fn draft(&mut self, lab: &Lab, ops: Vec<Op>) -> Draft {
-        let mut all = Vec::new();
-        if self.last.is_none() {
-            all.push(Op::Boot(Boot { storage: StorageId([7; 16]), nonce: NONCE }));
-        }
-        all.extend(ops);
-        Draft {
-            network: lab.machines[0].engine().home().network,
-            chain: self.chain,
-            seq: self.last.map_or(Seq::FIRST, |head| head.seq.next()),
-            prev_hash: self.last.map(|head| head.hash),
-            deps: std::mem::take(&mut self.deps),
-            ops: all,
-        }
-    }
-
-    fn entry(&mut self, lab: &Lab, ops: Vec<Op>) -> Vec<u8> {
-        let bytes = self.draft(lab, ops).seal(&self.key);
-        self.last = Entry::reopen(&bytes).ok().map(|entry| entry.head);
-        bytes
-    }
-}
 
 /// Machine `from` sends machine 0 a message.
 fn send(lab: &mut Lab, from: usize, message: Vec<u8>) {
