@@ -106,20 +106,23 @@ pub(super) async fn read(State(api): State<Arc<Api>>, slot: Slot, Path(name): Pa
             .hint("ask again after that")
             .into());
     }
-    let handle = tokio::runtime::Handle::current();
+    let deadline_ms = api.node.now_ms().saturating_add(wait_ms);
     let mut steps = api.daemon.as_ref().map(|daemon| daemon.driver().steps());
-    let line = blocking(slot, move || {
-        let mut pause = || {
-            handle.block_on(tokio::time::sleep(CONFIRM_PAUSE));
-            if let Some(steps) = &mut steps {
-                steps.borrow_and_update();
-                // A daemon that ends answers nobody any more; the next question says so.
-                handle.block_on(steps.changed()).ok();
-            }
-        };
-        durable::confirm_until(&*api.node, &name, api.node.now_ms().saturating_add(wait_ms), &mut pause)
-    });
-    one(line.await?)
+    // Between two questions nothing is kept but this task, which ends with its client.
+    loop {
+        let (node, of) = (Arc::clone(&api.node), name.clone());
+        let line = blocking(slot.clone(), move || durable::confirm(&*node, &of)).await?;
+        if line.durable >= line.copies || api.node.now_ms() >= deadline_ms {
+            return one(line);
+        }
+        // The questions have made steps themselves; only what happens after a pause is news.
+        tokio::time::sleep(CONFIRM_PAUSE).await;
+        if let Some(steps) = &mut steps {
+            steps.borrow_and_update();
+            // A daemon that ends answers nobody any more; the next question says so.
+            steps.changed().await.ok();
+        }
+    }
 }
 
 /// `DELETE /refs/{group…}/{key}`: the value that it had.

@@ -118,6 +118,7 @@ impl Driver {
             connected: BTreeSet::new(),
             is_stale: false,
             followed: Vec::new(),
+            due: Vec::new(),
             put_off: Vec::new(),
             began: Instant::now(),
             peers: Arc::clone(&peers),
@@ -276,7 +277,9 @@ struct Running {
     is_stale: bool,
     /// What has followed from the last step, for the next one.
     followed: Vec<Input>,
-    /// Blobs whose bytes are to be moved out of the way, and that somebody had in hand.
+    /// Blobs whose bytes are to be moved out of the way now.
+    due: Vec<BlobId>,
+    /// Those of them that somebody had in hand, for the next tick.
     put_off: Vec<BlobId>,
     /// When the last step began.
     began: Instant,
@@ -301,8 +304,8 @@ impl Running {
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + tick;
                 inputs.push(Input::Tick);
-                let put_off = std::mem::take(&mut self.put_off);
-                self.unlink(put_off)?;
+                self.due.append(&mut self.put_off);
+                self.unlink_due()?;
             }
             self.step(inputs)?;
             if !goes_on {
@@ -400,17 +403,13 @@ impl Running {
 
     /// Performs effects in their order; files that go one after the other go together.
     fn perform_all(&mut self, effects: Vec<Effect>) -> Result<(), Failure> {
-        let mut unlinks = Vec::new();
         for effect in effects {
-            match effect {
-                Effect::Unlink(blob) => unlinks.push(blob),
-                other => {
-                    self.unlink(std::mem::take(&mut unlinks))?;
-                    self.perform(other)?;
-                }
+            if !matches!(effect, Effect::Unlink(_)) {
+                self.unlink_due()?;
             }
+            self.perform(effect)?;
         }
-        self.unlink(unlinks)
+        self.unlink_due()
     }
 
     fn perform(&mut self, effect: Effect) -> Result<(), Failure> {
@@ -419,7 +418,7 @@ impl Running {
             Effect::Send { to, bytes } => self.world.send(to, bytes),
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
-            Effect::Unlink(blob) => self.unlink(vec![blob])?,
+            Effect::Unlink(blob) => self.due.push(blob),
             Effect::Collected(_) => {
                 // With the moving of files, which comes first: others have waited for that too.
                 let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -450,11 +449,9 @@ impl Running {
     }
 
     /// What cannot be moved now stays queued, with the reason. Somebody who has the blob in hand may be waiting for the next step.
-    fn unlink(&mut self, blobs: Vec<BlobId>) -> Result<(), Failure> {
-        if blobs.is_empty() {
-            return Ok(());
-        }
-        match self.engine.store().try_unlink(&blobs) {
+    fn unlink_due(&mut self) -> Result<(), Failure> {
+        let due = std::mem::take(&mut self.due);
+        match self.engine.store().try_unlink(&due) {
             Ok(busy) => self.put_off.extend(busy),
             Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
             Err(_) => {}

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::engine::absence::dead;
 use crate::engine::{Engine, EngineRng, closure};
 use crate::failure::{Code, Failure};
 use crate::limits::{LISTEN_TIMEOUT, MAX_REASONS};
@@ -131,7 +132,7 @@ impl Daemon {
         let mut line = status(&self.driver, max_size_bytes, true)?;
         let snapshot = self.driver.store().snapshot()?;
         let (mine, names) = (snapshot.vector()?, service::network::names(&snapshot)?);
-        let (peers, seen, dead) = (self.driver.peers(), self.seen(), service::network::dead(&snapshot)?);
+        let (peers, seen, dead) = (self.driver.peers(), self.seen(), dead(&snapshot)?);
         for (node, name) in names.iter().filter(|(node, _)| **node != self.driver.home().node) {
             let Seen { connected, rtt_ms, last_seen_ms, .. } = seen.get(node).cloned().unwrap_or_default();
             line.peers.push(PeerLine { name: name.clone(), node: node.to_string(), connected, rtt_ms, last_seen_ms });

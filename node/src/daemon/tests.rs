@@ -114,18 +114,7 @@ async fn put(daemon: &Daemon, bytes: Vec<u8>) -> BlobId {
 
 async fn set(daemon: &Daemon, name: &str, links: Vec<BlobId>) {
     let driver = daemon.driver().clone();
-    let set = RefSet {
-        name: RefName::parse(name).unwrap(),
-        obj: "{}".into(),
-        meta: "{}".into(),
-        links,
-        expires_ms: None,
-        ttl_access_ms: None,
-        copies: 1,
-        lot: None,
-        if_rev: None,
-        allow_missing: false,
-    };
+    let set = RefSet::new(RefName::parse(name).unwrap(), "{}", links);
     blocking(move || driver.write_refs(vec![RefOp::Set(set)]).unwrap()).await;
 }
 

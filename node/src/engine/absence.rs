@@ -5,18 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::catalog::authority::{Authority, role_of};
-use keepwell_protocol::catalog::change::Write;
-use keepwell_protocol::catalog::item::{Item, Kind};
-use keepwell_protocol::catalog::member::{DeathBody, NodeBody};
+use keepwell_protocol::catalog::item::Kind;
+use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::id::{NodeId, StorageId};
 use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
+use keepwell_store::tables::{Access, Tables};
 
-use super::author::{Batch, OwnWrite};
-use super::effect::{Effect, Reply};
-use super::input::RequestId;
 use super::{Engine, Step};
 use crate::limits::{ABSENT_AFTER_MS, MAX_TICK_GAP_MS, SILENCE_NOTED_EVERY_MS};
 
@@ -25,7 +21,9 @@ use crate::limits::{ABSENT_AFTER_MS, MAX_TICK_GAP_MS, SILENCE_NOTED_EVERY_MS};
 pub(super) struct Absence {
     /// In milliseconds; none before the first tick.
     silent_ms: Option<BTreeMap<NodeId, u64>>,
-    ticked_ms: u64,
+    /// When the last tick was; none before the first.
+    ticked_ms: Option<u64>,
+    /// When the silences were last written down, or the first tick was.
     noted_ms: u64,
 }
 
@@ -35,14 +33,10 @@ impl Engine {
         let noted = step.txn.silences()?;
         let before = self.absence.silent_ms.take().unwrap_or_else(|| noted.clone());
         // A tick that comes late tells of a machine that slept: it could not have heard anybody.
-        let passed_ms = match self.absence.ticked_ms {
-            0 => {
-                self.absence.noted_ms = step.now_ms;
-                0
-            }
-            before => step.now_ms.saturating_sub(before).min(MAX_TICK_GAP_MS),
-        };
-        self.absence.ticked_ms = step.now_ms;
+        let passed_ms = step.now_ms.saturating_sub(self.absence.ticked_ms.unwrap_or(step.now_ms)).min(MAX_TICK_GAP_MS);
+        if self.absence.ticked_ms.replace(step.now_ms).is_none() {
+            self.absence.noted_ms = step.now_ms;
+        }
         let heard: BTreeSet<NodeId> = self.replication.heard_since_tick();
         let mut members = BTreeMap::new();
         for node in self.members(step.txn)?.into_keys() {
@@ -83,42 +77,18 @@ impl Engine {
             Ok::<_, StoreError>(true)
         })?;
         members.remove(&self.home.node);
-        txn.visit_items(Kind::DEATH, "", |key, row| {
-            if let Ok(node) = key.parse::<NodeId>()
-                && !row.is_empty()
-            {
-                members.remove(&node);
-            }
-            Ok::<_, StoreError>(true)
-        })?;
+        let dead = dead(txn)?;
+        members.retain(|node, _| !dead.contains(node));
         Ok(members)
     }
+}
 
-    /// Declares a member dead, or takes that back.
-    pub(super) fn declare(
-        &self,
-        step: &mut Step<'_, '_>,
-        request: RequestId,
-        node: &NodeId,
-        is_dead: bool,
-    ) -> Result<(), StoreError> {
-        let own = &self.home.node;
-        let role = role_of(own, &step.txn.item(&Item::network())?, &step.txn.item(&Item::node(own))?);
-        let item = Item::death(node);
-        let row = step.txn.item(&item)?;
-        let body = is_dead.then(|| wire::encode(&DeathBody { declared_ms: step.now_ms }));
-        let write = Write { item: item.clone(), replaces: vec![], body: body.clone() };
-        let authority = Authority { network: &self.home.network, author: *own, role };
-        let reply = match authority.judge(&write, &row) {
-            Err(refused) => Reply::MayNotAdmit(refused),
-            Ok(()) if row.is_empty() == is_dead => {
-                self.publish(step, Batch { writes: vec![OwnWrite { item, body }], ..Batch::default() })?;
-                Reply::Declared
-            }
-            // It is so already.
-            Ok(()) => Reply::Declared,
-        };
-        step.effects.push(Effect::Reply(request, reply));
-        Ok(())
-    }
+/// The members that an admin declared dead.
+pub fn dead<A: Access>(tables: &Tables<A>) -> Result<BTreeSet<NodeId>, StoreError> {
+    let mut dead = BTreeSet::new();
+    tables.visit_items::<StoreError>(Kind::DEATH, "", |key, row| {
+        dead.extend(key.parse::<NodeId>().ok().filter(|_| !row.is_empty()));
+        Ok(true)
+    })?;
+    Ok(dead)
 }

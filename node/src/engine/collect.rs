@@ -3,10 +3,8 @@
 
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::Why;
-use keepwell_protocol::gc::start::Start;
 use keepwell_protocol::gc::sweep::{Converged, PurgeFacts, Sweep};
 use keepwell_protocol::id::{BlobFact, NodeId};
-use keepwell_protocol::log::compare::contains;
 use keepwell_protocol::log::op::Holdings;
 use keepwell_protocol::log::vector::Vector;
 use keepwell_store::blobs::Place;
@@ -195,7 +193,7 @@ impl Engine {
     }
 
     /// What holds for every blob alike, of one that nothing needs.
-    fn common_facts(&self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<PurgeFacts, StoreError> {
+    fn common_facts(&mut self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<PurgeFacts, StoreError> {
         Ok(PurgeFacts {
             refuses: self.refuses_to_purge(txn, waited_for)?,
             is_settled: txn.is_settled()?,
@@ -233,15 +231,9 @@ impl Engine {
     }
 
     /// Why nothing may be purged now, if so: not everybody in reach has been heard since the start (R11).
-    fn refuses_to_purge(&self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<Option<Why>, StoreError> {
-        let mut start = Start::default();
-        for (node, ack) in self.acks() {
-            if contains(&**txn, &ack.persisted)? {
-                start.exchanged(*node);
-            }
-        }
-        let reachable = self.connected_peers().filter(|peer| waited_for.contains(peer));
-        Ok(start.refuses_to_purge(reachable, waited_for))
+    fn refuses_to_purge(&mut self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<Option<Why>, StoreError> {
+        let reachable: Vec<NodeId> = self.connected_peers().filter(|peer| waited_for.contains(peer)).copied().collect();
+        Ok(self.start(txn)?.refuses_to_purge(&reachable, waited_for))
     }
 }
 

@@ -208,3 +208,21 @@ pub struct RefSet {
     /// Accept it although something it needs is not here: an unbacked value.
     pub allow_missing: bool,
 }
+
+impl RefSet {
+    /// A plain value: one copy, for ever, whatever was there.
+    pub fn new(name: RefName, obj: impl Into<String>, links: Vec<BlobId>) -> RefSet {
+        RefSet {
+            name,
+            obj: obj.into(),
+            meta: "{}".into(),
+            links,
+            expires_ms: None,
+            ttl_access_ms: None,
+            copies: 1,
+            lot: None,
+            if_rev: None,
+            allow_missing: false,
+        }
+    }
+}

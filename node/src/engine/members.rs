@@ -1,9 +1,9 @@
-//! Members: who they are, and taking one in.
+//! Members: who they are, taking one in, and saying that one is dead.
 
-use keepwell_protocol::catalog::authority::{Authority, role_of};
+use keepwell_protocol::catalog::authority::{Authority, AuthorityError, role_of};
 use keepwell_protocol::catalog::change::Write;
 use keepwell_protocol::catalog::item::Item;
-use keepwell_protocol::catalog::member::{NodeBody, Role};
+use keepwell_protocol::catalog::member::{DeathBody, NodeBody, Role};
 use keepwell_protocol::id::NodeId;
 use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
@@ -37,16 +37,63 @@ impl Engine {
             step.effects.push(Effect::Reply(request, Reply::NotAMember));
             return Ok(());
         };
-        let (item, body) = (Item::node(node), Some(wire::encode(body)));
-        // As every node will judge it: an entry that others refuse must not be written.
-        let write = Write { item: item.clone(), replaces: vec![], body: body.clone() };
-        let authority = Authority { network: &self.home.network, author: self.home.node, role: Some(role) };
-        if let Err(refused) = authority.judge(&write, &step.txn.item(&item)?) {
-            step.effects.push(Effect::Reply(request, Reply::MayNotAdmit(refused)));
+        let reply = match self.write_as(step, role, Item::node(node), Some(wire::encode(body)))? {
+            Ok(()) => Reply::Admitted,
+            Err(refused) => Reply::MayNotAdmit(refused),
+        };
+        step.effects.push(Effect::Reply(request, reply));
+        Ok(())
+    }
+
+    /// Declares a member dead, or takes that back.
+    pub(super) fn declare(
+        &self,
+        step: &mut Step<'_, '_>,
+        request: RequestId,
+        node: &NodeId,
+        is_dead: bool,
+    ) -> Result<(), StoreError> {
+        let Some(role) = self.role(step.txn)? else {
+            step.effects.push(Effect::Reply(request, Reply::NotAMember));
             return Ok(());
+        };
+        let body = is_dead.then(|| wire::encode(&DeathBody { declared_ms: step.now_ms }));
+        // Said twice it is no news, but who may not say it is told so all the same.
+        let is_so = step.txn.item(&Item::death(node))?.is_empty() != is_dead;
+        let outcome = match is_so {
+            true => self.judge(step.txn, role, &Item::death(node), body.as_deref())?,
+            false => self.write_as(step, role, Item::death(node), body)?,
+        };
+        let reply = outcome.map_or_else(Reply::MayNotAdmit, |()| Reply::Declared);
+        step.effects.push(Effect::Reply(request, reply));
+        Ok(())
+    }
+
+    /// Writes what authority rests on, if this node may.
+    fn write_as(
+        &self,
+        step: &mut Step<'_, '_>,
+        role: Role,
+        item: Item,
+        body: Option<Vec<u8>>,
+    ) -> Result<Result<(), AuthorityError>, StoreError> {
+        if let Err(refused) = self.judge(step.txn, role, &item, body.as_deref())? {
+            return Ok(Err(refused));
         }
         self.publish(step, Batch { writes: vec![OwnWrite { item, body }], ..Batch::default() })?;
-        step.effects.push(Effect::Reply(request, Reply::Admitted));
-        Ok(())
+        Ok(Ok(()))
+    }
+
+    /// As every node will judge it: an entry that others refuse must not be written.
+    fn judge(
+        &self,
+        txn: &Transaction<'_>,
+        role: Role,
+        item: &Item,
+        body: Option<&[u8]>,
+    ) -> Result<Result<(), AuthorityError>, StoreError> {
+        let write = Write { item: item.clone(), replaces: vec![], body: body.map(<[u8]>::to_vec) };
+        let authority = Authority { network: &self.home.network, author: self.home.node, role: Some(role) };
+        Ok(authority.judge(&write, &txn.item(item)?))
     }
 }

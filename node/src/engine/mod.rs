@@ -5,7 +5,7 @@
 //! returned before the transaction that it speaks of is durable. Between steps it keeps nothing in memory that the store does not
 //! have, so a failed step leaves nothing to undo.
 
-mod absence;
+pub mod absence;
 mod apply;
 mod arrival;
 mod author;

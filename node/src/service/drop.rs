@@ -25,7 +25,6 @@ pub fn drop_copies(node: &dyn Node, blobs: &[BlobId]) -> Result<Vec<DropLine>, F
             lines.insert(outcome.blob, line(&snapshot, &outcome, &dropped.unheard)?);
         }
     }
-    let unanswered = || Failure::new(Code::Internal, "a request to give up copies was not answered");
     blobs.iter().map(|id| lines.get(id).cloned().ok_or_else(unanswered)).collect()
 }
 
@@ -34,15 +33,17 @@ pub fn drop_copy(node: &dyn Node, id: BlobId) -> Result<DropLine, Failure> {
     if node.store().snapshot()?.blob(&id)?.is_none() {
         return Err(Failure::new(Code::NotFound, format!("{id} is not stored here")).hint("`keepwell where` tells who has it"));
     }
-    let line = drop_copies(node, &[id])?.pop().filter(|line| !line.dropped);
-    match line {
-        None => Ok(DropLine { sha1: id.to_string(), dropped: true, freed_bytes: 0, missing: Vec::new() }),
-        Some(line) => {
-            let missing = serde_json::to_value(&line.missing).unwrap_or_default();
-            let failure = Failure::new(Code::Unsafe, format!("{id} stays here: {}", line.why()));
-            Err(failure.hint("`details.missing` says what it takes").about("missing", missing))
-        }
+    let line = drop_copies(node, &[id])?.pop().ok_or_else(unanswered)?;
+    if line.dropped {
+        return Ok(line);
     }
+    let missing = serde_json::to_value(&line.missing).unwrap_or_default();
+    let failure = Failure::new(Code::Unsafe, format!("{id} stays here: {}", line.why()));
+    Err(failure.hint("`details.missing` says what it takes").about("missing", missing))
+}
+
+fn unanswered() -> Failure {
+    Failure::new(Code::Internal, "a request to give up copies was not answered")
 }
 
 impl DropLine {
@@ -74,7 +75,10 @@ fn line(snapshot: &Snapshot, outcome: &DropOutcome, unheard: &[NodeId]) -> Resul
                 });
                 missing.extend(unproven(snapshot, outcome, &what)?);
             }
-            other => missing.push(general(other)),
+            other => {
+                let (need, why) = told(other);
+                missing.push(MissingLine { need: need.to_owned(), why: why.to_owned(), node: None });
+            }
         }
     }
     let (dropped, freed_bytes) = (outcome.gone.is_some(), outcome.gone.map_or(0, |fact| fact.size_bytes));
@@ -97,8 +101,9 @@ fn by(snapshot: &Snapshot, node: &NodeId, need: &str, why: &str) -> Result<Missi
     Ok(MissingLine { need: need.to_owned(), why: why.to_owned(), node: Some(name_of(snapshot, node)?) })
 }
 
-fn general(missing: &Missing) -> MissingLine {
-    let (need, why) = match missing {
+/// What it takes, and why that is not there, of what is the same for every node.
+pub(super) fn told(missing: &Missing) -> (&'static str, &'static str) {
+    match missing {
         Missing::Copy => ("a copy here", "this node has none"),
         Missing::Attempt => {
             ("that nobody wants it meanwhile", "something began to want it, or another node gives up its copy first")
@@ -111,9 +116,11 @@ fn general(missing: &Missing) -> MissingLine {
             ("to understand the catalog", "it holds what a newer version wrote, which may protect this: upgrade")
         }
         Missing::Leave(why) => ("leave to delete", said(*why)),
-        Missing::Dead | Missing::Sweep | Missing::Acknowledgement(_) | Missing::Copies { .. } => ("proof", "it has not come"),
-    };
-    MissingLine { need: need.to_owned(), why: why.to_owned(), node: None }
+        Missing::Dead => ("that no ref reaches it", "a ref reaches it now"),
+        Missing::Sweep => ("that nothing needed it for a while", "it has been unneeded for too short a time: try again"),
+        Missing::Acknowledgement(_) => ("a word from every member", "a member has not said that it knows"),
+        Missing::Copies { .. } => ("copies that are proven", "too few others have proven theirs"),
+    }
 }
 
 /// What a node that would not vouch for its copy meant.

@@ -1,7 +1,9 @@
 //! How durable a ref is: on how many disks all that it reaches is right now, as their nodes prove.
 
+use std::collections::BTreeSet;
+
 use keepwell_protocol::catalog::item::Item;
-use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::id::BlobId;
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_protocol::name::RefName;
 
@@ -10,8 +12,8 @@ use super::{Node, refs};
 use crate::engine::{RefRefusal, closure};
 use crate::failure::{Code, Failure};
 
-/// The ref, with the copies that are proven now in place of those that are known, and who was asked in vain.
-pub fn confirm(node: &dyn Node, name: &RefName) -> Result<(RefLine, Vec<NodeId>), Failure> {
+/// The ref, with the copies that are proven now in place of those that are known, and who has not proven what it is said to hold.
+pub fn confirm(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
     let mut line = refs::get(node, name)?;
     let snapshot = node.store().snapshot()?;
     let row = snapshot.item(&Item::reference(name.as_str()))?;
@@ -23,33 +25,21 @@ pub fn confirm(node: &dyn Node, name: &RefName) -> Result<(RefLine, Vec<NodeId>)
         Ok(true)
     })?;
     drop(snapshot);
-    if blobs.is_empty() {
-        line.durable = line.copies;
-        return Ok((line, Vec::new()));
-    }
-    let (mut fewest, mut unproven) = (u32::MAX, Vec::new());
+    // What reaches nothing is as durable as it can be.
+    let (mut fewest, mut unproven) = (if blobs.is_empty() { line.copies } else { u32::MAX }, BTreeSet::new());
     for portion in blobs.chunks(MAX_QUESTION_BLOBS) {
         let confirmed = node.confirm(portion.to_vec())?;
         fewest = fewest.min(confirmed.copies);
-        unproven = confirmed.unproven;
+        unproven.extend(confirmed.unproven);
         // What is short of copies here makes all of it so.
         if fewest < line.copies {
             break;
         }
     }
+    let snapshot = node.store().snapshot()?;
     line.durable = fewest;
-    Ok((line, unproven))
-}
-
-/// Asks until as many copies are proven as the ref asks for, or until `deadline_ms`; between two questions `pause` waits for news.
-pub fn confirm_until(node: &dyn Node, name: &RefName, deadline_ms: u64, pause: &mut dyn FnMut()) -> Result<RefLine, Failure> {
-    loop {
-        let (line, _) = confirm(node, name)?;
-        if line.durable >= line.copies || node.now_ms() >= deadline_ms {
-            return Ok(line);
-        }
-        pause();
-    }
+    line.unproven = Some(unproven.iter().map(|node| refs::name_of(&snapshot, node)).collect::<Result<_, _>>()?);
+    Ok(line)
 }
 
 /// Why a ref that was waited for is not as durable as it shall be.

@@ -70,7 +70,7 @@ impl Backend for Local {
         if self.nodes()?.len() > 1 {
             return Err(needs_daemon("proving copies", "the other nodes must be asked"));
         }
-        Ok(durable::confirm(self, name)?.0)
+        durable::confirm(self, name)
     }
 
     fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure> {

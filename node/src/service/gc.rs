@@ -9,6 +9,7 @@ use keepwell_store::counts::Count;
 use keepwell_store::store::Snapshot;
 
 use super::Node;
+use super::drop::told;
 use super::refs::name_of;
 use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine};
 use crate::engine::{Collect, Collected};
@@ -168,11 +169,8 @@ fn blocked_by(snapshot: &Snapshot, missing: &[Missing]) -> Result<Option<String>
     for missing in missing {
         reasons.push(match missing {
             Missing::Acknowledgement(node) => format!("{} has not said yet that it knows", name_of(snapshot, node)?),
-            Missing::Leave(Why::JustStarted) => "this node has started and not heard from the others yet".into(),
-            Missing::Settled => "what refs reach is still being computed".into(),
-            Missing::Knowledge => "the catalog holds what a newer version wrote, which may protect it: upgrade".into(),
-            Missing::Dead => "a ref reaches it now".into(),
-            other => format!("{other:?}"),
+            Missing::Leave(Why::JustStarted) => "this node has started and not heard from the others yet".to_owned(),
+            other => told(other).1.to_owned(),
         });
     }
     Ok((!reasons.is_empty()).then(|| reasons.join("; ")))

@@ -12,6 +12,7 @@ use keepwell_store::store::Snapshot;
 
 use super::Node;
 use super::types::{HolderLine, NodeLine, WhereLine};
+use crate::engine::absence::dead;
 use crate::failure::{Code, Failure};
 use crate::limits::ABSENT_AFTER_MS;
 
@@ -84,16 +85,6 @@ pub fn declare(node: &dyn Node, itself: &NodeId, member: &str, is_dead: bool) ->
     let lines = nodes(node, itself, &BTreeMap::new())?;
     let found = lines.into_iter().find(|line| line.node == id.to_string());
     found.ok_or_else(|| Failure::new(Code::Internal, format!("{member} is no longer a member")))
-}
-
-/// The members that an admin declared dead.
-pub fn dead(snapshot: &Snapshot) -> Result<BTreeSet<NodeId>, StoreError> {
-    let mut dead = BTreeSet::new();
-    snapshot.visit_items::<StoreError>(Kind::DEATH, "", |key, row| {
-        dead.extend(key.parse::<NodeId>().ok().filter(|_| !row.is_empty()));
-        Ok(true)
-    })?;
-    Ok(dead)
 }
 
 /// Whether anybody still waits for `node`: it is neither dead nor, as was last noted, silent for too long.

@@ -232,6 +232,7 @@ fn line(snapshot: &Snapshot, name: &RefName, value: &Value) -> Result<RefLine, F
         links,
         conflicts: None,
         copies: body.copies,
+        unproven: None,
         state: if body.unbacked { "unbacked" } else { "backed" }.to_owned(),
     })
 }

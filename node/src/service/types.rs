@@ -133,6 +133,9 @@ pub struct RefLine {
     pub durable: u32,
     /// On how many it shall be.
     pub copies: u32,
+    /// The members that are said to hold what it needs and have not proven it. Only where proof was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unproven: Option<Vec<String>>,
     /// `backed` or `unbacked`.
     pub state: String,
 }

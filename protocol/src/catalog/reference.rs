@@ -33,7 +33,7 @@ impl From<BlobFact> for RefLink {
 pub struct RefBody {
     /// The user's object: compact JSON with sorted keys.
     pub obj: String,
-    /// The user's notes on it, likewise; `null` when there are none.
+    /// The user's notes on it, likewise; `{}` when there are none.
     pub meta: String,
     /// The blobs that `obj` names, each once, in the object's order.
     pub links: Vec<RefLink>,

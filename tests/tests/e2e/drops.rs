@@ -39,6 +39,10 @@ fn a_copy_that_another_machine_proves_is_given_up_and_the_last_one_is_not() {
     let refused = ben.run(["drop", &uri]).exits(10);
     assert!(refused.text().contains("0 of 1 other copies can be proven"), "{refused:?}");
 
+    ada.run(["undrop", &uri]).ok();
+    let gone = until_status(&ada, &format!("DELETE /api/v1/blobs/{sha1}"), 200);
+    assert_eq!((&gone["dropped"], &gone["freed_bytes"]), (&true.into(), &300_000.into()));
+
     // It comes back from the trash, or from whoever kept it.
     ada.run(["undrop", &uri]).ok();
     until(&ada, &["drop", &uri, "--json"], is_given_up);
@@ -58,6 +62,18 @@ fn a_copy_that_another_machine_proves_is_given_up_and_the_last_one_is_not() {
     first.terminate().ok();
     for home in [&ada, &ben] {
         home.run(["fsck", "--verify"]).ok();
+    }
+}
+
+/// Asks until the answer has this status; its body.
+fn until_status(home: &TempHome, line: &str, status: u16) -> serde_json::Value {
+    let began = std::time::Instant::now();
+    loop {
+        let answer = home.http(line, &[], b"");
+        if answer.status == status {
+            return answer.json();
+        }
+        assert!(began.elapsed().as_secs() < 60, "{line}: {} {}", answer.status, answer.json());
     }
 }
 
@@ -97,7 +113,9 @@ fn a_ref_is_waited_for_until_as_many_copies_are_proven_as_it_asks_for() {
     waiting.finish().ok();
     assert_eq!(ben.run(["ref", "get", "lab/day1", "--confirm", "--json"]).ok().json()["durable"], 2);
     second.terminate().ok();
-    assert_eq!(ada.run(["ref", "get", "lab/day1", "--confirm", "--json"]).ok().json()["durable"], 1);
+    let line = ada.run(["ref", "get", "lab/day1", "--confirm", "--json"]).ok().json();
+    assert_eq!((&line["durable"], &line["unproven"]), (&1.into(), &json!(["ben"])));
+    assert_eq!(ada.run(["ref", "get", "lab/day1", "--json"]).ok().json().get("unproven"), None, "nobody was asked");
     assert_eq!(ben.run(["ref", "get", "lab/day1", "--confirm", "--json"]).exits(5).error_code(), "UNREACHABLE");
     let asks = |wait_ms: u64| ada.http(&format!("GET /api/v1/refs/lab/day1?confirm=1&wait_ms={wait_ms}"), &[], b"").status;
     assert_eq!(asks(MAX_CONFIRM_WAIT_MS + 1), 400);

@@ -232,16 +232,5 @@ impl Lab {
 
 /// A write of a ref with nothing special about it.
 pub(super) fn a_set(name: &str, obj: &str, links: &[BlobId]) -> RefSet {
-    RefSet {
-        name: RefName::parse(name).unwrap(),
-        obj: obj.to_owned(),
-        meta: "null".into(),
-        links: links.to_vec(),
-        expires_ms: None,
-        ttl_access_ms: None,
-        copies: 1,
-        lot: None,
-        if_rev: None,
-        allow_missing: false,
-    }
+    RefSet::new(RefName::parse(name).unwrap(), obj, links.to_vec())
 }

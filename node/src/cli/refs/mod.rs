@@ -32,5 +32,7 @@ pub(super) fn run(command: RefCommand, context: &mut Context) -> Result<u8, Stop
 
 /// The line that says how well a ref is kept.
 pub(super) fn set_note(line: &RefLine) -> String {
-    format!("{}/{} {} durable {} of {}", line.group, line.key, line.rev, line.durable, line.copies)
+    let unproven = line.unproven.as_deref().unwrap_or_default().join(", ");
+    let unproven = if unproven.is_empty() { unproven } else { format!("; not proven by {unproven}") };
+    format!("{}/{} {} durable {} of {}{unproven}", line.group, line.key, line.rev, line.durable, line.copies)
 }

@@ -18,18 +18,7 @@ fn engine(disk: &SimDisk) -> (Engine, EngineRng) {
 }
 
 fn a_set(name: &str) -> RefOp {
-    RefOp::Set(RefSet {
-        name: RefName::parse(name).unwrap(),
-        obj: "{}".into(),
-        meta: "{}".into(),
-        links: vec![],
-        expires_ms: None,
-        ttl_access_ms: None,
-        copies: 1,
-        lot: None,
-        if_rev: None,
-        allow_missing: false,
-    })
+    RefOp::Set(RefSet::new(RefName::parse(name).unwrap(), "{}", vec![]))
 }
 
 #[test]

@@ -72,18 +72,7 @@ impl TestNode {
     }
 
     fn set(&self, name: &str, links: &[BlobId]) {
-        let set = RefSet {
-            name: RefName::parse(name).unwrap(),
-            obj: "{}".into(),
-            meta: "{}".into(),
-            links: links.to_vec(),
-            expires_ms: None,
-            ttl_access_ms: None,
-            copies: 1,
-            lot: None,
-            if_rev: None,
-            allow_missing: false,
-        };
+        let set = RefSet::new(RefName::parse(name).unwrap(), "{}", links.to_vec());
         self.write_refs(vec![RefOp::Set(set)]).unwrap();
     }
 }

@@ -19,19 +19,8 @@ fn purged(count: usize) -> (Alone, Vec<BlobId>) {
 }
 
 fn name(node: &mut Alone, links: &[BlobId]) -> Vec<BlobId> {
-    let set = RefSet {
-        name: "lab/again".parse().unwrap(),
-        obj: "{}".into(),
-        meta: "null".into(),
-        links: links.to_vec(),
-        expires_ms: None,
-        ttl_access_ms: None,
-        copies: 1,
-        lot: None,
-        if_rev: None,
-        // As the value of another node, which holds what it names.
-        allow_missing: true,
-    };
+    // As the value of another node, which holds what it names.
+    let set = RefSet { allow_missing: true, ..RefSet::new("lab/again".parse().unwrap(), "{}", links.to_vec()) };
     retrieves(node.step(NOW_MS, Input::WriteRefs { request: RequestId(4), ops: vec![RefOp::Set(set)] }))
 }
 

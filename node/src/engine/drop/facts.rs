@@ -7,6 +7,7 @@ use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::gc::Need;
 use keepwell_protocol::gc::attempt::DropFacts;
 use keepwell_protocol::gc::question::Why;
+use keepwell_protocol::gc::start::Start;
 use keepwell_protocol::id::{BlobId, BootId, NodeId, StorageId};
 use keepwell_protocol::log::compare::contains;
 use keepwell_store::counts::Count;
@@ -40,12 +41,11 @@ pub(super) struct About {
 
 impl Engine {
     pub(super) fn facts(&mut self, txn: &Transaction<'_>) -> Result<Facts, StoreError> {
-        self.hear_exchanges(txn)?;
         let members = self.members(txn)?;
         let waited_for = self.waited_for(txn)?;
         Ok(Facts {
             boot: self.own_chain()?.boot,
-            refuses: self.dropping.start.refuses_to_drop(&waited_for),
+            refuses: self.start(txn)?.refuses_to_drop(&waited_for),
             is_settled: txn.is_settled()?,
             understands_all: txn.count(Count::UnknownProtecting)? == 0,
             named: BTreeMap::new(),
@@ -63,6 +63,12 @@ impl Engine {
         }
         heard.into_iter().for_each(|node| self.dropping.start.exchanged(node));
         Ok(())
+    }
+
+    /// Whom this node has heard from since it started, as of now.
+    pub(in crate::engine) fn start(&mut self, txn: &Transaction<'_>) -> Result<&Start, StoreError> {
+        self.hear_exchanges(txn)?;
+        Ok(&self.dropping.start)
     }
 
     /// The members that are waited for and have not been heard since the start.

@@ -87,13 +87,12 @@ impl Engine {
 
     /// How this node stands to whoever asks. What this step has applied is durable before its answer leaves (R8).
     fn standing(&mut self, txn: &Transaction<'_>, from: &NodeId, question: &Question) -> Result<Standing, StoreError> {
-        self.hear_exchanges(txn)?;
         let members = self.members(txn)?;
-        let reachable = self.connected_peers().filter(|peer| members.contains_key(peer));
+        let reachable: Vec<NodeId> = self.connected_peers().filter(|peer| members.contains_key(peer)).copied().collect();
         let is_member = self.is_member(txn)?;
         Ok(Standing {
             asker_is_member: members.contains_key(from),
-            refuses: self.dropping.start.refuses(reachable).or((!is_member).then_some(Why::ReadOnly)),
+            refuses: self.start(txn)?.refuses(&reachable).or((!is_member).then_some(Why::ReadOnly)),
             includes_asker: contains(&**txn, &question.seen)?,
         })
     }

@@ -2,19 +2,13 @@
 
 use std::sync::Arc;
 
-use ed25519_dalek::SigningKey;
-use keepwell_store::fs::SharedFs;
-use keepwell_store::fs::sim::SimDisk;
-use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::{IngestId, Ingested, ingest};
-use keepwell_store::store::Store;
-use rand_chacha::rand_core::SeedableRng;
 
 use super::*;
-use crate::engine::{Collect, Collected, EngineRng, Input, NewHome, PutBlob, RefOp, RefSet, Stored};
+use crate::engine::collect::tests::{self as alone, NOW_MS};
+use crate::engine::{Collect, Collected, EngineRng, Input, PutBlob, RefOp, RefSet, Stored};
 use crate::limits::PUT_GRACE_MS;
 
-const NOW_MS: u64 = 1_800_000_000_000;
 const TTL_MS: u64 = 1_000;
 
 struct Alone {
@@ -25,13 +19,7 @@ struct Alone {
 
 impl Alone {
     fn new() -> Alone {
-        let disk = SimDisk::new(1);
-        let fs: SharedFs = Arc::new(disk.fs());
-        let store = Arc::new(Store::open(disk.backend("index.redb"), fs).unwrap());
-        let mut rng = EngineRng::seed_from_u64(1);
-        let place = DiskPlace { device: 1, inode: 1 };
-        let new = NewHome { network: "lab".parse().unwrap(), node: "ada".parse().unwrap(), place };
-        let engine = Engine::init(store, SigningKey::from_bytes(&[1; 32]), &new, &mut rng).unwrap();
+        let alone::Alone { engine, rng, .. } = alone::Alone::new();
         Alone { engine, rng, now_ms: NOW_MS }
     }
 
@@ -183,19 +171,7 @@ fn what_a_ref_needs_when_its_lease_ends_stays() {
     let blob = node.stored("a", &[]);
     node.leased(&[blob], TTL_MS, false);
     assert_eq!(node.purged(9), []);
-    let name = "lab/a".parse().unwrap();
-    let set = RefSet {
-        name,
-        obj: format!("{{\"a\":\"sha1://{blob}\"}}"),
-        meta: "{}".into(),
-        links: vec![blob],
-        expires_ms: None,
-        ttl_access_ms: None,
-        copies: 1,
-        lot: None,
-        if_rev: None,
-        allow_missing: false,
-    };
+    let set = RefSet::new("lab/a".parse().unwrap(), "{}", vec![blob]);
     node.ask(Input::WriteRefs { request: RequestId(4), ops: vec![RefOp::Set(set)] });
     node.now_ms += TTL_MS;
     assert_eq!(node.purged(9), []);

@@ -197,16 +197,9 @@ impl World {
         let links = self.some_held(node, 2);
         let number = self.draw(1_000);
         RefOp::Set(RefSet {
-            name: self.a_name(),
-            obj: format!("{{\"n\":{number}}}"),
-            meta: "null".into(),
-            links,
-            expires_ms: None,
-            ttl_access_ms: None,
             copies: if number.is_multiple_of(3) { 2 } else { 1 },
-            lot: None,
-            if_rev: None,
             allow_missing: number.is_multiple_of(10),
+            ..RefSet::new(self.a_name(), format!("{{\"n\":{number}}}"), links)
         })
     }
 
