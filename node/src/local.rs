@@ -103,7 +103,7 @@ impl Local {
                 match effect {
                     // Nobody listens while no daemon runs; the next one sends what is in the log.
                     Effect::Publish(_) | Effect::Send { .. } | Effect::Probe { .. } | Effect::Refuse { .. } => {}
-                    Effect::Tell(_) | Effect::Collected(_) => {}
+                    Effect::Tell(_) | Effect::Collected(_) | Effect::Bring(_) => {}
                     Effect::Unlink(blob) => unlinks.push(blob),
                     // What cannot be brought back lies in the trash as before; the next daemon looks for it again.
                     Effect::Retrieve(blob) => due.extend(self.store.try_retrieve(&blob).ok().flatten().map(restored)),

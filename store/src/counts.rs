@@ -15,6 +15,8 @@ pub enum Count {
     Refs,
     /// Ops and items of kinds that this build does not know and that may protect data.
     UnknownProtecting,
+    /// Values of refs that ask for more than one copy.
+    Replicated,
 }
 
 impl Count {
@@ -24,6 +26,7 @@ impl Count {
             Count::BlobBytes => "blob_bytes",
             Count::Refs => "refs",
             Count::UnknownProtecting => "unknown_protecting",
+            Count::Replicated => "replicated",
         }
     }
 }

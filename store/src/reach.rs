@@ -35,6 +35,8 @@ pub(crate) struct ReachNotes {
     newly_live: Vec<BlobId>,
     /// Blobs that a value or a fact has named anew.
     newly_named: Vec<BlobId>,
+    /// Blobs that some node has come to hold, or holds no longer.
+    moved: Vec<BlobId>,
     /// Whether the log is being replayed: all is counted at its end, once, rather than on the way.
     is_replaying: bool,
 }
@@ -87,6 +89,15 @@ impl<A: Access> Tables<A> {
     /// How many reasons are counted for `id`.
     pub(crate) fn reasons(&self, id: &BlobId) -> Result<u32, StoreError> {
         Ok(self.reach_of(id)?.reasons)
+    }
+
+    /// Blobs that are counted as live, ascending by SHA-1, from `from` on, at most `limit` of them.
+    pub fn live_from(&self, from: &BlobId, limit: usize) -> Result<Vec<BlobId>, StoreError> {
+        let live = self
+            .reached
+            .range::<&[u8; BlobId::LEN]>(from.as_bytes()..)?
+            .filter(|row| row.as_ref().map_or(true, |(_, value)| value.value().0 > 0));
+        live.take(limit).map(|row| Ok((*row?.0.value()).into())).collect()
     }
 
     /// Visits the blobs that are counted as live, ascending by SHA-1.
@@ -145,6 +156,18 @@ impl Transaction<'_> {
     /// before or not. A replay names nothing anew.
     pub fn take_newly_named(&mut self) -> Vec<BlobId> {
         std::mem::take(&mut self.reach.newly_named)
+    }
+
+    /// Notes that some node has come to hold `id`, or holds it no longer. A replay moves nothing.
+    pub fn note_moved(&mut self, id: &BlobId) {
+        if !self.reach.is_replaying {
+            self.reach.moved.push(*id);
+        }
+    }
+
+    /// The blobs that some node has come to hold in this transaction, or holds no longer, since this was last asked.
+    pub fn take_moved(&mut self) -> Vec<BlobId> {
+        std::mem::take(&mut self.reach.moved)
     }
 
     /// Empties what is derived, lets `replay` fill it again from the log, and then counts what is live and what is unneeded.

@@ -5,6 +5,7 @@ mod big;
 mod churn;
 mod collisions;
 mod config;
+mod copies;
 mod daemon;
 mod doctor;
 mod drops;

@@ -42,6 +42,8 @@ pub trait World: Send {
     fn refuse(&mut self, peer: NodeId, reason: &str);
     /// Something that people should hear of.
     fn tell(&mut self, event: &Event);
+    /// Fetch copies of blobs, and report when that is over.
+    fn bring(&mut self, blobs: Vec<BlobId>);
     /// A step is durable: the catalog may have changed.
     fn stepped(&mut self, store: &Store) -> Result<(), StoreError>;
 }
@@ -55,6 +57,7 @@ impl World for Alone {
     fn send(&mut self, _to: NodeId, _message: Vec<u8>) {}
     fn refuse(&mut self, _peer: NodeId, _reason: &str) {}
     fn tell(&mut self, _event: &Event) {}
+    fn bring(&mut self, _blobs: Vec<BlobId>) {}
     fn stepped(&mut self, _store: &Store) -> Result<(), StoreError> {
         Ok(())
     }
@@ -433,6 +436,7 @@ impl Running {
                     eprintln!("warning: blob {blob} is needed again and cannot be brought back from the trash: {error}")
                 }
             },
+            Effect::Bring(blobs) => self.world.bring(blobs),
             Effect::Probe { from, question, seed } => self.prober.look(from, question, seed),
             Effect::EmptyTrash { until_ms } => match self.engine.store().empty_trash(until_ms, TRASH_PORTION) {
                 Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),

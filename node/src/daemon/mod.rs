@@ -1,6 +1,7 @@
 //! The daemon: one process that keeps a home open and serves it to everybody on the machine and in the network.
 
 pub mod addresses;
+mod bringer;
 pub mod driver;
 pub mod fetch;
 pub mod heard;
@@ -49,6 +50,7 @@ pub struct Daemon {
     heard: Heard,
     busy: BlobLocks,
     inward: Mutex<Option<JoinHandle<()>>>,
+    bringer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// What a daemon is started with.
@@ -84,7 +86,10 @@ impl Daemon {
         .map_err(down)?;
         // A ticket must say where to come: nobody is told of this node before it can be reached.
         let early = if listens { until_listening(&mut events).await? } else { Vec::new() };
-        let driver = Driver::start(engine, rng, Outward::new(net.clone(), members))?;
+        let (brings, due) = mpsc::unbounded_channel();
+        let driver = Driver::start(engine, rng, Outward::new(net.clone(), members, brings))?;
+        let busy = BlobLocks::default();
+        let bringer = tokio::spawn(bringer::run(driver.clone(), net.clone(), busy.clone(), due));
         let invites = Arc::new(Mutex::new(invites));
         for (node, known) in addresses.known() {
             // An address that cannot be parsed any more is of no use; others may be.
@@ -94,7 +99,16 @@ impl Daemon {
         let heard = Heard::default();
         let inward = Inward::new(driver.clone(), Arc::clone(&invites), Arc::clone(&addresses), heard.clone());
         let inward = tokio::spawn(inward.run(early, events));
-        Ok(Daemon { driver, net, invites, addresses, heard, busy: BlobLocks::default(), inward: Mutex::new(Some(inward)) })
+        Ok(Daemon {
+            driver,
+            net,
+            invites,
+            addresses,
+            heard,
+            busy,
+            inward: Mutex::new(Some(inward)),
+            bringer: Mutex::new(Some(bringer)),
+        })
     }
 
     /// The engine, for whoever asks something of the node.
@@ -203,7 +217,13 @@ impl Daemon {
             // The events end with the network.
             inward.await.ok();
         }
-        self.driver.stop()
+        let stopped = self.driver.stop();
+        let bringer = self.bringer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(bringer) = bringer {
+            // Ends with the engine, which is who asks.
+            bringer.await.ok();
+        }
+        stopped
     }
 }
 

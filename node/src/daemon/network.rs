@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::member::{NetworkBody, NodeBody, Role};
-use keepwell_protocol::id::NodeId;
+use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::ticket::{JoinRefusal, JoinReply, JoinRequest, Ticket};
 use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::{Snapshot, Store};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{mpsc, oneshot};
 
 use super::addresses::Addresses;
@@ -32,12 +33,13 @@ const JOIN_ATTEMPTS: u32 = 3;
 pub struct Outward {
     net: Net,
     members: BTreeSet<NodeId>,
+    brings: UnboundedSender<Vec<BlobId>>,
 }
 
 impl Outward {
-    /// Sends over `net`, which was started with `members`.
-    pub fn new(net: Net, members: BTreeSet<NodeId>) -> Outward {
-        Outward { net, members }
+    /// Sends over `net`, which was started with `members`. Whoever fetches copies is told of them by `brings`.
+    pub fn new(net: Net, members: BTreeSet<NodeId>, brings: UnboundedSender<Vec<BlobId>>) -> Outward {
+        Outward { net, members, brings }
     }
 }
 
@@ -61,6 +63,11 @@ impl World for Outward {
         if let Some(text) = text_of(event) {
             eprintln!("warning: {text}");
         }
+    }
+
+    fn bring(&mut self, blobs: Vec<BlobId>) {
+        // Whoever fetches ends with the daemon.
+        self.brings.send(blobs).ok();
     }
 
     fn stepped(&mut self, store: &Store) -> Result<(), StoreError> {

@@ -205,11 +205,13 @@ impl Applying<'_, '_> {
     /// Only the author's own holdings can be said: nobody speaks for another's disk.
     fn holdings(&mut self, holdings: &Holdings) -> Result<(), StoreError> {
         for fact in &holdings.added {
+            self.txn.note_moved(&fact.sha1);
             if self.txn.add_holding(&self.chain, self.next.seq, fact)? {
                 self.count_own(1, fact.size_bytes)?;
             }
         }
         for id in &holdings.removed {
+            self.txn.note_moved(id);
             if let Some(size_bytes) = self.txn.remove_holding(&self.chain.node, self.past, id)? {
                 self.count_own(-1, size_bytes)?;
             }
@@ -279,6 +281,9 @@ impl Applying<'_, '_> {
                 1 => self.txn.add_ref_link(&link.sha1, &item.key)?,
                 _ => self.txn.remove_ref_link(&link.sha1, &item.key)?,
             }
+        }
+        if body.copies > 1 {
+            self.txn.add_to_count(Count::Replicated, sign)?;
         }
         match (body.expires_ms, sign) {
             (None, _) => Ok(()),

@@ -46,6 +46,8 @@ pub enum Effect {
         /// What the choice of the part that is read comes from.
         seed: u64,
     },
+    /// Fetch copies of these blobs alone from whoever holds them, and tell by `Input::Brought` when that is over.
+    Bring(Vec<BlobId>),
     /// The node has purged something by itself. How long the step and the effects before this one
     /// took is to be told by `Input::Took`.
     Collected(Collected),

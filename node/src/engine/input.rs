@@ -100,6 +100,11 @@ pub enum Input {
         /// The blob.
         retrieved: Retrieved,
     },
+    /// A fetch of copies is over.
+    Brought {
+        /// The blobs that were asked for, whether they have come or not.
+        blobs: Vec<BlobId>,
+    },
     /// How long the step took that purged something by itself.
     Took {
         /// In microseconds.

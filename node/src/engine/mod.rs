@@ -12,6 +12,7 @@ mod author;
 mod blobs;
 pub mod closure;
 mod collect;
+pub mod copies;
 mod drop;
 mod effect;
 mod input;
@@ -35,6 +36,7 @@ use absence::Absence;
 pub use apply::Refusal;
 use arrival::Arrivals;
 use collect::Collector;
+use copies::Copies;
 use drop::Dropping;
 pub use drop::Probed;
 pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
@@ -55,6 +57,7 @@ pub struct Engine {
     dropping: Dropping,
     absence: Absence,
     arrivals: Arrivals,
+    copies: Copies,
     settings: Settings,
     leases: LeaseClock,
 }
@@ -69,6 +72,7 @@ impl Engine {
     /// restarted ([`Engine::restart`]), or the store reopened.
     pub fn step(&mut self, now_ms: u64, rng: &mut EngineRng, inputs: Vec<Input>) -> Result<Vec<Effect>, StoreError> {
         let store = Arc::clone(&self.store);
+        let is_tick = inputs.iter().any(|input| matches!(input, Input::Tick));
         store.write(|txn| {
             let mut step = Step { txn, now_ms, rng, effects: Vec::new() };
             for input in inputs {
@@ -77,6 +81,7 @@ impl Engine {
             self.end_attempts_on_new_roots(&mut step)?;
             self.settle(&mut step)?;
             self.restore_arrived(&mut step)?;
+            self.see_to_copies(&mut step, is_tick)?;
             self.note_garbage(&step)?;
             Ok(step.effects)
         })
@@ -92,6 +97,7 @@ impl Engine {
         self.dropping = Dropping::default();
         self.absence = Absence::default();
         self.arrivals = Arrivals::default();
+        self.copies = Copies::default();
         self.leases = LeaseClock::default();
         Ok(())
     }
@@ -120,6 +126,7 @@ impl Engine {
             Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
             Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
+            Input::Brought { blobs } => self.brought(step, &blobs),
             Input::Took { cost_us } => {
                 self.collection_took(step.now_ms, cost_us);
                 Ok(())

@@ -17,7 +17,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
 use super::leases::LeaseClock;
-use super::{Absence, Arrivals, Collector, Dropping, Engine, EngineRng, Replication, Settings, Step};
+use super::{Absence, Arrivals, Collector, Copies, Dropping, Engine, EngineRng, Replication, Settings, Step};
 
 /// Why a home cannot be started on.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +106,7 @@ impl Engine {
             dropping: Dropping::default(),
             absence: Absence::default(),
             arrivals: Arrivals::default(),
+            copies: Copies::default(),
             leases: LeaseClock::default(),
             settings: Settings::default(),
         }

@@ -47,6 +47,6 @@ pub fn too_few(line: &RefLine) -> Failure {
     let name = format!("{}/{}", line.group, line.key);
     Failure::new(Code::Timeout, format!("ref `{name}` is set, and {} of {} copies are proven so far", line.durable, line.copies))
         .hint(format!(
-            "bring it to another machine with `keepwell fetch {name}` there; `keepwell ref get {name} --confirm` asks again"
+            "other machines take a copy when they are in reach, see `keepwell status`; `keepwell ref get {name} --confirm` asks again"
         ))
 }

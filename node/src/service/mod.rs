@@ -6,6 +6,7 @@ pub mod backend;
 pub mod bring;
 pub mod cat;
 pub mod collision;
+mod copies;
 pub mod doctor;
 pub mod drop;
 pub mod durable;

@@ -4,6 +4,7 @@ use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 
 use super::Node;
+use super::copies::under_replicated;
 use super::refs::name_of;
 use super::types::StatusLine;
 use crate::failure::Failure;
@@ -25,7 +26,7 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         // Nobody else is there to know less, or more.
         converged: true,
         unacknowledged: Vec::new(),
-        under_replicated: 0,
+        under_replicated: under_replicated(&snapshot)?,
         last_gc_ms: snapshot.last_collection()?.map(|last| last.at_ms),
     })
 }

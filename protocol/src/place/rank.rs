@@ -30,6 +30,12 @@ pub fn rank<'a>(storage: &StorageId, storages: impl IntoIterator<Item = &'a Stor
     storages.into_iter().filter(|other| before(other, storage, blob)).count()
 }
 
+/// When it is `storage`'s turn to take a copy of `blob`, of which `missing` are to be made: 0 for those that are first in order, and for
+/// each of the rest how many turns later. `others` are the storages that could take one too.
+pub fn turn<'a>(storage: &StorageId, others: impl IntoIterator<Item = &'a StorageId>, missing: usize, blob: &BlobId) -> usize {
+    (rank(storage, others, blob) + 1).saturating_sub(missing)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +70,21 @@ mod tests {
             moved += u32::from(before != after);
         }
         assert!((100..300).contains(&moved), "{moved} of 2000 moved, about 182 are due");
+    }
+
+    #[test]
+    fn as_many_as_are_missing_take_their_turn_at_once_and_the_rest_one_after_the_other() {
+        let storages = storages(6);
+        for n in 0..50 {
+            for missing in 1..=7 {
+                let mut turns: Vec<usize> =
+                    storages.iter().map(|storage| turn(storage, &storages, missing, &BlobId([n; 20]))).collect();
+                turns.sort_unstable();
+                let at_once = missing.min(6);
+                let expected: Vec<usize> = std::iter::repeat_n(0, at_once).chain(1..=6 - at_once).collect();
+                assert_eq!(turns, expected);
+            }
+        }
     }
 
     #[test]

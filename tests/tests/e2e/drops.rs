@@ -102,13 +102,14 @@ fn a_ref_is_waited_for_until_as_many_copies_are_proven_as_it_asks_for() {
     ada.file("recording", &noise(1, 300_000));
     let sha1 = sha1_of(&ada.run(["put", "recording", "--json"]).ok());
     let set = ["ref", "set", "lab/day1", &format!("data=sha1://{sha1}"), "--copies", "2"];
+    second.terminate().ok();
     let late = ada.run(set.iter().chain(&["--wait", "--timeout", "1s", "--json"])).exits(8);
     let lines = late.json_lines();
     assert_eq!((&lines[0]["durable"], &lines[0]["copies"]), (&1.into(), &2.into()));
     assert_eq!(lines[1]["error"]["code"], "TIMEOUT");
 
     let mut waiting = ada.start(set.iter().chain(&["--wait", "--timeout", "60s", "--json"]));
-    until_found(&ben, &["fetch", "lab/day1"]);
+    let second = ben.up();
     assert_eq!(waiting.next_json()["durable"], 2);
     waiting.finish().ok();
     assert_eq!(ben.run(["ref", "get", "lab/day1", "--confirm", "--json"]).ok().json()["durable"], 2);

@@ -34,6 +34,14 @@ pub(super) fn two_machines_with(settings: &str) -> (TempHome, Running, TempHome,
     (ada, first, ben, second)
 }
 
+/// One more machine that has joined `host` and is up.
+pub(super) fn one_more(host: &TempHome, name: &str) -> (TempHome, Running) {
+    let (home, ticket) = (TempHome::new(), host.run(["invite"]).ok().text().to_owned());
+    home.run(["join", &ticket, "--name", name]).ok();
+    let daemon = up(&home);
+    (home, daemon)
+}
+
 /// Asks again until the answer is as it should be. Each asking is a process: there is no event to wait for from outside.
 pub(super) fn until(home: &TempHome, args: &[&str], is_so: impl Fn(&Outcome) -> bool) -> Outcome {
     let began = Instant::now();

@@ -37,6 +37,8 @@ pub(super) struct Lab {
     pub(super) machines: Vec<Machine>,
     pub(super) events: Vec<(usize, Event)>,
     pub(super) refusals: Vec<(usize, NodeId, String)>,
+    /// Copies that machines would fetch, in order: nobody does unless a play does it.
+    pub(super) brings: Vec<(usize, Vec<BlobId>)>,
     /// Pairs that do not hear each other.
     pub(super) parted: Vec<(usize, usize)>,
     pub(super) now_ms: u64,
@@ -80,6 +82,7 @@ impl Lab {
             machines: (0..count).map(Machine::new).collect(),
             events: vec![],
             refusals: vec![],
+            brings: vec![],
             parted: vec![],
             now_ms: START_MS,
         };
@@ -169,6 +172,7 @@ impl Lab {
                 let retrieved = self.machines[at].engine().store().try_retrieve(&blob).unwrap();
                 due.extend(retrieved.map(|retrieved| (at, Input::Restore { request: RequestId::NOBODY, retrieved })));
             }
+            Effect::Bring(blobs) => self.brings.push((at, blobs)),
             Effect::Collected(_) | Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
         }
     }
@@ -214,6 +218,34 @@ impl Lab {
             Some(placed) => (fact, Stored::New(placed)),
             None => (fact, Stored::Known(fact)),
         }
+    }
+
+    /// Whether a machine holds a blob.
+    pub(super) fn holds(&self, machine: usize, blob: &BlobId) -> bool {
+        self.machines[machine].engine().store().snapshot().unwrap().blob(blob).unwrap().is_some()
+    }
+
+    /// Fetches copies for a machine from whoever it is not parted from, and tells it that this is over.
+    pub(super) fn bring(&mut self, machine: usize, blobs: Vec<BlobId>) {
+        let mut puts = Vec::new();
+        for id in &blobs {
+            let mut givers = (0..self.machines.len()).filter(|giver| !self.is_parted(*giver, machine));
+            let Some(giver) = givers.find(|giver| *giver != machine && self.holds(*giver, id)) else { continue };
+            let bytes = self.read(giver, id);
+            let (_, blob) = self.take_in(machine, &bytes);
+            puts.push(PutBlob { blob, children: vec![] });
+        }
+        self.give(machine, Input::Put { request: RequestId(3), blobs: puts, lease: None });
+        self.give(machine, Input::Brought { blobs });
+    }
+
+    fn read(&self, machine: usize, blob: &BlobId) -> Vec<u8> {
+        let store = self.machines[machine].engine().store();
+        let snapshot = store.snapshot().unwrap();
+        let record = snapshot.blob(blob).unwrap().unwrap();
+        let mut bytes = vec![0; usize::try_from(record.size_bytes).unwrap()];
+        assert_eq!(store.open_blob(&snapshot, blob, &record).unwrap().read_at(&mut bytes, 0).unwrap(), bytes.len());
+        bytes
     }
 
     /// Sets a ref on a machine.

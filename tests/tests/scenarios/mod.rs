@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails as the test does")]
 
 mod absence;
+mod copies;
 mod crash;
 mod drops;
 mod epochs;

@@ -1,9 +1,7 @@
 //! What a decision about copies looks at: the members and their disks, what refs want, and what stands in the way of all alike.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use keepwell_protocol::catalog::item::Item;
-use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::gc::Need;
 use keepwell_protocol::gc::attempt::DropFacts;
 use keepwell_protocol::gc::question::Why;
@@ -15,6 +13,7 @@ use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
 use keepwell_store::store::Transaction;
 
+use crate::engine::copies::Wanted;
 use crate::engine::{Engine, Step};
 
 /// Members that may lie and are believed all the same (f of R5).
@@ -28,8 +27,7 @@ pub(super) struct Facts {
     refuses: Option<Why>,
     is_settled: bool,
     understands_all: bool,
-    /// The copies that the refs ask for which name a blob, of those that were looked at.
-    named: BTreeMap<BlobId, u32>,
+    wanted: Wanted,
 }
 
 /// What holds for one blob.
@@ -48,7 +46,7 @@ impl Engine {
             refuses: self.start(txn)?.refuses_to_drop(&waited_for),
             is_settled: txn.is_settled()?,
             understands_all: txn.count(Count::UnknownProtecting)? == 0,
-            named: BTreeMap::new(),
+            wanted: Wanted::default(),
             members,
         })
     }
@@ -84,35 +82,7 @@ impl Facts {
         // The grace of a put is for what nothing names yet; whoever says that a copy may go means that too. A lease covers all that it
         // reaches, live or not.
         let is_pinned = step.txn.covering_lease(id, step.now_ms)?.is_some();
-        Ok(About { copies: self.copies_wanted(step.txn, id)?, is_pinned })
-    }
-
-    /// Walks from the blob up to the refs that reach it: the most copies that any value of them asks for; 0 if none does.
-    fn copies_wanted(&mut self, txn: &Transaction<'_>, id: &BlobId) -> Result<u32, StoreError> {
-        let (mut seen, mut due, mut most) = (BTreeSet::from([*id]), vec![*id], 0);
-        while let Some(at) = due.pop() {
-            most = most.max(self.copies_of_refs_naming(txn, &at)?);
-            due.extend(txn.parents(&at)?.into_iter().filter(|parent| seen.insert(*parent)));
-        }
-        Ok(most)
-    }
-
-    fn copies_of_refs_naming(&mut self, txn: &Transaction<'_>, id: &BlobId) -> Result<u32, StoreError> {
-        if let Some(known) = self.named.get(id) {
-            return Ok(*known);
-        }
-        let mut most = 0;
-        for name in txn.refs_naming(id)? {
-            for value in txn.item(&Item::reference(&name))?.values() {
-                // What cannot be read here is counted as not understood, which stands in the way of every drop.
-                let Ok(body) = RefBody::of(value) else { continue };
-                if body.links.iter().any(|link| link.sha1 == *id) {
-                    most = most.max(body.copies.max(1));
-                }
-            }
-        }
-        self.named.insert(*id, most);
-        Ok(most)
+        Ok(About { copies: self.wanted.copies(step.txn, id)?, is_pinned })
     }
 
     /// What a decision to drop looks at.

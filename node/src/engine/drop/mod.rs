@@ -283,6 +283,7 @@ impl Engine {
     /// not vouched for that. To be called before anything is decided, whenever something may have been applied.
     pub(super) fn end_attempts_on_new_roots(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let named = step.txn.take_newly_named();
+        self.copies.named(&named);
         if self.dropping.attempts.is_empty() || named.is_empty() {
             return Ok(());
         }
@@ -299,7 +300,7 @@ impl Engine {
         Ok(())
     }
 
-    fn is_connected(&self, node: &NodeId) -> bool {
+    pub(super) fn is_connected(&self, node: &NodeId) -> bool {
         self.connected_peers().any(|peer| peer == node)
     }
 }

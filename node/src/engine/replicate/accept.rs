@@ -125,6 +125,7 @@ impl Engine {
         self.replay(step.txn)?;
         self.collector.forget_sweep();
         self.dropping.end_attempts();
+        self.copies.look_at_all();
         self.replication.waiting.forget_chain(&chain);
         let peers: Vec<NodeId> = self.replication.peers.keys().copied().collect();
         for peer in peers {

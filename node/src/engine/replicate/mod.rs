@@ -67,6 +67,7 @@ impl Engine {
 
     pub(super) fn connected(&mut self, step: &mut Step<'_, '_>, peer: NodeId) -> Result<(), StoreError> {
         self.replication.peers.insert(peer, Peer::default());
+        self.copies_in_reach();
         let status = self.status(step)?;
         self.tell(step, peer, &status);
         Ok(())

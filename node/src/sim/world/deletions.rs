@@ -1,6 +1,6 @@
 //! Checkers of deletions. They walk from the refs over the links themselves, and trust none of the counts that deletions go by.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::reference::RefBody;
@@ -62,6 +62,12 @@ pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The copies that refs ask for of each blob that they reach.
+pub(super) fn all_wanted(catalog: &Snapshot) -> Result<BTreeMap<BlobId, u32>, StoreError> {
+    let ids = reached(catalog, |_| true)?;
+    ids.into_iter().map(|id| Ok((id, copies_wanted(catalog, &id)?))).collect()
 }
 
 /// The most copies that a value asks for which reaches `id`, by a walk from each of them.

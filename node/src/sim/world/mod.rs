@@ -4,6 +4,7 @@
 //! in order, and delivers what is sent late, twice, in another order or not at all. Checkers see everything and belong to no node.
 
 pub mod checks;
+mod copies;
 mod deletions;
 mod faults;
 mod leases;
@@ -34,6 +35,8 @@ const TRACE_LINES: usize = 40;
 const MAX_COST_US: u64 = 20_000;
 /// How long a driver may take until it brings a blob back, in simulated milliseconds.
 const RETRIEVE_WITHIN_MS: u64 = 500;
+/// How long a fetch may take, in simulated milliseconds.
+const BRING_WITHIN_MS: u64 = 3_000;
 
 /// What a run is made of.
 #[derive(Debug, Clone)]
@@ -83,6 +86,8 @@ pub struct Summary {
     pub copies_purged: u64,
     /// Surplus copies that were given up.
     pub copies_dropped: u64,
+    /// Copies that nodes fetched by themselves.
+    pub copies_brought: u64,
     /// Those of them that nobody had asked for.
     pub copies_purged_unasked: u64,
     /// Times that a node crashed.
@@ -112,6 +117,8 @@ enum Happening {
     Restart(usize),
     /// A node gets around to bringing a blob back from its trash.
     Retrieve(usize, BlobId),
+    /// A node fetches copies.
+    Bring(usize, Vec<BlobId>),
     /// A node is told how long its step took.
     Took(usize, u64),
     /// A parted network is whole again.
@@ -164,6 +171,7 @@ impl World {
             blobs_put: 0,
             copies_purged: 0,
             copies_dropped: 0,
+            copies_brought: 0,
             copies_purged_unasked: 0,
             crashes: 0,
             rollbacks: 0,
@@ -194,6 +202,7 @@ impl World {
         self.make_peace()?;
         self.go_on_until(active_until + self.plan.quiet_ms)?;
         checks::check_all(&self).map_err(|broken| self.violation(broken))?;
+        copies::check_enough(&self).map_err(|broken| self.violation(broken))?;
         self.give_up_all_surplus()?;
         let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
@@ -236,6 +245,7 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Restart(node) => self.restart(node),
             Happening::Retrieve(node, blob) => self.retrieve(node, &blob),
+            Happening::Bring(node, blobs) => self.bring(node, blobs),
             Happening::Took(node, cost_us) => self.give(node, Input::Took { cost_us }),
             Happening::Heal => self.heal(),
         }
@@ -272,6 +282,10 @@ impl World {
                 Effect::Retrieve(blob) => {
                     let delay_ms = self.draw(RETRIEVE_WITHIN_MS);
                     self.after(delay_ms, Happening::Retrieve(node, blob));
+                }
+                Effect::Bring(blobs) => {
+                    let delay_ms = self.draw(BRING_WITHIN_MS);
+                    self.after(delay_ms, Happening::Bring(node, blobs));
                 }
                 Effect::EmptyTrash { until_ms } => self.empty_trash(node, until_ms)?,
                 Effect::Refuse { peer, reason } => {
@@ -372,6 +386,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Probed(_) => "what a look at copies found",
         Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
+        Input::Brought { .. } => "the end of a fetch",
         Input::Took { .. } => "the time",
         Input::Connected { .. } => "a connection",
         Input::Disconnected { .. } => "a disconnection",

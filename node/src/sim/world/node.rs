@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ed25519_dalek::SigningKey;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::gc::schedule::Keys;
-use keepwell_protocol::id::{NetworkId, NodeId};
+use keepwell_protocol::id::{BlobId, NetworkId, NodeId};
 use keepwell_protocol::log::entry::node_id;
 use keepwell_protocol::name::{NetworkName, NodeName};
 use keepwell_store::fs::SharedFs;
@@ -139,6 +139,17 @@ impl SimNode {
         let source: &mut dyn Read = &mut bytes;
         let ingested = ingest(engine.store().fs(), IngestId(id), source, &mut |_| {})?;
         Ok(engine.store().place(vec![ingested])?.placed.pop())
+    }
+
+    /// The bytes of a blob, if it runs and holds it.
+    pub(super) fn read(&self, id: &BlobId) -> Option<Vec<u8>> {
+        let store = self.engine.as_ref()?.store();
+        let snapshot = store.snapshot().ok()?;
+        let record = snapshot.blob(id).ok()??;
+        let bytes = store.open_blob(&snapshot, id, &record).ok()?;
+        let mut read = vec![0; usize::try_from(record.size_bytes).ok()?];
+        let whole = bytes.read_at(&mut read, 0).ok()? == read.len();
+        whole.then_some(read)
     }
 
     /// Brings back the bytes of what has been in the trash for longest.

@@ -1,0 +1,54 @@
+//! Copies that nodes fetch by themselves, from whoever they can hear, and what must have come of it.
+
+use keepwell_protocol::id::BlobId;
+use keepwell_store::error::StoreError;
+use keepwell_store::store::Snapshot;
+
+use super::deletions::all_wanted;
+use super::node::SimNode;
+use super::{Violation, World};
+use crate::engine::{Input, PutBlob, RequestId, Stored};
+
+impl World {
+    /// A node fetches blobs, each from the first node in reach that has it.
+    pub(super) fn bring(&mut self, node: usize, blobs: Vec<BlobId>) -> Result<(), Violation> {
+        for id in &blobs {
+            let givers = (0..self.nodes.len()).filter(|giver| *giver != node && self.network.can_hear(*giver, node));
+            let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).next();
+            let Some(bytes) = bytes.filter(|_| self.nodes[node].is_running()) else { continue };
+            match self.nodes[node].take_in(&bytes) {
+                Ok(Some(placed)) => {
+                    self.summary.copies_brought += 1;
+                    let blobs = vec![PutBlob { blob: Stored::New(placed), children: Vec::new() }];
+                    self.give(node, Input::Put { request: RequestId(10), blobs, lease: None })?;
+                }
+                Ok(None) => {}
+                Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
+                Err(error) => return Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
+            }
+        }
+        self.give(node, Input::Brought { blobs })
+    }
+}
+
+/// S23: when nothing goes wrong any more, what refs reach is on as many nodes as they ask for, or on all, unless nobody has it.
+pub(super) fn check_enough(world: &World) -> Result<(), String> {
+    let engines = world.nodes.iter().filter_map(SimNode::engine);
+    let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
+    let Some(catalog) = snapshots.first() else { return Ok(()) };
+    for (id, copies) in all_wanted(catalog).map_err(text)? {
+        let mut held = 0;
+        for snapshot in &snapshots {
+            held += usize::from(snapshot.blob(&id).map_err(text)?.is_some());
+        }
+        let enough = usize::try_from(copies).unwrap_or(usize::MAX).min(snapshots.len());
+        if held > 0 && held < enough {
+            return Err(format!("S23: {held} nodes hold blob {id}, and {copies} copies are wanted"));
+        }
+    }
+    Ok(())
+}
+
+fn text(error: StoreError) -> String {
+    error.to_string()
+}
