@@ -56,6 +56,8 @@ pub const MAX_LEASES: usize = 10_000;
 pub const LEASE_ROWS_PER_STEP: usize = 2_000;
 /// Links that one step follows to tell what is live.
 pub const SETTLE_MENTIONS: usize = 2_000;
+/// Blobs that may be kept by a cycle of links alone and are looked at in one step.
+pub const CYCLES_PER_STEP: usize = 16;
 
 /// For how long a member may be silent, by the time that this node has run, before it is not waited for any more (milliseconds).
 pub const ABSENT_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1_000;

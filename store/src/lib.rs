@@ -8,6 +8,7 @@ pub mod blobs;
 pub mod catalog;
 pub mod collected;
 pub mod counts;
+pub mod cycles;
 pub mod error;
 pub mod expiry;
 pub mod fs;

@@ -38,6 +38,8 @@ pub const FIRST_BUFFER_BYTES: usize = 32 * 1024;
 
 /// How often the SHA-1 state of a growing prefix is saved, so that a resumed fetch need not hash again (bytes).
 pub const SHA1_STATE_EVERY_BYTES: usize = SPAN_BYTES;
+/// Blobs above a doubtful one that are looked at to find out whether it is kept by a cycle alone.
+pub const MAX_CYCLE_BLOBS: usize = 10_000;
 
 // A subtree of BLAKE3 is complete only when it holds a power of two of chunks.
 const _: () = assert!(GROUP_BYTES.is_power_of_two() && GROUP_BYTES >= blake3::CHUNK_LEN);

@@ -7,7 +7,7 @@
 //! Only when everything is settled do the counts say what is live.
 //!
 //! Declared links can form cycles, and a cycle keeps itself counted when the last ref to it goes. That keeps too much and never too
-//! little; `mark` finds such cycles, and [`Transaction::recount_reach`] ends them.
+//! little; `cycles` finds and ends such cycles.
 
 use std::collections::BTreeSet;
 
@@ -21,11 +21,11 @@ use crate::tables::{Access, Tables, Writing};
 
 /// Why a blob is live, and whether its children know. All zero for a blob without a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Reach {
+pub(crate) struct Reach {
     /// Values of refs that name it, and mentions in facts of parents that have spread.
-    reasons: u32,
+    pub(crate) reasons: u32,
     /// Whether each of its own mentions counts as a reason.
-    is_spread: bool,
+    pub(crate) is_spread: bool,
 }
 
 /// What a transaction remembers about reach until it ends.
@@ -86,6 +86,11 @@ impl<A: Access> Tables<A> {
         rows.map(|row| Ok((*row?.0.value().1).into())).collect()
     }
 
+    /// Whether known facts link some blob to `child`.
+    pub(crate) fn has_parent(&self, child: &BlobId) -> Result<bool, StoreError> {
+        Ok(self.parents.range((child.as_bytes(), &[0; 20])..=(child.as_bytes(), &[0xff; 20]))?.next().is_some())
+    }
+
     /// How many reasons are counted for `id`.
     pub(crate) fn reasons(&self, id: &BlobId) -> Result<u32, StoreError> {
         Ok(self.reach_of(id)?.reasons)
@@ -121,7 +126,7 @@ impl<A: Access> Tables<A> {
         Ok(mentions)
     }
 
-    fn reach_of(&self, id: &BlobId) -> Result<Reach, StoreError> {
+    pub(crate) fn reach_of(&self, id: &BlobId) -> Result<Reach, StoreError> {
         let row = self.reached.get(id.as_bytes())?.map(|row| row.value());
         Ok(row.map_or_else(Reach::default, |(reasons, is_spread)| Reach { reasons, is_spread }))
     }
@@ -239,17 +244,24 @@ impl Transaction<'_> {
         Ok(mentions.len())
     }
 
-    fn change_reasons(&mut self, id: &BlobId, change: Change) -> Result<(), StoreError> {
+    pub(crate) fn change_reasons(&mut self, id: &BlobId, change: Change) -> Result<(), StoreError> {
         let mut reach = self.reach_of(id)?;
         let was_live = reach.reasons > 0;
         let wrong = || StoreError::Inconsistent(format!("the reasons of blob {id} cannot be counted; run `keepwell fsck`"));
         reach.reasons = change.of(reach.reasons).ok_or_else(wrong)?;
         let is_live = reach.reasons > 0;
         if was_live == is_live {
+            if matches!(change, Change::Fewer) {
+                self.note_doubt(id)?;
+            }
             return self.put_reach(id, reach);
         }
         if reach.is_spread == is_live {
             self.unsettled.remove(id.as_bytes())?;
+            if is_live {
+                // Its children have not heard that it had no reason: what it was given may come from itself.
+                self.note_doubt(id)?;
+            }
         } else if self.facts_of(id)?.next().is_some() {
             self.unsettled.insert(id.as_bytes(), ())?;
         } else {
@@ -266,7 +278,7 @@ impl Transaction<'_> {
 }
 
 impl Tables<Writing<'_>> {
-    fn put_reach(&mut self, id: &BlobId, reach: Reach) -> Result<(), StoreError> {
+    pub(crate) fn put_reach(&mut self, id: &BlobId, reach: Reach) -> Result<(), StoreError> {
         if reach == Reach::default() {
             self.reached.remove(id.as_bytes())?;
         } else {

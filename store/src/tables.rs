@@ -161,6 +161,8 @@ tables! {
         reached: &'static [u8; 20] => (u32, bool),
         /// SHA-1 of a blob that has not yet passed on to its children whether it is live → nothing.
         unsettled: &'static [u8; 20] => (),
+        /// SHA-1 of a blob that has lost a reason and kept others, which may come to it over links from itself: see `cycles`.
+        doubtful: &'static [u8; 20] => (),
         /// Number → SHA-1 of the blob that has become unneeded under it: see `unneeded`.
         unneeded: u64 => &'static [u8; 20],
         /// SHA-1 of an unneeded blob → its number.

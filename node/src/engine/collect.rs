@@ -18,7 +18,7 @@ use super::author::Batch;
 use super::effect::{Collected, Effect, Reply};
 use super::input::{Collect, RequestId};
 use super::{Engine, Step};
-use crate::limits::{GRACES_PER_STEP, MAX_TRASH_AGE_MS, SETTLE_MENTIONS, TRASH_EVERY_MS};
+use crate::limits::{CYCLES_PER_STEP, GRACES_PER_STEP, MAX_TRASH_AGE_MS, SETTLE_MENTIONS, TRASH_EVERY_MS};
 
 mod unasked;
 
@@ -46,6 +46,8 @@ impl Engine {
     pub(super) fn settle(&self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         if !step.txn.is_settled()? {
             step.txn.settle(SETTLE_MENTIONS)?;
+        } else if step.txn.has_doubtful()? {
+            step.txn.end_cycles(CYCLES_PER_STEP)?;
         }
         Ok(())
     }

@@ -159,7 +159,7 @@ fn parents_are_found_from_their_children() {
 }
 
 #[test]
-fn a_cycle_keeps_itself_until_all_is_counted_anew() {
+fn a_cycle_keeps_itself_counted_until_all_is_counted_anew() {
     let home = TestHome::new();
     home.write(|txn| {
         say(txn, 1, 1, &[2])?;

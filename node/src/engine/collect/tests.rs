@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use keepwell_protocol::id::BlobId;
+use keepwell_protocol::id::{BlobId, BootId, Seq, ValueId};
+use keepwell_protocol::log::op::LinkFact;
 use keepwell_store::fs::SharedFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
@@ -133,6 +134,37 @@ fn a_parent_spreads_past_settle_mentions_in_one_go_and_the_next_waits() {
     }
     assert!((1..=2).contains(&steps), "{steps}");
     assert!(store.snapshot().unwrap().is_live(&children[0]).unwrap());
+}
+
+#[test]
+fn a_step_ends_cycles_per_step_and_the_next_one_the_rest() {
+    for past in [0, 1] {
+        let mut node = Alone::new();
+        node.put(CYCLES_PER_STEP + past);
+        let store = Arc::clone(node.engine.store());
+        let mut ids = Vec::new();
+        let noted = store.snapshot().unwrap().visit_blobs(&BlobId([0; 20]), |id, record| {
+            ids.push((id, record.fact(id)));
+            Ok::<_, StoreError>(true)
+        });
+        noted.unwrap();
+        let name_and_forget = |txn: &mut Transaction<'_>| {
+            for ((id, fact), seq) in ids.iter().zip(1..) {
+                let value = ValueId { boot: BootId([1; 16]), seq: Seq(seq), index: 0 };
+                txn.put_link_fact(&value, &LinkFact { parent: *id, children: vec![*fact] })?;
+                txn.add_ref_link(id, "lab/a")?;
+            }
+            txn.settle(usize::MAX)?;
+            ids.iter().try_for_each(|(id, _)| txn.remove_ref_link(id, "lab/a"))
+        };
+        store.write(name_and_forget).unwrap();
+        let live = |store: &Store| ids.iter().filter(|(id, _)| store.snapshot().unwrap().is_live(id).unwrap()).count();
+        assert_eq!(live(&store), CYCLES_PER_STEP + past, "each keeps itself");
+        node.step(NOW_MS, Input::Tick);
+        assert_eq!(live(&store), past);
+        node.step(NOW_MS, Input::Tick);
+        assert_eq!(live(&store), 0);
+    }
 }
 
 #[test]

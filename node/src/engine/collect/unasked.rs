@@ -58,7 +58,9 @@ impl Engine {
         let collected = self.collect_portion(step, how, true)?;
         // It has seen all that was garbage by now, and what it wrote itself is no reason for another.
         self.collector.unasked.noted = Some((step.txn.next_unneeded_number()?, step.txn.next_arrival()?));
-        let end = end_of(&collected);
+        // What has become garbage since the sweep began that has converged is for the next one.
+        let is_left = !step.txn.unneeded_before(u64::MAX, 1)?.is_empty();
+        let end = end_of(&collected, is_left);
         if collected.purged.is_empty() && end == End::Blocked {
             self.collection_ended(step.now_ms, 0, end);
         } else {
@@ -82,10 +84,11 @@ impl Engine {
     }
 }
 
-fn end_of(collected: &Collected) -> End {
+fn end_of(collected: &Collected, is_left: bool) -> End {
     match collected {
         Collected { missing, .. } if !missing.is_empty() => End::Blocked,
         Collected { more: true, .. } => End::More,
+        _ if is_left => End::Blocked,
         _ => End::Done,
     }
 }

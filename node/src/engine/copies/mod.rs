@@ -1,8 +1,8 @@
 //! Copies come about by themselves: what refs ask several copies of is fetched by the nodes whose turn it is, while fewer hold it.
 //!
 //! Driven by changes: what a value or a fact names anew, with all that it links to, and what has lost a copy is looked at. A walk over
-//! all that is live finds the rest: it begins with the engine, and whenever a member comes into reach, or is no longer counted on. With no
-//! ref that asks for more than one copy nothing is looked at at all.
+//! all that is live finds the rest: it begins whenever a member comes into reach, or is no longer counted on. With no ref that asks for
+//! more than one copy nothing is looked at at all.
 //!
 //! Nobody agrees with anybody on who fetches. The order of [`turn`] says who is first; who comes later waits for the earlier ones to have
 //! had their time, and fetches when there are still too few. So at worst there is a copy too many, which a drop gives up, and with
@@ -40,17 +40,12 @@ pub(super) struct Copies {
 }
 
 /// The walk over all that is live.
+#[derive(Default)]
 struct Walk {
     /// Where it goes on; none while there is none.
     next: Option<BlobId>,
     /// Whether there is reason for another one, after it.
     again: bool,
-}
-
-impl Default for Walk {
-    fn default() -> Self {
-        Walk { next: Some(FIRST), again: false }
-    }
 }
 
 /// No blob comes before it.
@@ -137,7 +132,7 @@ impl Engine {
         let moved = step.txn.take_moved();
         if step.txn.count(Count::Replicated)? == 0 {
             // Whoever asks for copies first is looked at by name.
-            self.copies = Copies { walk: Walk { next: None, again: false }, coming: self.copies.coming, ..Copies::default() };
+            self.copies = Copies { coming: self.copies.coming, ..Copies::default() };
             return Ok(());
         }
         self.copies.moved(step.txn, moved)?;
@@ -260,7 +255,7 @@ mod tests {
 
     #[test]
     fn past_max_copy_looks_due_all_that_is_live_is_looked_at_instead() {
-        let mut copies = Copies { walk: Walk { next: None, again: false }, ..Copies::default() };
+        let mut copies = Copies::default();
         let blobs: Vec<BlobId> = (0..MAX_COPY_LOOKS_DUE).map(blob).collect();
         copies.named(&blobs);
         assert_eq!((copies.due.len(), copies.walk.next), (MAX_COPY_LOOKS_DUE, None));
@@ -271,6 +266,7 @@ mod tests {
     #[test]
     fn a_walk_that_is_asked_for_while_one_is_under_way_comes_after_it() {
         let mut walk = Walk::default();
+        walk.begin();
         walk.begin();
         walk.went_to(None);
         assert_eq!(walk.next, None, "it had not set out");

@@ -64,6 +64,28 @@ pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
     Ok(())
 }
 
+/// S24: when nothing goes wrong any more, nothing is left that no ref reaches, no lease covers and no grace keeps, and what is counted as live
+/// is what is reached.
+pub(super) fn check_garbage_gone(world: &World) -> Result<(), String> {
+    for (number, engine) in world.nodes.iter().enumerate().filter_map(|(number, node)| Some((number, node.engine()?))) {
+        let snapshot = engine.store().snapshot().map_err(text)?;
+        let mark = snapshot.mark().map_err(text)?.ok_or_else(|| format!("S24: node {number} is not settled"))?;
+        if !mark.undercounted.is_empty() || !mark.unreached.is_empty() {
+            return Err(format!("S24: what node {number} counts as live is not what is reached: {mark:?}"));
+        }
+        let reached = reached(&snapshot, |_| true).map_err(text)?;
+        let visited = snapshot.visit_blobs::<StoreError>(&BlobId([0; BlobId::LEN]), |id, record| {
+            let is_kept = reached.contains(&id) || snapshot.covering_lease(&id, world.now_ms)?.is_some();
+            if !is_kept && record.grace_until_ms < world.now_ms {
+                return Err(StoreError::Inconsistent(format!("S24: node {number} keeps blob {id}, which nothing needs")));
+            }
+            Ok(true)
+        });
+        visited.map_err(text)?;
+    }
+    Ok(())
+}
+
 /// The copies that refs ask for of each blob that they reach.
 pub(super) fn all_wanted(catalog: &Snapshot) -> Result<BTreeMap<BlobId, u32>, StoreError> {
     let ids = reached(catalog, |_| true)?;

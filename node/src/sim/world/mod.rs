@@ -206,6 +206,7 @@ impl World {
         self.give_up_all_surplus()?;
         let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
+        deletions::check_garbage_gone(&self).map_err(|broken| self.violation(broken))?;
         (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
         self.summary.refs_written = self.oracle.values.len();
         let gone = usize::try_from(self.oracle.purged + self.oracle.dropped).unwrap_or(0);

@@ -9,6 +9,7 @@ use keepwell_protocol::gc::schedule::Keys;
 use keepwell_protocol::id::{BlobId, NetworkId, NodeId};
 use keepwell_protocol::log::entry::node_id;
 use keepwell_protocol::name::{NetworkName, NodeName};
+use keepwell_store::error::StoreError;
 use keepwell_store::fs::SharedFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
@@ -139,6 +140,19 @@ impl SimNode {
         let source: &mut dyn Read = &mut bytes;
         let ingested = ingest(engine.store().fs(), IngestId(id), source, &mut |_| {})?;
         Ok(engine.store().place(vec![ingested])?.placed.pop())
+    }
+
+    /// All that it holds, while it runs.
+    pub(super) fn all_blobs(&self) -> Vec<BlobId> {
+        let mut all = Vec::new();
+        if let Some(Ok(snapshot)) = self.engine.as_ref().map(|engine| engine.store().snapshot()) {
+            let visited = snapshot.visit_blobs::<StoreError>(&BlobId([0; BlobId::LEN]), |id, _| {
+                all.push(id);
+                Ok(true)
+            });
+            visited.expect("invariant: a simulated disk is read without errors while its node runs");
+        }
+        all
     }
 
     /// The bytes of a blob, if it runs and holds it.

@@ -129,9 +129,8 @@ impl World {
         self.go_on_until(self.now_ms + DROP_TIMEOUT_MS)?;
         for _ in 0..SURPLUS_ROUNDS {
             for node in 0..self.nodes.len() {
-                let mut blobs: Vec<BlobId> =
-                    self.oracle.held.iter().filter(|(at, _)| *at == node).map(|(_, fact)| fact.sha1).collect();
-                blobs.dedup();
+                // What its disk says, also one that was put back: users know of less.
+                let blobs = self.nodes[node].all_blobs();
                 self.give(node, Input::Drop { request: RequestId(8), blobs })?;
             }
             self.go_on_until(self.now_ms + DROP_TIMEOUT_MS + TICK_MS)?;
