@@ -26,12 +26,15 @@ pub(super) enum LeaseCommand {
     Ls(LsArgs),
 }
 
-/// Take a lease, and print its id
+/// Take a lease, or give one that lasts more blobs, and print its id
 #[derive(Debug, Args)]
 pub(super) struct AddArgs {
     /// What it protects, with all that it links to; more comes under it with `keepwell put --lease ID`
     #[arg(value_name = "URI")]
     blobs: Vec<Target>,
+    /// The lease to put them under, instead of a new one
+    #[arg(long, value_name = "ID", requires = "blobs", conflicts_with_all = ["ttl", "flat"])]
+    lease: Option<LeaseId>,
     /// How long it lasts [default: 24h]
     #[arg(long, value_name = "DURATION")]
     ttl: Option<DurationMs>,
@@ -94,7 +97,11 @@ pub(super) fn run(command: LeaseCommand, context: &mut Context) -> Result<u8, St
 
 fn add(args: AddArgs, context: &mut Context) -> Result<u8, Stop> {
     let blobs = args.blobs.iter().map(linked).collect::<Result<Vec<BlobId>, Failure>>()?;
-    let op = LeaseOp::Add { owner: args.owner.name(), ttl_ms: ttl_ms(args.ttl), is_flat: args.flat, blobs };
+    let owner = args.owner.name();
+    let op = match args.lease {
+        Some(lease) => LeaseOp::Give { used: LeaseUse { lease, owner }, blobs },
+        None => LeaseOp::Add { owner, ttl_ms: ttl_ms(args.ttl), is_flat: args.flat, blobs },
+    };
     let line = context.backend()?.lease(op)?;
     context.out.line(&line, || line.id.clone())?;
     context.out.note(&text(&line))?;

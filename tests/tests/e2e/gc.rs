@@ -1,5 +1,7 @@
 //! Garbage: what nothing names goes, what is named stays, and what went by mistake comes back.
 
+use std::io::{Read, Write};
+
 use keepwell_tests::{Outcome, TempHome};
 use serde_json::Value;
 
@@ -198,6 +200,25 @@ fn when_the_last_name_goes_every_machine_deletes_by_itself() {
     }
     first.terminate().ok();
     second.terminate().ok();
+}
+
+#[test]
+fn what_is_being_read_is_read_to_its_end_although_it_goes_for_good_meanwhile() {
+    let home = TempHome::initialised("ada");
+    home.set("[gc]\nauto = false\n");
+    let _daemon = home.up();
+    // More than fits in all buffers between the two.
+    let bytes = noise(7, 24 << 20);
+    let sha1 = put(&home, "large", &bytes);
+    let mut reader = home.connect();
+    write!(reader, "GET /api/v1/blobs/{sha1} HTTP/1.1\r\nHost: keepwell\r\nConnection: close\r\n\r\n").unwrap();
+    let mut read = vec![0; 1_000];
+    reader.read_exact(&mut read).unwrap();
+    let (named, _) = collected(&home.run(["gc", "--run", "--grace", "0s", "--to-free", "24MiB", "--json"]).ok());
+    assert_eq!((named, state(&home, &sha1)), (vec![sha1.clone()], "unknown".into()));
+    assert_eq!(std::fs::read_dir(home.path().join("trash")).unwrap().count(), 0);
+    reader.read_to_end(&mut read).unwrap();
+    assert!(read.starts_with(b"HTTP/1.1 200") && read.ends_with(&bytes));
 }
 
 #[test]

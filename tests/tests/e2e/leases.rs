@@ -194,6 +194,24 @@ fn a_lease_on_what_is_not_stored_here_is_refused_whole() {
 }
 
 #[test]
+fn a_lease_that_lasts_is_given_more_blobs() {
+    both(|home| {
+        let (first, second) = (put(home, "a", b"a", &[]), put(home, "b", b"b", &[]));
+        let id = id_of(&lease(home, &["--owner", "ann", &uri(&first)]));
+        let given = lease(home, &["--lease", &id, "--owner", "ann", &uri(&second), &uri(&first)]);
+        assert_eq!((&given["id"], &given["blobs"]), (&json!(id), &json!(2)));
+        assert_eq!(collected(&home.run(RUN).ok()), (vec![], json!({"lease": 2})));
+        let foreign = home.run(["lease", "add", "--lease", &id, &uri(&first), "--json"]).exits(10);
+        assert_eq!(foreign.error_code(), "UNSAFE");
+        for wrong in
+            [&["--lease", &id][..], &["--lease", &id, "--ttl", "1h", &uri(&first)], &["--lease", &id, "--flat", &uri(&first)]]
+        {
+            home.run([&["lease", "add"], wrong].concat()).exits(2);
+        }
+    });
+}
+
+#[test]
 fn a_lease_outlives_the_daemon_that_gave_it() {
     let home = TempHome::initialised("ada");
     let daemon = home.up();
