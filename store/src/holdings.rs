@@ -22,6 +22,15 @@ pub struct Holding {
     pub fact: BlobFact,
 }
 
+/// Who says that it holds what: looked up once for all that an entry says of that.
+#[derive(Debug)]
+pub struct Speaker {
+    /// The number of its chain.
+    number: u32,
+    /// All chains of its node that have ever said of a holding, with their numbers.
+    chains: Vec<(Chain, u32)>,
+}
+
 #[derive(Encode, Decode)]
 struct HoldingRow {
     b3: B3,
@@ -84,27 +93,37 @@ impl<A: Access> Tables<A> {
 }
 
 impl Tables<Writing<'_>> {
-    /// Notes that the node of `chain` holds a blob, as it says at `since`; whether that is news.
-    pub fn add_holding(&mut self, chain: &Chain, since: Seq, fact: &BlobFact) -> Result<bool, StoreError> {
+    /// The chain as one that says who holds what, with all others of its node.
+    pub fn speaker(&mut self, chain: &Chain) -> Result<Speaker, StoreError> {
         let number = self.number_of(chain)?;
+        Ok(Speaker { number, chains: self.numbers_of(&chain.node)? })
+    }
+
+    /// Notes that the node of `speaker` holds a blob, as it says at `since`; whether that is news.
+    pub fn add_holding(&mut self, speaker: &Speaker, since: Seq, fact: &BlobFact) -> Result<bool, StoreError> {
         let row = wire::encode(&HoldingRow { b3: fact.b3, size_bytes: fact.size_bytes, since });
-        let mut is_news = self.holdings.insert((fact.sha1.as_bytes(), number), row.as_slice())?.is_none();
-        for (_, other) in self.numbers_of(&chain.node)?.into_iter().filter(|(_, other)| *other != number) {
-            is_news &= self.holdings.get((fact.sha1.as_bytes(), other))?.is_none();
+        let mut is_news = self.holdings.insert((fact.sha1.as_bytes(), speaker.number), row.as_slice())?.is_none();
+        for (_, other) in speaker.chains.iter().filter(|(_, other)| *other != speaker.number) {
+            is_news &= self.holdings.get((fact.sha1.as_bytes(), *other))?.is_none();
         }
         Ok(is_news)
     }
 
-    /// Notes that `node` no longer holds the copies of `blob` that it told of within `past`; the size of what it held, if that was all.
-    pub fn remove_holding(&mut self, node: &NodeId, past: &Past, blob: &BlobId) -> Result<Option<u64>, StoreError> {
-        let mut removed = None;
-        for (chain, number) in self.numbers_of(node)? {
-            let row: Option<HoldingRow> = row::decode("holdings", self.holdings.get((blob.as_bytes(), number)))?;
-            let Some(row) = row.filter(|row| past.includes(&chain.boot, row.since)) else { continue };
-            self.holdings.remove((blob.as_bytes(), number))?;
-            removed = Some(row.size_bytes);
+    /// Notes that the node of `speaker` no longer holds the copies of `blob` that it told of within `past`; the size of what it held, if
+    /// that was all.
+    pub fn remove_holding(&mut self, speaker: &Speaker, past: &Past, blob: &BlobId) -> Result<Option<u64>, StoreError> {
+        let (mut removed, mut is_left) = (None, false);
+        for (chain, number) in &speaker.chains {
+            let row: Option<HoldingRow> = row::decode("holdings", self.holdings.get((blob.as_bytes(), *number)))?;
+            let Some(row) = row else { continue };
+            if past.includes(&chain.boot, row.since) {
+                self.holdings.remove((blob.as_bytes(), *number))?;
+                removed = Some(row.size_bytes);
+            } else {
+                is_left = true;
+            }
         }
-        Ok(if self.is_held_by(blob, node)? { None } else { removed })
+        Ok(removed.filter(|_| !is_left))
     }
 
     fn number_of(&mut self, chain: &Chain) -> Result<u32, StoreError> {

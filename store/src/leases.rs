@@ -190,6 +190,9 @@ impl<A: Access> Tables<A> {
 
     /// Until when graces keep `blob` here, its own or those of what links to it: the end of the last of them. None if none does.
     pub fn graced_until_ms(&self, blob: &BlobId) -> Result<Option<u64>, StoreError> {
+        if self.graces.is_empty()? {
+            return Ok(None);
+        }
         let graces = self.lease_roots_of(blob, u64::MAX)?.into_iter().map(|keeping| match keeping {
             Keeping::Grace { until_ms, .. } => Some(until_ms),
             Keeping::Lease { .. } => None,

@@ -204,27 +204,28 @@ impl Applying<'_, '_> {
 
     /// Only the author's own holdings can be said: nobody speaks for another's disk.
     fn holdings(&mut self, holdings: &Holdings) -> Result<(), StoreError> {
+        let speaker = self.txn.speaker(&self.chain)?;
+        let (mut blobs, mut bytes) = (0, 0_i64);
+        let signed = |size_bytes: u64| i64::try_from(size_bytes).unwrap_or(i64::MAX);
         for fact in &holdings.added {
             self.txn.note_moved(&fact.sha1);
-            if self.txn.add_holding(&self.chain, self.next.seq, fact)? {
-                self.count_own(1, fact.size_bytes)?;
+            if self.txn.add_holding(&speaker, self.next.seq, fact)? {
+                blobs += 1;
+                bytes = bytes.saturating_add(signed(fact.size_bytes));
             }
         }
         for id in &holdings.removed {
             self.txn.note_moved(id);
-            if let Some(size_bytes) = self.txn.remove_holding(&self.chain.node, self.past, id)? {
-                self.count_own(-1, size_bytes)?;
+            if let Some(size_bytes) = self.txn.remove_holding(&speaker, self.past, id)? {
+                blobs -= 1;
+                bytes = bytes.saturating_sub(signed(size_bytes));
             }
         }
-        Ok(())
-    }
-
-    fn count_own(&mut self, sign: i64, size_bytes: u64) -> Result<(), StoreError> {
-        if self.chain.node != self.home.node {
-            return Ok(());
+        if self.chain.node == self.home.node {
+            self.txn.add_to_count(Count::Blobs, blobs)?;
+            self.txn.add_to_count(Count::BlobBytes, bytes)?;
         }
-        self.txn.add_to_count(Count::Blobs, sign)?;
-        self.txn.add_to_count(Count::BlobBytes, sign.saturating_mul(i64::try_from(size_bytes).unwrap_or(i64::MAX)))
+        Ok(())
     }
 
     fn change(&mut self, change: &Change) -> Result<(), StoreError> {

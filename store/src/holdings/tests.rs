@@ -25,11 +25,18 @@ fn held(n: u8, blob: u8) -> Holding {
 
 /// Entry `seq` of a boot of node `n` says that it holds a blob.
 fn add(home: &TestHome, n: u8, boot: u8, seq: u64, blob: u8) -> bool {
-    home.write(|txn| txn.add_holding(&chain(n, boot), Seq(seq), &fact(blob)))
+    home.write(|txn| {
+        let speaker = txn.speaker(&chain(n, boot))?;
+        txn.add_holding(&speaker, Seq(seq), &fact(blob))
+    })
 }
 
 fn remove(home: &TestHome, n: u8, past: &Past, blob: u8) -> Option<u64> {
-    home.write(|txn| txn.remove_holding(&node(n), past, &fact(blob).sha1))
+    home.write(|txn| {
+        let (first, _) = past.0.iter().next().unwrap();
+        let speaker = txn.speaker(&Chain { node: node(n), boot: *first })?;
+        txn.remove_holding(&speaker, past, &fact(blob).sha1)
+    })
 }
 
 fn is_held(home: &TestHome, n: u8, blob: u8) -> bool {
