@@ -59,9 +59,10 @@ pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
         let size = SizeBytes(items.iter().map(|item| item.size_bytes).sum()).human();
         let kept: Vec<String> = summary.kept.iter().map(|(why, count)| format!("{count} by {why}")).collect();
         let kept = if kept.is_empty() { "nothing".to_owned() } else { kept.join(", ") };
+        let trash = SizeBytes(summary.trash_bytes).human();
         match summary.run {
-            true => format!("freed {}; kept {kept}", SizeBytes(summary.freed_bytes).human()),
-            false => format!("{} blobs, {size}, could go; kept {kept}", summary.candidates),
+            true => format!("freed {}; kept {kept}; {trash} in the trash", SizeBytes(summary.freed_bytes).human()),
+            false => format!("{} blobs, {size}, could go; kept {kept}; {trash} in the trash", summary.candidates),
         }
     })?;
     if let Some(size) = args.to_free {

@@ -31,6 +31,7 @@ fn text(line: &StatusLine) -> String {
         format!("daemon     {daemon}"),
         format!("peers      {connected} of {} connected", line.peers.len()),
         format!("blobs      {}, {size}{limit}", line.blobs),
+        format!("trash      {}", SizeBytes(line.trash_bytes).human()),
         format!("refs       {}", line.refs),
         format!("converged  {converged}"),
     ]

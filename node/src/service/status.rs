@@ -20,6 +20,7 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         peers: Vec::new(),
         blobs: snapshot.count(Count::Blobs)?,
         size_bytes: snapshot.count(Count::BlobBytes)?,
+        trash_bytes: snapshot.count(Count::TrashBytes)?,
         max_size_bytes,
         refs: snapshot.count(Count::Refs)?,
         // Nobody else is there to know less, or more.

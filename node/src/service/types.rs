@@ -203,6 +203,9 @@ pub struct StatusLine {
     pub blobs: u64,
     /// Their bytes.
     pub size_bytes: u64,
+    /// Bytes of what was deleted and can still be brought back.
+    #[serde(default)]
+    pub trash_bytes: u64,
     /// How many bytes the home may hold; none is what the disk has.
     pub max_size_bytes: Option<u64>,
     /// Refs in the catalog.
@@ -457,6 +460,9 @@ pub struct GcLine {
     pub freed_bytes: u64,
     /// How many blobs were kept, by why.
     pub kept: std::collections::BTreeMap<String, u64>,
+    /// Bytes that lie in the trash now.
+    #[serde(default)]
+    pub trash_bytes: u64,
 }
 
 /// A garbage collection, blob by blob.

@@ -13,6 +13,8 @@ pub struct GcStateLine {
     pub unneeded: u64,
     /// Why none of them may go now, if so.
     pub blocked_by: Option<String>,
+    /// Bytes that lie in the trash.
+    pub trash_bytes: u64,
 }
 
 /// A collection that deleted something.
