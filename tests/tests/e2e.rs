@@ -17,6 +17,7 @@ mod http;
 mod kills;
 mod leases;
 mod network;
+mod pressure;
 mod putting;
 mod refs;
 mod trees;

@@ -61,7 +61,7 @@ impl Engine {
         let until_ms = step.now_ms.saturating_sub(MAX_TRASH_AGE_MS);
         if oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.now_ms >= self.collector.trash_ms + TRASH_EVERY_MS {
             self.collector.trash_ms = step.now_ms;
-            step.effects.push(Effect::EmptyTrash { until_ms });
+            step.effects.push(Effect::EmptyTrash { until_ms, enough_bytes: u64::MAX });
         }
         self.collect_unasked(step)
     }

@@ -2,6 +2,7 @@
 
 use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::gc::permit::Permit;
+use keepwell_protocol::gc::pressure::Room;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::{LotName, RefName};
 use keepwell_store::place::Placed;
@@ -100,6 +101,8 @@ pub enum Input {
         /// The blob.
         retrieved: Retrieved,
     },
+    /// How full the disk is.
+    Room(Room),
     /// How long the step took that purged something by itself.
     Took {
         /// In microseconds.

@@ -18,6 +18,7 @@ mod input;
 pub mod leases;
 mod members;
 mod open;
+pub mod pressure;
 pub mod rebuild;
 mod refs;
 mod replicate;
@@ -42,6 +43,7 @@ pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 use leases::LeaseClock;
 pub use leases::{LeaseOp, LeaseRefusal, LeaseUse};
 pub use open::{NewHome, OpenError};
+use pressure::Pressing;
 use replicate::Replication;
 pub use settings::Settings;
 
@@ -53,6 +55,7 @@ pub struct Engine {
     replication: Replication,
     collector: Collector,
     dropping: Dropping,
+    pressing: Pressing,
     absence: Absence,
     arrivals: Arrivals,
     settings: Settings,
@@ -90,6 +93,7 @@ impl Engine {
         self.replication = Replication::default();
         self.collector = Collector::default();
         self.dropping = Dropping::default();
+        self.pressing = Pressing::default();
         self.absence = Absence::default();
         self.arrivals = Arrivals::default();
         self.leases = LeaseClock::default();
@@ -124,6 +128,7 @@ impl Engine {
                 self.collection_took(step.now_ms, cost_us);
                 Ok(())
             }
+            Input::Room(disk) => self.measured(step, disk),
             Input::Connected { peer } => self.connected(step, peer),
             Input::Disconnected { peer } => self.disconnected(peer),
             Input::Received { from, bytes } => self.received(step, from, &bytes),

@@ -17,6 +17,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
 use super::leases::LeaseClock;
+use super::pressure::Pressing;
 use super::{Absence, Arrivals, Collector, Dropping, Engine, EngineRng, Replication, Settings, Step};
 
 /// Why a home cannot be started on.
@@ -104,6 +105,7 @@ impl Engine {
             replication: Replication::default(),
             collector: Collector::default(),
             dropping: Dropping::default(),
+            pressing: Pressing::default(),
             absence: Absence::default(),
             arrivals: Arrivals::default(),
             leases: LeaseClock::default(),

@@ -8,10 +8,10 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_store::counts::Count;
 use keepwell_store::store::Snapshot;
 
-use super::Node;
 use super::drop::told;
 use super::refs::name_of;
 use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine};
+use super::{Node, pressure};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS};
@@ -101,7 +101,14 @@ pub fn state(node: &dyn Node) -> Result<GcStateLine, Failure> {
     });
     let blocked_by = blocked_by(&snapshot, &missing)?;
     let trash_bytes = snapshot.count(Count::TrashBytes)?;
-    Ok(GcStateLine { auto: node.settings().schedule.is_some(), last, unneeded, blocked_by, trash_bytes })
+    Ok(GcStateLine {
+        auto: node.settings().schedule.is_some(),
+        last,
+        unneeded,
+        blocked_by,
+        trash_bytes,
+        pressure: pressure::line(&node.pressure()?),
+    })
 }
 
 /// Brings a deleted blob back from the trash.

@@ -16,6 +16,7 @@ pub mod get;
 mod glob;
 pub mod leases;
 pub mod network;
+pub mod pressure;
 pub mod put;
 pub mod read;
 pub mod refs;
@@ -33,6 +34,7 @@ use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 
+use crate::engine::pressure::PressureReport;
 use crate::engine::{
     Collect, Collected, Confirmed, Dropped, LeaseOp, LeaseUse, PutBlob, PutOutcome, RefOp, RefOutcome, Settings,
 };
@@ -75,6 +77,11 @@ pub trait Node: Send + Sync {
 
     /// Says that a member is dead, or alive after all.
     fn declare(&self, member: NodeId, is_dead: bool) -> Result<(), Failure>;
+
+    /// How full its disk is, and why no more is freed.
+    fn pressure(&self) -> Result<PressureReport, Failure> {
+        pressure::measured(self.store(), &self.settings())
+    }
 
     /// Takes back a record whose bytes are missing or rotten.
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure>;

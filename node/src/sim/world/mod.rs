@@ -273,7 +273,7 @@ impl World {
                     let delay_ms = self.draw(RETRIEVE_WITHIN_MS);
                     self.after(delay_ms, Happening::Retrieve(node, blob));
                 }
-                Effect::EmptyTrash { until_ms } => self.empty_trash(node, until_ms)?,
+                Effect::EmptyTrash { until_ms, enough_bytes } => self.empty_trash(node, until_ms, enough_bytes)?,
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
@@ -377,6 +377,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Disconnected { .. } => "a disconnection",
         Input::Received { .. } => "a message",
         Input::Gossiped { .. } => "gossip",
+        Input::Room(_) => "how full its disk is",
         Input::Tick => "a tick",
     }
 }

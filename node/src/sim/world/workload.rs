@@ -172,8 +172,8 @@ impl World {
         self.disk_work(node, done)
     }
 
-    pub(super) fn empty_trash(&mut self, node: usize, until_ms: u64) -> Result<(), Violation> {
-        let empty = |engine: &Engine| engine.store().empty_trash(until_ms, TRASH_PORTION).map(drop);
+    pub(super) fn empty_trash(&mut self, node: usize, until_ms: u64, enough_bytes: u64) -> Result<(), Violation> {
+        let empty = |engine: &Engine| engine.store().empty_some_trash(until_ms, TRASH_PORTION, enough_bytes).map(drop);
         let done = self.nodes[node].engine().map_or(Ok(()), empty);
         self.disk_work(node, done)
     }
