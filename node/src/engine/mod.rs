@@ -36,8 +36,8 @@ use absence::Absence;
 pub use apply::Refusal;
 use arrival::Arrivals;
 use collect::Collector;
-use drop::Dropping;
 pub use drop::Probed;
+use drop::{Dropping, Whom};
 pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 use leases::LeaseClock;
@@ -120,7 +120,7 @@ impl Engine {
             Input::Delete { request, permit } => self.delete(step, request, permit),
             Input::Forget { request, blob } => self.forget(step, request, blob),
             Input::Collect { request, how } => self.collect(step, request, how),
-            Input::Drop { request, blobs } => self.drop_copies(step, request, &blobs),
+            Input::Drop { request, blobs } => self.drop_copies(step, Whom::Request(request), &blobs),
             Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
             Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),

@@ -40,7 +40,16 @@ pub enum Wait {
         /// Its bytes.
         bytes: u64,
     },
-    /// All else that is here is needed here.
+    /// Other members are being asked whether they keep what could go here.
+    Asking,
+    /// Not everybody has been heard yet: until then no copy is given up.
+    NotHeard,
+    /// Others would not vouch for their copies of what could go here: they are asked again after a while.
+    Refused {
+        /// How many.
+        blobs: usize,
+    },
+    /// All else that is here is needed here, or nobody in reach holds it too.
     Needed,
 }
 
@@ -70,6 +79,8 @@ impl Engine {
                 Some(_) => self.relieve(step, &pressure, &mut waits)?,
                 None => waits.push(Wait::NotSetTo),
             }
+        } else if before.level != Level::None {
+            self.leave_surplus();
         }
         self.pressing.report = PressureReport { pressure, waits };
         Ok(())
@@ -88,8 +99,9 @@ impl Engine {
         let is_garbage = !step.txn.unneeded_before(u64::MAX, 1)?.is_empty();
         waits.extend(is_garbage.then_some(Wait::Garbage));
         let left_bytes = pressure.to_free_bytes.saturating_sub(step.txn.count(Count::TrashBytes)?);
+        // Copies go only when there is no garbage left that could.
         if left_bytes > 0 && (!is_garbage || self.is_collection_blocked()) {
-            waits.push(Wait::Needed);
+            waits.extend(self.give_up_surplus(step, left_bytes)?);
         }
         Ok(())
     }

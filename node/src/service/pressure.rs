@@ -49,7 +49,10 @@ fn told(wait: &Wait) -> String {
         Wait::YoungTrash { bytes } => {
             format!("{} that were deleted lately can still be brought back, and go in some minutes", SizeBytes(*bytes).human())
         }
-        Wait::Needed => "all else that is here is needed here".to_owned(),
+        Wait::Asking => "other machines are asked whether they keep what could go here".to_owned(),
+        Wait::NotHeard => "no copy is given up before every other machine has been heard".to_owned(),
+        Wait::Refused { blobs } => format!("others do not vouch for {blobs} that could go here; they are asked again"),
+        Wait::Needed => "nothing else can go: it is needed here, or no other machine in reach holds it".to_owned(),
     }
 }
 
@@ -69,6 +72,9 @@ mod tests {
         assert_eq!((high.state, high.message.as_str()), (CheckState::Warn, "3.0 MiB should be freed: it is being freed"));
         let stuck = check(&report(Level::Emergency, vec![Wait::YoungTrash { bytes: 1_024 }, Wait::Needed]));
         assert!(stuck.message.starts_with("the reserve is touched; 3.0 MiB") && stuck.message.contains("1.0 KiB"), "{stuck:?}");
-        assert_eq!(line(&report(Level::High, vec![Wait::Needed])).waiting_for, ["all else that is here is needed here"]);
+        assert_eq!(
+            line(&report(Level::High, vec![Wait::Needed])).waiting_for,
+            ["nothing else can go: it is needed here, or no other machine in reach holds it"]
+        );
     }
 }

@@ -10,4 +10,5 @@ mod forger;
 mod forks;
 mod hostile;
 mod lab;
+mod pressure;
 mod world;

@@ -9,6 +9,7 @@
 mod asking;
 mod confirm;
 mod facts;
+mod surplus;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,7 @@ use crate::limits::NEW_ROOT_VISITS;
 use asking::{Asking, Unproven};
 use confirm::Confirmation;
 use facts::Facts;
+use surplus::Surplus;
 pub use witness::Probed;
 
 /// What this node is giving up, and what it has been asked.
@@ -42,13 +44,22 @@ pub(super) struct Dropping {
     rounds: BTreeMap<Nonce, Round>,
     confirmations: BTreeMap<Nonce, Confirmation>,
     start: Start,
+    surplus: Surplus,
     /// Questions of others whose copies are being looked at.
     probing: usize,
 }
 
+/// Who wants copies to be given up.
+pub(super) enum Whom {
+    /// Somebody here, who waits for the answer.
+    Request(RequestId),
+    /// Nobody: space is short.
+    Pressure,
+}
+
 /// The blobs of one request, while others are asked about them.
 struct Round {
-    request: RequestId,
+    whom: Whom,
     asking: Asking,
     /// The blobs that are still to be decided.
     open: BTreeSet<BlobId>,
@@ -70,21 +81,16 @@ impl Dropping {
 
 impl Engine {
     /// Begins to give up the copies of `blobs`, at most [`MAX_QUESTION_BLOBS`]; more are not looked at.
-    pub(super) fn drop_copies(
-        &mut self,
-        step: &mut Step<'_, '_>,
-        request: RequestId,
-        blobs: &[BlobId],
-    ) -> Result<(), StoreError> {
+    pub(super) fn drop_copies(&mut self, step: &mut Step<'_, '_>, whom: Whom, blobs: &[BlobId]) -> Result<(), StoreError> {
         if !self.is_member(step.txn)? {
-            step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            self.tell_whom(step, &whom, None);
             return Ok(());
         }
         self.end_attempts_on_new_roots(step)?;
         let mut facts = self.facts(step.txn)?;
         let (boot, seen) = (self.own_chain()?.boot, step.txn.vector()?);
         let asking = Asking::new(Nonce(draw(step)), boot, Purpose::Drop, seen, step.now_ms);
-        let mut round = Round { request, asking, open: BTreeSet::new(), outcomes: Vec::new() };
+        let mut round = Round { whom, asking, open: BTreeSet::new(), outcomes: Vec::new() };
         for id in blobs.iter().take(MAX_QUESTION_BLOBS) {
             let Some(record) = step.txn.blob(id)? else {
                 round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Copy]));
@@ -261,9 +267,19 @@ impl Engine {
                 continue;
             }
             let unheard = self.unheard(step.txn)?;
-            step.effects.push(Effect::Reply(round.request, Reply::Dropped(Dropped { outcomes: round.outcomes, unheard })));
+            self.tell_whom(step, &round.whom, Some(Dropped { outcomes: round.outcomes, unheard }));
         }
         Ok(())
+    }
+
+    /// Tells whoever wanted it what a round came to; none if this node is no member.
+    fn tell_whom(&mut self, step: &mut Step<'_, '_>, whom: &Whom, dropped: Option<Dropped>) {
+        match whom {
+            Whom::Request(request) => {
+                step.effects.push(Effect::Reply(*request, dropped.map_or(Reply::NotAMember, Reply::Dropped)));
+            }
+            Whom::Pressure => self.surplus_round_ended(step, &dropped.unwrap_or_default().outcomes),
+        }
     }
 
     /// Somebody has put the blob here again: this copy is wanted.

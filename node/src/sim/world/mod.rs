@@ -11,6 +11,7 @@ mod model;
 mod network;
 mod node;
 mod oracle;
+mod pressure;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,6 +51,8 @@ pub struct Plan {
     pub act_every_ms: u64,
     /// How many different blobs users put: the fewer, the more copies there are of each.
     pub contents: u64,
+    /// Whether disks are full, each for a while and then not, and all of them in the end.
+    pub full_disks: bool,
     /// What goes wrong, and how often.
     pub faults: Faults,
 }
@@ -83,8 +86,10 @@ pub struct Summary {
     pub copies_purged: u64,
     /// Surplus copies that were given up.
     pub copies_dropped: u64,
-    /// Those of them that nobody had asked for.
+    /// Those of the purged that nobody had asked for.
     pub copies_purged_unasked: u64,
+    /// Those of the given up that went in the end, when all disks were full.
+    pub copies_dropped_unasked: u64,
     /// Times that a node crashed.
     pub crashes: u64,
     /// Times that an old state of a disk was put back.
@@ -165,6 +170,7 @@ impl World {
             copies_purged: 0,
             copies_dropped: 0,
             copies_purged_unasked: 0,
+            copies_dropped_unasked: 0,
             crashes: 0,
             rollbacks: 0,
             forks: 0,
@@ -194,7 +200,10 @@ impl World {
         self.make_peace()?;
         self.go_on_until(active_until + self.plan.quiet_ms)?;
         checks::check_all(&self).map_err(|broken| self.violation(broken))?;
-        self.give_up_all_surplus()?;
+        match self.plan.full_disks {
+            true => self.fill_all_disks()?,
+            false => self.give_up_all_surplus()?,
+        }
         let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
         (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
@@ -230,7 +239,8 @@ impl World {
             Happening::Gossip { to, entry } => self.give(to, Input::Gossiped { entry }),
             Happening::Tick(node) => {
                 self.after(TICK_MS, Happening::Tick(node));
-                self.give(node, Input::Tick)
+                self.give(node, Input::Tick)?;
+                self.measure(node)
             }
             Happening::Act => self.act(),
             Happening::Fault => self.fault(),
