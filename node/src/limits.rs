@@ -79,6 +79,8 @@ pub const SURPLUS_RETRY_MORE_MS: u64 = 5_000;
 pub const SURPLUS_RETRY_MOST_MS: u64 = 10 * 60 * 1_000;
 /// Blobs of which it is remembered that they had to stay. Of further ones it is tried again sooner.
 pub const MAX_REFUSED_DROPS: usize = 10_000;
+/// How long it takes at most until something is written again on a disk that was full, if nobody asks for it (milliseconds).
+pub const FULL_DISK_RETRY_MOST_MS: u64 = 60 * 1_000;
 /// Blobs behind a new root that are looked for among those which are being given up; behind larger roots all are taken to be.
 pub const NEW_ROOT_VISITS: usize = 10_000;
 

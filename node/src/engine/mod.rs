@@ -18,6 +18,7 @@ mod input;
 pub mod leases;
 mod members;
 mod open;
+mod patience;
 pub mod pressure;
 pub mod rebuild;
 mod refs;
@@ -43,6 +44,7 @@ pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 use leases::LeaseClock;
 pub use leases::{LeaseOp, LeaseRefusal, LeaseUse};
 pub use open::{NewHome, OpenError};
+use patience::Patience;
 use pressure::Pressing;
 use replicate::Replication;
 pub use settings::Settings;
@@ -56,6 +58,7 @@ pub struct Engine {
     collector: Collector,
     dropping: Dropping,
     pressing: Pressing,
+    patience: Patience,
     absence: Absence,
     arrivals: Arrivals,
     settings: Settings,
@@ -72,7 +75,7 @@ impl Engine {
     /// restarted ([`Engine::restart`]), or the store reopened.
     pub fn step(&mut self, now_ms: u64, rng: &mut EngineRng, inputs: Vec<Input>) -> Result<Vec<Effect>, StoreError> {
         let store = Arc::clone(&self.store);
-        store.write(|txn| {
+        let done = store.write(|txn| {
             let mut step = Step { txn, now_ms, rng, effects: Vec::new() };
             for input in inputs {
                 self.take(&mut step, input)?;
@@ -82,7 +85,11 @@ impl Engine {
             self.restore_arrived(&mut step)?;
             self.note_garbage(&step)?;
             Ok(step.effects)
-        })
+        });
+        if done.is_ok() {
+            self.patience.step_succeeded(self.dropping.is_asking_unasked());
+        }
+        done
     }
 
     /// Goes on after a failed step as after a restart of the process: what the step left in memory is forgotten, and what the disk
@@ -94,6 +101,7 @@ impl Engine {
         self.collector = Collector::default();
         self.dropping = Dropping::default();
         self.pressing = Pressing::default();
+        self.patience.step_failed();
         self.absence = Absence::default();
         self.arrivals = Arrivals::default();
         self.leases = LeaseClock::default();

@@ -17,6 +17,7 @@ use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
 use super::leases::LeaseClock;
+use super::patience::Patience;
 use super::pressure::Pressing;
 use super::{Absence, Arrivals, Collector, Dropping, Engine, EngineRng, Replication, Settings, Step};
 
@@ -106,6 +107,7 @@ impl Engine {
             collector: Collector::default(),
             dropping: Dropping::default(),
             pressing: Pressing::default(),
+            patience: Patience::default(),
             absence: Absence::default(),
             arrivals: Arrivals::default(),
             leases: LeaseClock::default(),

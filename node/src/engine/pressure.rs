@@ -40,6 +40,8 @@ pub enum Wait {
         /// Its bytes.
         bytes: u64,
     },
+    /// The disk is so full that nothing can be written: it is tried again after a while.
+    FullDisk,
     /// Other members are being asked whether they keep what could go here.
     Asking,
     /// Not everybody has been heard yet: until then no copy is given up.
@@ -68,6 +70,7 @@ impl Engine {
 
     /// Hears how full the disk is, and does one step of what follows.
     pub(super) fn measured(&mut self, step: &mut Step<'_, '_>, disk: Room) -> Result<(), StoreError> {
+        self.patience.measured(disk);
         let before = self.pressing.report.pressure;
         let pressure = before.see(&self.settings.marks, &rooms(&**step.txn, &self.settings, disk)?);
         let mut waits = Vec::new();

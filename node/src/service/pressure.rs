@@ -49,6 +49,7 @@ fn told(wait: &Wait) -> String {
         Wait::YoungTrash { bytes } => {
             format!("{} that were deleted lately can still be brought back, and go in some minutes", SizeBytes(*bytes).human())
         }
+        Wait::FullDisk => "the disk is so full that not even a deletion can be written down; it is tried again".to_owned(),
         Wait::Asking => "other machines are asked whether they keep what could go here".to_owned(),
         Wait::NotHeard => "no copy is given up before every other machine has been heard".to_owned(),
         Wait::Refused { blobs } => format!("others do not vouch for {blobs} that could go here; they are asked again"),

@@ -24,7 +24,8 @@ pub(super) struct Unasked {
 impl Engine {
     /// When the engine wants to be told the time, if before the next tick: something may be due then.
     pub fn wakes_ms(&self) -> Option<u64> {
-        self.collector.unasked.schedule.as_ref()?.next_ms()
+        let next_ms = self.collector.unasked.schedule.as_ref()?.next_ms()?;
+        Some(self.patient_until_ms().map_or(next_ms, |until_ms| until_ms.max(next_ms)))
     }
 
     /// Notes at the end of a step what has become garbage in it. A few reads, however much is held.

@@ -72,6 +72,11 @@ impl Dropping {
         self.attempts.end_all();
     }
 
+    /// Whether others are being asked about what nobody here asked for.
+    pub(super) fn is_asking_unasked(&self) -> bool {
+        self.surplus.is_asking()
+    }
+
     /// This node was rolled back and writes under a new boot: everybody must be heard again.
     pub(super) fn begin_again(&mut self) {
         self.attempts.end_all();

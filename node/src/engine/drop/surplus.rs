@@ -103,6 +103,10 @@ impl Engine {
             }
             return Ok(surplus.why_nothing_goes(step.now_ms));
         }
+        if !self.may_write_unasked(step.now_ms, step.rng) {
+            return Ok(Some(Wait::FullDisk));
+        }
+        let surplus = &mut self.dropping.surplus;
         let batch = surplus.batch(left_bytes);
         surplus.is_asking = true;
         self.drop_copies(step, Whom::Pressure, &batch)?;
@@ -183,6 +187,10 @@ impl Engine {
 }
 
 impl Surplus {
+    pub(super) fn is_asking(&self) -> bool {
+        self.is_asking
+    }
+
     /// What goes next of what was found: what others keep rather first, then what is largest, until it is enough.
     fn batch(&mut self, left_bytes: u64) -> Vec<BlobId> {
         let mut found = std::mem::take(&mut self.found);
