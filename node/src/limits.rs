@@ -65,6 +65,10 @@ pub const MAX_TICK_GAP_MS: u64 = 5_000;
 pub const SILENCE_NOTED_EVERY_MS: u64 = 10 * 60 * 1_000;
 /// How long others are asked about copies that are to be given up (milliseconds).
 pub const DROP_TIMEOUT_MS: u64 = 10_000;
+/// How long another member is waited for that was asked to give up its copies: its own round, and the way there and back (milliseconds).
+pub const DROP_FROM_TIMEOUT_MS: u64 = 15_000;
+/// Rounds at once in which this node gives up copies because other members ask it to; of more, nothing is heard.
+pub const MAX_ROUNDS_OF_OTHERS: usize = 16;
 /// How long an answer is waited for before the question is asked again (milliseconds).
 pub const ASK_AGAIN_MS: u64 = 3_000;
 /// Questions of others whose copies are looked at, at once; of more, nothing is heard, and they come again.
@@ -183,6 +187,7 @@ const _: () = assert!(TRASH_WALK_EVERY_MS < MAX_TRASH_AGE_MS, "what could not be
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS && LEASE_TTL_MS <= MAX_LEASE_TTL_MS);
 const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSENT_AFTER_MS);
 const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);
+const _: () = assert!(DROP_TIMEOUT_MS + 2 * TICK_MS < DROP_FROM_TIMEOUT_MS);
 const _: () = assert!(SURPLUS_BATCH <= MAX_QUESTION_BLOBS && SURPLUS_RETRY_MORE_MS <= SURPLUS_RETRY_MOST_MS);
 const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");

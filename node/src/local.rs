@@ -176,8 +176,8 @@ impl Node for Local {
         }
     }
 
-    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure> {
-        match self.ask(Input::Drop { request: REQUEST, blobs })? {
+    fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure> {
+        match self.ask(Input::dropping(REQUEST, blobs, from))? {
             Reply::Dropped(dropped) => Ok(dropped),
             other => Err(other.into()),
         }

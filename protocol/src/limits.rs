@@ -104,6 +104,8 @@ const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_DECODED_BYTES);
 
 /// Blobs that one question about copies may name.
 pub const MAX_QUESTION_BLOBS: usize = 1_024;
+/// Nodes that a report on a copy names for each reason at most.
+pub const MAX_REPORTED_NODES: usize = 16;
 /// The largest part of all time that collections may be given, in millionths.
 pub const MAX_PAUSE_PPM: u32 = 500_000;
 /// What a collection costs at least when the pause after it is reckoned, in microseconds: cheap ones do not follow each other at once.

@@ -248,8 +248,8 @@ impl Node for Driver {
         }
     }
 
-    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure> {
-        match self.ask(move |request| Input::Drop { request, blobs })? {
+    fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure> {
+        match self.ask(move |request| Input::dropping(request, blobs, from))? {
             Reply::Dropped(dropped) => Ok(dropped),
             other => Err(other.into()),
         }

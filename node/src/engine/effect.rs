@@ -113,6 +113,10 @@ pub enum Reply {
     Collected(Collected),
     /// To a request to give up copies.
     Dropped(Dropped),
+    /// To a request to ask another member: it is not connected.
+    NotConnected(NodeId),
+    /// To a request to ask another member: it has not answered in time.
+    Late(NodeId),
     /// To the question how durable something is.
     Confirmed(Confirmed),
     /// To a restoration: what is held again, unless it was held already or has gone from the trash.

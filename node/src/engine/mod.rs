@@ -129,6 +129,7 @@ impl Engine {
             Input::Forget { request, blob } => self.forget(step, request, blob),
             Input::Collect { request, how } => self.collect(step, request, how),
             Input::Drop { request, blobs } => self.drop_copies(step, Whom::Request(request), &blobs),
+            Input::DropFrom { request, node, blobs } => self.drop_from(step, request, node, blobs),
             Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
             Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),

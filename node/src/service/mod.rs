@@ -66,8 +66,8 @@ pub trait Node: Send + Sync {
     /// Purges a portion of what nothing needs.
     fn collect(&self, how: Collect) -> Result<Collected, Failure>;
 
-    /// Gives up copies as far as others prove theirs: of at most `MAX_QUESTION_BLOBS` blobs (protocol).
-    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure>;
+    /// Gives up copies as far as others prove theirs, here or on the member `from`: of at most `MAX_QUESTION_BLOBS` blobs (protocol).
+    fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure>;
 
     /// On how many disks each of these blobs is at least, as others prove now: at most `MAX_QUESTION_BLOBS` (protocol).
     fn confirm(&self, blobs: Vec<BlobId>) -> Result<Confirmed, Failure>;

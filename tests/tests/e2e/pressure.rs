@@ -1,9 +1,9 @@
 //! A home that nears its limit frees space by itself: what was deleted goes sooner, and what is named stays.
 
-use keepwell_tests::TempHome;
+use keepwell_tests::{Outcome, TempHome};
 use serde_json::Value;
 
-use super::network::until;
+use super::network::{two_machines_with, until, until_found};
 use super::{noise, sha1_of};
 
 /// Of a home of 1 MB: high from 970 kB on, low at 400 kB, an emergency from 980 kB on. The disk of the machine is hardly as full.
@@ -78,4 +78,40 @@ fn a_home_that_nears_its_limit_empties_its_trash_and_keeps_what_is_named() {
     );
     daemon.terminate().ok();
     home.run(["fsck", "--verify"]).ok();
+}
+
+#[test]
+fn a_machine_that_is_full_gives_up_what_another_proves_and_loses_nothing() {
+    // Of all that is on any disk, both would give up as much as they may.
+    let (ada, first, ben, second) = two_machines_with("[gc]\ngrace = \"1s\"\n[disk]\nhigh = \"0%\"\nreserve = \"100%\"\n");
+    let bytes: Vec<Vec<u8>> = (0..6).map(|seed| noise(seed, 30_000)).collect();
+    for (seed, bytes) in bytes.iter().enumerate() {
+        ada.file(format!("tree/{seed}"), bytes);
+    }
+    ada.run(["put", "-r", "tree", "--ref", "lab/tree"]).ok();
+    let garbage = put(&ada, 9, 40_000);
+    let object = ada.run(["ref", "get", "lab/tree", "--json"]).ok().json()["links"][0]["sha1"].as_str().unwrap().to_owned();
+    until_found(&ben, &["fetch", "lab/tree"]);
+    let holders = |outcome: &Outcome| outcome.json()["holders"].as_array().map_or(0, Vec::len);
+    until(&ada, &["where", &format!("sha1://{object}"), "--json"], |outcome| holders(outcome) == 1);
+    until(&ben, &["where", &format!("sha1://{object}"), "--json"], |outcome| holders(outcome) == 1);
+    until_state(&ada, &garbage, "unknown");
+    let total = |home: &TempHome| status(home)["blobs"].as_u64().unwrap();
+    until(&ada, &["status", "--json"], |_| total(&ada) + total(&ben) == 7);
+    // On a machine that is full no more, so that what it fetches stays, all of it comes together.
+    second.terminate().ok();
+    let path = ben.path().join("config.toml");
+    let calm =
+        std::fs::read_to_string(&path).unwrap().replace("reserve = \"100%\"", "reserve = \"0\"").replace("\"0%\"", "\"100%\"");
+    std::fs::write(&path, calm).unwrap();
+    let second = ben.up();
+    until_found(&ben, &["get", "lab/tree", "--to", "whole", "--force"]);
+    for (seed, bytes) in bytes.iter().enumerate() {
+        assert!(std::fs::read(ben.scratch().join(format!("whole/{seed}"))).unwrap() == *bytes);
+    }
+    first.terminate().ok();
+    second.terminate().ok();
+    for home in [&ada, &ben] {
+        home.run(["fsck", "--verify"]).ok();
+    }
 }

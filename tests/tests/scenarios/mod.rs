@@ -5,6 +5,7 @@
 mod absence;
 mod crash;
 mod drops;
+mod elsewhere;
 mod epochs;
 mod forger;
 mod forks;

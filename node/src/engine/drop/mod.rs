@@ -8,6 +8,7 @@
 
 mod asking;
 mod confirm;
+mod elsewhere;
 mod facts;
 mod surplus;
 mod witness;
@@ -33,6 +34,7 @@ use super::{Engine, Step, closure};
 use crate::limits::NEW_ROOT_VISITS;
 use asking::{Asking, Unproven};
 use confirm::Confirmation;
+use elsewhere::Asked;
 use facts::Facts;
 use surplus::Surplus;
 pub use witness::Probed;
@@ -45,6 +47,8 @@ pub(super) struct Dropping {
     confirmations: BTreeMap<Nonce, Confirmation>,
     start: Start,
     surplus: Surplus,
+    /// What other members have been asked to give up.
+    asked: BTreeMap<Nonce, Asked>,
     /// Questions of others whose copies are being looked at.
     probing: usize,
 }
@@ -53,6 +57,13 @@ pub(super) struct Dropping {
 pub(super) enum Whom {
     /// Somebody here, who waits for the answer.
     Request(RequestId),
+    /// Another member, who is told what it came to.
+    Member {
+        /// Who.
+        node: NodeId,
+        /// What the report is bound to.
+        nonce: Nonce,
+    },
     /// Nobody: space is short.
     Pressure,
 }
@@ -254,6 +265,7 @@ impl Engine {
             }
             self.dropping.confirmations.insert(confirmation.asking.nonce, confirmation);
         }
+        self.end_requests_to_others(step);
         self.end_confirmations_that_are_over(step)?;
         self.end_rounds_that_are_over(step)
     }
@@ -283,6 +295,7 @@ impl Engine {
             Whom::Request(request) => {
                 step.effects.push(Effect::Reply(*request, dropped.map_or(Reply::NotAMember, Reply::Dropped)));
             }
+            Whom::Member { node, nonce } => self.report_drop(step, *node, *nonce, dropped.unwrap_or_default()),
             Whom::Pressure => self.surplus_round_ended(step, &dropped.unwrap_or_default().outcomes),
         }
     }

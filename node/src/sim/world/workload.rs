@@ -59,6 +59,7 @@ impl World {
             24..=25 => self.lease(node),
             22 => self.declare(),
             18..=21 => self.drop_copies(node),
+            23 => self.drop_from(node),
             10..=16 => self.collect(node),
             17 => self.restore(node),
             0..=3 => self.put(node),
@@ -120,6 +121,13 @@ impl World {
             self.give(at, Input::Drop { request: RequestId(7), blobs: blobs.clone() })?;
         }
         Ok(())
+    }
+
+    /// Another node is to give up copies that it may have.
+    fn drop_from(&mut self, node: usize) -> Result<(), Violation> {
+        let (from, blobs) = (self.some_node(), self.some_held(node, DROPPED));
+        let from = self.nodes[from].id();
+        self.give(node, Input::DropFrom { request: RequestId(10), node: from, blobs })
     }
 
     /// Every node is asked again and again to give up all that it has.
