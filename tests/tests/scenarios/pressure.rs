@@ -104,9 +104,12 @@ fn what_asks_for_more_copies_a_lease_and_a_grace_keep_their_copies_here() {
     assert_eq!((held(&lab, 0, &[one.sha1, other.sha1]), lab.probes), (2, 0), "nobody is even asked");
     press(&mut lab, &[0], 60);
     assert_eq!(held(&lab, 0, &[other.sha1]), 0, "the lease has ended");
+    lab.machines[0].set(Settings { grace_ms: 300_000, schedule: Some(Keys::DEFAULT), ..Settings::default() });
     lab.put(0, b"other", &[]);
-    press(&mut lab, &[0], GRACE_MS / TICK_MS - 1);
+    press(&mut lab, &[0], 280);
     assert_eq!(held(&lab, 0, &[other.sha1]), 1, "somebody has just put it");
+    press(&mut lab, &[0], 700);
+    assert_eq!(held(&lab, 0, &[other.sha1]), 0, "its grace is over");
 }
 
 #[test]
