@@ -384,6 +384,11 @@ impl From<Reply> for Failure {
                 .hint("let it reach another member; if it was removed, ask an admin to invite it again"),
             Reply::MayNotAdmit(refused) => Failure::new(Code::Denied, refused.to_string())
                 .hint("ask an admin of the network to do it, on the admin's own machine"),
+            Reply::NotConnected(node) => Failure::new(Code::Unreachable, format!("{node} is not connected"))
+                .hint("see `keepwell node ls`; start its daemon, or look for what parts it from this machine"),
+            Reply::Late(node) => {
+                Failure::new(Code::Timeout, format!("{node} has not answered in time")).hint("try again: what went there is gone")
+            }
             Reply::LeaseRefused(refused) => refused.into(),
             _ => StoreError::Inconsistent("a request got the answer of another".into()).into(),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use keepwell_protocol::limits::MAX_ENTRY_OPS;
+use keepwell_protocol::limits::{MAX_ENTRY_OPS, MAX_QUESTION_BLOBS};
 
 /// How long a command waits for the lock of a home that another process is using, unless told otherwise (milliseconds).
 pub const LOCK_WAIT_MS: u64 = 30_000;
@@ -67,10 +67,26 @@ pub const MAX_TICK_GAP_MS: u64 = 5_000;
 pub const SILENCE_NOTED_EVERY_MS: u64 = 10 * 60 * 1_000;
 /// How long others are asked about copies that are to be given up (milliseconds).
 pub const DROP_TIMEOUT_MS: u64 = 10_000;
+/// How long another member is waited for that was asked to give up its copies: its own round, and the way there and back (milliseconds).
+pub const DROP_FROM_TIMEOUT_MS: u64 = 15_000;
+/// Rounds at once in which this node gives up copies because other members ask it to; of more, nothing is heard.
+pub const MAX_ROUNDS_OF_OTHERS: usize = 16;
 /// How long an answer is waited for before the question is asked again (milliseconds).
 pub const ASK_AGAIN_MS: u64 = 3_000;
 /// Questions of others whose copies are looked at, at once; of more, nothing is heard, and they come again.
 pub const MAX_PROBES: usize = 64;
+/// Records that one look for surplus copies goes through while space is short.
+pub const SURPLUS_LOOKS: usize = 1_000;
+/// Copies that are given up at once because space is short: others look at theirs for each.
+pub const SURPLUS_BATCH: usize = 64;
+/// By how much longer it may take each time until a copy that had to stay is asked about again while space is short (milliseconds).
+pub const SURPLUS_RETRY_MORE_MS: u64 = 5_000;
+/// How long that may take at most (milliseconds).
+pub const SURPLUS_RETRY_MOST_MS: u64 = 10 * 60 * 1_000;
+/// Blobs of which it is remembered that they had to stay. Of further ones it is tried again sooner.
+pub const MAX_REFUSED_DROPS: usize = 10_000;
+/// How long it takes at most until something is written again on a disk that was full, if nobody asks for it (milliseconds).
+pub const FULL_DISK_RETRY_MOST_MS: u64 = 60 * 1_000;
 /// Blobs behind a new root that are looked for among those which are being given up; behind larger roots all are taken to be.
 pub const NEW_ROOT_VISITS: usize = 10_000;
 
@@ -173,6 +189,8 @@ const _: () = assert!(TRASH_WALK_EVERY_MS < MAX_TRASH_AGE_MS, "what could not be
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS && LEASE_TTL_MS <= MAX_LEASE_TTL_MS);
 const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSENT_AFTER_MS);
 const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);
+const _: () = assert!(DROP_TIMEOUT_MS + 2 * TICK_MS < DROP_FROM_TIMEOUT_MS);
+const _: () = assert!(SURPLUS_BATCH <= MAX_QUESTION_BLOBS && SURPLUS_RETRY_MORE_MS <= SURPLUS_RETRY_MOST_MS);
 const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");
 

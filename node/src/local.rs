@@ -107,7 +107,9 @@ impl Local {
                     Effect::Unlink(blob) => unlinks.push(blob),
                     // What cannot be brought back lies in the trash as before; the next daemon looks for it again.
                     Effect::Retrieve(blob) => due.extend(self.store.try_retrieve(&blob).ok().flatten().map(restored)),
-                    Effect::EmptyTrash { until_ms } => drop(self.store.empty_trash(until_ms, TRASH_PORTION)?),
+                    Effect::EmptyTrash { until_ms, enough_bytes } => {
+                        self.store.empty_some_trash(until_ms, TRASH_PORTION, enough_bytes)?;
+                    }
                     Effect::Reply(request, reply) if request == REQUEST => answer = Some(reply),
                     Effect::Reply(..) => {}
                 }
@@ -174,8 +176,8 @@ impl Node for Local {
         }
     }
 
-    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure> {
-        match self.ask(Input::Drop { request: REQUEST, blobs })? {
+    fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure> {
+        match self.ask(Input::dropping(REQUEST, blobs, from))? {
             Reply::Dropped(dropped) => Ok(dropped),
             other => Err(other.into()),
         }

@@ -104,6 +104,8 @@ const _: () = assert!(MAX_MESSAGE_BYTES <= MAX_DECODED_BYTES);
 
 /// Blobs that one question about copies may name.
 pub const MAX_QUESTION_BLOBS: usize = 1_024;
+/// Nodes that a report on a copy names for each reason at most.
+pub const MAX_REPORTED_NODES: usize = 16;
 /// The largest part of all time that collections may be given, in millionths.
 pub const MAX_PAUSE_PPM: u32 = 500_000;
 /// What a collection costs at least when the pause after it is reckoned, in microseconds: cheap ones do not follow each other at once.
@@ -112,6 +114,8 @@ pub const MIN_COST_US: u64 = 5_000;
 pub const RETRY_MORE_MS: u64 = 1_000;
 /// How long it takes at most: whoever is in the way may go out of it at any time (milliseconds).
 pub const RETRY_MOST_MS: u64 = 10_000;
+/// How long what was deleted can be brought back at least while a disk is under pressure, its reserve untouched (milliseconds).
+pub const MIN_TRASH_AGE_MS: u64 = 10 * 60 * 1_000;
 
 const _: () = assert!(RETRY_MORE_MS <= RETRY_MOST_MS);
 const _: () = assert!(MAX_QUESTION_BLOBS * 64 < MAX_MESSAGE_BYTES, "a question fits in a message beside its vector");

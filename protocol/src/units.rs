@@ -60,7 +60,7 @@ pub enum UnitFault {
 }
 
 impl UnitFault {
-    fn of(self, what: &'static str, text: &str, expected: &'static str) -> UnitError {
+    pub(crate) fn of(self, what: &'static str, text: &str, expected: &'static str) -> UnitError {
         UnitError { what, text: text.chars().take(100).collect(), why: self, expected }
     }
 }

@@ -17,6 +17,8 @@ pub enum Count {
     UnknownProtecting,
     /// Values of refs that ask for more than one copy.
     Replicated,
+    /// Bytes of the blobs in the trash.
+    TrashBytes,
 }
 
 impl Count {
@@ -27,6 +29,7 @@ impl Count {
             Count::Refs => "refs",
             Count::UnknownProtecting => "unknown_protecting",
             Count::Replicated => "replicated",
+            Count::TrashBytes => "trash_bytes",
         }
     }
 }
@@ -43,7 +46,15 @@ impl Tables<Writing<'_>> {
     pub fn add_to_count(&mut self, count: Count, change: i64) -> Result<(), StoreError> {
         let now = self.count(count)?.checked_add_signed(change);
         let now = now.ok_or_else(|| StoreError::Inconsistent(format!("count of {} would fall below zero", count.name())))?;
-        self.counts.insert(count.name(), now)?;
+        self.put_count(count, now)
+    }
+
+    /// Notes how many there are. Nothing has no row, so that a count which was rebuilt equals one that was kept.
+    pub(crate) fn put_count(&mut self, count: Count, now: u64) -> Result<(), StoreError> {
+        match now {
+            0 => drop(self.counts.remove(count.name())?),
+            _ => drop(self.counts.insert(count.name(), now)?),
+        }
         Ok(())
     }
 }

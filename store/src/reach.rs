@@ -184,6 +184,7 @@ impl Transaction<'_> {
         self.reach.is_replaying = true;
         replay(self)?;
         self.reach.is_replaying = false;
+        self.recount_trash()?;
         Ok(self.recount_reach()?)
     }
 

@@ -16,6 +16,7 @@ use keepwell_protocol::wire;
 use redb::ReadableTable;
 
 use crate::blobs::{BlobRecord, Place};
+use crate::counts::Count;
 use crate::error::StoreError;
 use crate::layout;
 use crate::locks::BlobGuard;
@@ -93,7 +94,7 @@ impl<A: Access> Tables<A> {
         Ok(self.trash_ages.first()?.map(|(key, _)| key.value().0))
     }
 
-    /// Blobs in the trash, and their bytes.
+    /// Blobs in the trash, and their bytes, by a walk over all of it. The bytes alone are counted: [`Count::TrashBytes`].
     pub fn trash_size(&self) -> Result<(u64, u64), StoreError> {
         let (mut blobs, mut bytes) = (0, 0);
         for row in self.trash.iter()? {
@@ -119,7 +120,13 @@ impl Tables<Writing<'_>> {
         let trashed = Trashed { record: *record, deleted_ms: now_ms, was_purged, attempts: 0, last_error: None };
         self.trash.insert(id.as_bytes(), wire::encode(&trashed).as_slice())?;
         self.trash_ages.insert((now_ms, id.as_bytes()), ())?;
-        Ok(())
+        self.put_count(Count::TrashBytes, self.count(Count::TrashBytes)?.saturating_add(record.size_bytes))
+    }
+
+    /// Counts the bytes in the trash anew: no log says what they are.
+    pub(crate) fn recount_trash(&mut self) -> Result<(), StoreError> {
+        let (_, bytes) = self.trash_size()?;
+        self.put_count(Count::TrashBytes, bytes)
     }
 
     /// Takes a row out of the trash with the small bytes that belong to it. Group values stay for whoever uses them.
@@ -135,6 +142,9 @@ impl Tables<Writing<'_>> {
         let trashed: Option<Trashed> = row::decode("trash", self.trash.remove(id.as_bytes()))?;
         if let Some(trashed) = &trashed {
             self.trash_ages.remove((trashed.deleted_ms, id.as_bytes()))?;
+            // What an older build put there was not counted; `fsck` does.
+            let left = self.count(Count::TrashBytes)?.saturating_sub(trashed.record.size_bytes);
+            self.put_count(Count::TrashBytes, left)?;
         }
         Ok(trashed)
     }
@@ -187,8 +197,16 @@ impl Store {
     /// Removes for good what was deleted at or before `until_ms`, at most `limit` blobs, the oldest first. What fails, or is in somebody's
     /// hands, is left to the next call: whoever has it may be waiting for the caller.
     pub fn empty_trash(&self, until_ms: u64, limit: usize) -> Result<Emptied, StoreError> {
+        self.empty_some_trash(until_ms, limit, u64::MAX)
+    }
+
+    /// As [`Store::empty_trash`], and no more once so many bytes have gone: the rest can still be brought back.
+    pub fn empty_some_trash(&self, until_ms: u64, limit: usize, enough_bytes: u64) -> Result<Emptied, StoreError> {
         let mut emptied = Emptied::default();
         for id in self.snapshot()?.trash_until(until_ms, limit)? {
+            if emptied.bytes >= enough_bytes {
+                break;
+            }
             self.empty_one(&id, until_ms, &mut emptied)?;
         }
         Ok(emptied)

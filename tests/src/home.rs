@@ -72,6 +72,11 @@ impl TempHome {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"KEEPWELL_")) {
             command.env_remove(name);
         }
+        // How full the disk of the machine is shall not matter, but in plays that say from when on it does.
+        let config = std::fs::read_to_string(self.path().join("config.toml")).unwrap_or_default();
+        if !config.contains("\n[disk]\n") {
+            command.env("KEEPWELL_DISK_HIGH", "100%").env("KEEPWELL_DISK_RESERVE", "0");
+        }
         command
             .current_dir(self.scratch())
             .env("KEEPWELL_HOME", self.path())

@@ -18,6 +18,7 @@ mod http;
 mod kills;
 mod leases;
 mod network;
+mod pressure;
 mod putting;
 mod refs;
 mod trees;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
 use super::blobs::blob_id;
 use super::gate::Slot;
+use super::query::Pairs;
 use crate::failure::Failure;
 use crate::service::{drop, gc};
 
@@ -45,6 +46,9 @@ pub(super) async fn collect(State(api): State<Arc<Api>>, slot: Slot, body: Body)
 pub(crate) struct DropRequest {
     /// Of which blobs.
     pub(crate) sha1: Vec<String>,
+    /// The member that is to give them up, by name or id; none is this node.
+    #[serde(default)]
+    pub(crate) from: Option<String>,
 }
 
 /// `POST /blobs/drop`
@@ -54,14 +58,20 @@ pub(super) async fn drop_copies(State(api): State<Arc<Api>>, slot: Slot, body: B
         return Err(ApiError::too_large("blobs", MAX_QUESTION_BLOBS));
     }
     let blobs = request.sha1.iter().map(|text| blob_id(text)).collect::<Result<Vec<_>, Failure>>()?;
-    let lines = blocking(slot, move || drop::drop_copies(&*api.node, &blobs)).await?;
+    let lines = blocking(slot, move || drop::drop_copies(&*api.node, &blobs, request.from.as_deref())).await?;
     json_list("blobs", &lines, None)
 }
 
 /// `DELETE /blobs/{sha1}`
-pub(super) async fn drop_copy(State(api): State<Arc<Api>>, slot: Slot, Path(sha1): Path<String>) -> Answer {
+pub(super) async fn drop_copy(
+    State(api): State<Arc<Api>>,
+    slot: Slot,
+    Path(sha1): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer {
     let id = blob_id(&sha1)?;
-    let line = blocking(slot, move || drop::drop_copy(&*api.node, id)).await?;
+    let from = Pairs::parse(query.as_deref(), &["from"])?.one("from")?.map(str::to_owned);
+    let line = blocking(slot, move || drop::drop_copy(&*api.node, id, from.as_deref())).await?;
     json(StatusCode::OK, &line)
 }
 

@@ -18,8 +18,8 @@ use crate::daemon::Daemon;
 use crate::failure::{Code, Failure};
 use crate::limits::{INVITE_LASTS_MS, MAX_INVITE_USES};
 use crate::service::doctor::{Inside, Outside, checks};
-use crate::service::network;
 use crate::service::types::InviteLine;
+use crate::service::{network, pressure};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,7 +79,9 @@ pub(super) async fn doctor(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
             None => None,
         };
         let (max_size_bytes, now_ms) = (api.max_size_bytes, api.node.now_ms());
-        Ok(checks(&Inside { store: api.node.store(), home: &api.home, max_size_bytes, now_ms }, outside.as_ref()))
+        let mut lines = checks(&Inside { store: api.node.store(), home: &api.home, max_size_bytes, now_ms }, outside.as_ref());
+        lines.push(pressure::check(&api.node.pressure()?));
+        Ok(lines)
     })
     .await?;
     json_list("checks", &lines, None)

@@ -82,7 +82,7 @@ impl Context {
             let left = wait.0.saturating_sub(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
             match Local::open(&location.path, DurationMs(left.min(LOCK_POLL_MS))) {
                 Err(failure) if failure.code == Code::HomeBusy && left > 0 => {}
-                opened => return Ok(Box::new(opened?.with(config.gc.of_command()))),
+                opened => return Ok(Box::new(opened?.with(config.of_command()))),
             }
         }
     }

@@ -28,7 +28,7 @@ pub(super) struct GcArgs {
     grace: Option<DurationMs>,
 }
 
-/// Give up copies on this machine that other machines prove they keep
+/// Give up copies on this machine, or on another, that other machines prove they keep
 ///
 /// Nothing goes unless, right now, as many other machines prove that they hold it as the refs ask for that need it. What is given up
 /// can be brought back for a day with `keepwell undrop`, and fetched again at any time.
@@ -37,6 +37,9 @@ pub(super) struct DropArgs {
     /// What to give up: `sha1://HASH`
     #[arg(value_name = "URI", required = true)]
     blobs: Vec<BlobUri>,
+    /// Ask another machine to give up its own copies, by its name or id: it asks the others itself, and says what it came to
+    #[arg(long, value_name = "NODE")]
+    from: Option<String>,
 }
 
 /// Bring deleted blobs back, while they are still in the trash
@@ -59,9 +62,10 @@ pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
         let size = SizeBytes(items.iter().map(|item| item.size_bytes).sum()).human();
         let kept: Vec<String> = summary.kept.iter().map(|(why, count)| format!("{count} by {why}")).collect();
         let kept = if kept.is_empty() { "nothing".to_owned() } else { kept.join(", ") };
+        let trash = SizeBytes(summary.trash_bytes).human();
         match summary.run {
-            true => format!("freed {}; kept {kept}", SizeBytes(summary.freed_bytes).human()),
-            false => format!("{} blobs, {size}, could go; kept {kept}", summary.candidates),
+            true => format!("freed {}; kept {kept}; {trash} in the trash", SizeBytes(summary.freed_bytes).human()),
+            false => format!("{} blobs, {size}, could go; kept {kept}; {trash} in the trash", summary.candidates),
         }
     })?;
     if let Some(size) = args.to_free {
@@ -75,7 +79,7 @@ pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
 
 pub(super) fn drop_copies(args: DropArgs, context: &mut Context) -> Result<u8, Stop> {
     let blobs: Vec<BlobId> = args.blobs.iter().map(|uri| uri.sha1).collect();
-    let lines = context.backend()?.drop_copies(&blobs)?;
+    let lines = context.backend()?.drop_copies(&blobs, args.from.as_deref())?;
     for line in &lines {
         context.out.line(line, || match line.dropped {
             true => format!("{} is given up", line.sha1),

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::output::Stop;
-use crate::service::types::StatusLine;
+use crate::service::types::{PressureLine, StatusLine};
 use keepwell_protocol::units::SizeBytes;
 
 /// Tell how this node does
@@ -19,6 +19,15 @@ pub(super) fn run(_args: StatusArgs, context: &mut Context) -> Result<u8, Stop> 
     Ok(0)
 }
 
+fn pressure(line: &StatusLine) -> String {
+    let PressureLine { pressure, to_free_bytes, waiting_for } = &line.pressure;
+    if *to_free_bytes == 0 {
+        return pressure.clone();
+    }
+    let why: String = waiting_for.iter().map(|why| format!("; {why}")).collect();
+    format!("{pressure}: {} should be freed{why}", SizeBytes(*to_free_bytes).human())
+}
+
 fn text(line: &StatusLine) -> String {
     let daemon = if line.daemon { "running" } else { "not running" };
     let limit = line.max_size_bytes.map(|bytes| format!(" of {}", SizeBytes(bytes).human())).unwrap_or_default();
@@ -31,6 +40,8 @@ fn text(line: &StatusLine) -> String {
         format!("daemon     {daemon}"),
         format!("peers      {connected} of {} connected", line.peers.len()),
         format!("blobs      {}, {size}{limit}", line.blobs),
+        format!("trash      {}", SizeBytes(line.trash_bytes).human()),
+        format!("pressure   {}", pressure(line)),
         format!("refs       {}", line.refs),
         format!("converged  {converged}"),
     ]

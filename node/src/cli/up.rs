@@ -32,12 +32,12 @@ pub(super) fn run(args: UpArgs, context: &mut Context) -> Result<u8, Stop> {
     let location = context.location()?;
     let config = context.config(&location)?;
     let max_size = config.max_size.value;
+    let settings = config.of_daemon();
     let listen = if args.listen.is_empty() { config.listen.value } else { args.listen };
     let socket = context.socket(&location).ok_or_else(|| {
         Failure::usage(format!("the path of the home is too long for a socket: {}", location.path.display()))
             .hint("set XDG_RUNTIME_DIR to a short path, or move the home")
     })?;
-    let settings = config.gc.of_daemon();
     let wait = context.lock_wait_of_daemon(&location)?;
     let mut said = Ok(());
     let reach = Reach { listen, mdns: args.mdns || config.mdns.value };

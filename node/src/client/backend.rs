@@ -195,10 +195,11 @@ impl Backend for Client {
         self.ask_with(Method::POST, "/gc", &[], &GcRequest { run, grace_ms, to_free_bytes })
     }
 
-    fn drop_copies(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
+    fn drop_copies(&self, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure> {
         let mut lines = Vec::new();
         for portion in blobs.chunks(MAX_QUESTION_BLOBS) {
-            let request = DropRequest { sha1: portion.iter().map(ToString::to_string).collect() };
+            let sha1 = portion.iter().map(ToString::to_string).collect();
+            let request = DropRequest { sha1, from: from.map(str::to_owned) };
             let list: DropList = self.ask_with(Method::POST, "/blobs/drop", &[], &request)?;
             lines.extend(list.blobs);
         }

@@ -24,6 +24,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::watch;
 
 use super::prober::Prober;
+use crate::engine::pressure::PressureReport;
 use crate::engine::{
     Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, LeaseOp, LeaseUse, PutBlob, PutOutcome,
     RefOp, RefOutcome, Reply, RequestId, Settings,
@@ -85,6 +86,7 @@ struct Shared {
     jobs: Sender<Job>,
     rng: Mutex<EngineRng>,
     peers: Arc<Mutex<Peers>>,
+    pressure: Arc<Mutex<PressureReport>>,
     steps: watch::Receiver<u64>,
     thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
 }
@@ -110,6 +112,7 @@ impl Driver {
         let settings = engine.settings();
         let ours = EngineRng::from_rng(&mut rng);
         let peers = Arc::new(Mutex::new(Peers::default()));
+        let pressure = Arc::new(Mutex::new(PressureReport::default()));
         let (stepped, steps) = watch::channel(0);
         let reports = jobs.clone();
         let running = Running {
@@ -125,14 +128,24 @@ impl Driver {
             put_off: Vec::new(),
             began: Instant::now(),
             peers: Arc::clone(&peers),
+            pressure: Arc::clone(&pressure),
             stepped,
             prober: Prober::start(Arc::clone(&store), move |probed| reports.send(Job::Input(Input::Probed(probed))).is_ok())?,
         };
         let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
         let thread =
             spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
-        let shared =
-            Shared { store, home, settings, jobs, rng: Mutex::new(ours), peers, steps, thread: Mutex::new(Some(thread)) };
+        let shared = Shared {
+            store,
+            home,
+            settings,
+            jobs,
+            rng: Mutex::new(ours),
+            peers,
+            pressure,
+            steps,
+            thread: Mutex::new(Some(thread)),
+        };
         Ok(Driver { shared: Arc::new(shared) })
     }
 
@@ -238,8 +251,8 @@ impl Node for Driver {
         }
     }
 
-    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure> {
-        match self.ask(move |request| Input::Drop { request, blobs })? {
+    fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure> {
+        match self.ask(move |request| Input::dropping(request, blobs, from))? {
             Reply::Dropped(dropped) => Ok(dropped),
             other => Err(other.into()),
         }
@@ -257,6 +270,10 @@ impl Node for Driver {
             Reply::Declared => Ok(()),
             other => Err(other.into()),
         }
+    }
+
+    fn pressure(&self) -> Result<PressureReport, Failure> {
+        Ok(self.shared.pressure.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
@@ -287,6 +304,7 @@ struct Running {
     /// When the last step began.
     began: Instant,
     peers: Arc<Mutex<Peers>>,
+    pressure: Arc<Mutex<PressureReport>>,
     stepped: watch::Sender<u64>,
     /// Where copies are looked at.
     prober: Prober,
@@ -307,6 +325,8 @@ impl Running {
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + tick;
                 inputs.push(Input::Tick);
+                // A disk that cannot be asked presses no more than it did.
+                inputs.extend(self.engine.store().fs().room().ok().map(Input::Room));
                 self.due.append(&mut self.put_off);
                 self.unlink_due()?;
             }
@@ -372,6 +392,7 @@ impl Running {
         };
         let known = Peers { connected: self.engine.connected_peers().copied().collect(), acks: self.engine.acks().clone() };
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        self.pressure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(self.engine.pressure());
         self.world.stepped(self.engine.store())?;
         self.perform_all(effects)?;
         self.stepped.send_modify(|steps| *steps += 1);
@@ -438,10 +459,12 @@ impl Running {
             },
             Effect::Bring(blobs) => self.world.bring(blobs),
             Effect::Probe { from, question, seed } => self.prober.look(from, question, seed),
-            Effect::EmptyTrash { until_ms } => match self.engine.store().empty_trash(until_ms, TRASH_PORTION) {
-                Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
-                _ => {}
-            },
+            Effect::EmptyTrash { until_ms, enough_bytes } => {
+                match self.engine.store().empty_some_trash(until_ms, TRASH_PORTION, enough_bytes) {
+                    Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
+                    _ => {}
+                }
+            }
             Effect::Reply(request, reply) => {
                 if let Some(answer) = self.waiting.remove(&request) {
                     // Whoever asked may have gone; what was done is done.

@@ -54,18 +54,21 @@ impl Engine {
 
     /// What garbage collection does by itself as time passes.
     pub(super) fn collect_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
-        if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= step.now_ms) {
-            step.txn.end_graces(step.now_ms, GRACES_PER_STEP)?;
+        let may_write = self.may_write_unasked(step.now_ms, step.rng);
+        if may_write {
+            if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= step.now_ms) {
+                step.txn.end_graces(step.now_ms, GRACES_PER_STEP)?;
+            }
+            self.end_leases(step)?;
         }
-        self.end_leases(step)?;
         self.keep_sweeping(step.txn)?;
         let oldest_ms = step.txn.oldest_trash_ms()?;
         let until_ms = step.now_ms.saturating_sub(MAX_TRASH_AGE_MS);
         if oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.now_ms >= self.collector.trash_ms + TRASH_EVERY_MS {
             self.collector.trash_ms = step.now_ms;
-            step.effects.push(Effect::EmptyTrash { until_ms });
+            step.effects.push(Effect::EmptyTrash { until_ms, enough_bytes: u64::MAX });
         }
-        self.collect_unasked(step)
+        if may_write { self.collect_unasked(step) } else { Ok(()) }
     }
 
     /// Purges a portion of what nothing needs, if the catalog has converged on that.

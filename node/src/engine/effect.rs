@@ -54,10 +54,12 @@ pub enum Effect {
     /// Bring back from the trash what is needed again: `Store::try_retrieve`, then `Input::Restore` for nobody. If that fails, it is asked
     /// for again.
     Retrieve(BlobId),
-    /// Remove for good what has been in the trash for long: `Store::empty_trash`, a portion of it.
+    /// Remove for good what has been in the trash for long, or for long enough on a full disk: `Store::empty_some_trash`, a portion of it.
     EmptyTrash {
         /// What was deleted then or before, in Unix milliseconds.
         until_ms: u64,
+        /// No more once so many bytes have gone.
+        enough_bytes: u64,
     },
 }
 
@@ -113,6 +115,10 @@ pub enum Reply {
     Collected(Collected),
     /// To a request to give up copies.
     Dropped(Dropped),
+    /// To a request to ask another member: it is not connected.
+    NotConnected(NodeId),
+    /// To a request to ask another member: it has not answered in time.
+    Late(NodeId),
     /// To the question how durable something is.
     Confirmed(Confirmed),
     /// To a restoration: what is held again, unless it was held already or has gone from the trash.

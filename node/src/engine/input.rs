@@ -2,6 +2,7 @@
 
 use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::gc::permit::Permit;
+use keepwell_protocol::gc::pressure::Room;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::{LotName, RefName};
 use keepwell_store::place::Placed;
@@ -84,6 +85,15 @@ pub enum Input {
         /// Of which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
         blobs: Vec<BlobId>,
     },
+    /// Another member is to be asked to give up copies of its own.
+    DropFrom {
+        /// Whom to answer.
+        request: RequestId,
+        /// Which member.
+        node: NodeId,
+        /// Of which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
+        blobs: Vec<BlobId>,
+    },
     /// On how many disks are these blobs, as others prove now?
     Confirm {
         /// Whom to answer.
@@ -105,6 +115,8 @@ pub enum Input {
         /// The blobs that were asked for, whether they have come or not.
         blobs: Vec<BlobId>,
     },
+    /// How full the disk is.
+    Room(Room),
     /// How long the step took that purged something by itself.
     Took {
         /// In microseconds.
@@ -141,6 +153,16 @@ pub enum Input {
     },
     /// Some time has passed: see `TICK_MS` in `node/src/limits.rs`.
     Tick,
+}
+
+impl Input {
+    /// Copies are to be given up here, or on the member `from`.
+    pub fn dropping(request: RequestId, blobs: Vec<BlobId>, from: Option<NodeId>) -> Input {
+        match from {
+            None => Input::Drop { request, blobs },
+            Some(node) => Input::DropFrom { request, node, blobs },
+        }
+    }
 }
 
 /// How to collect garbage.

@@ -19,6 +19,8 @@ mod input;
 pub mod leases;
 mod members;
 mod open;
+mod patience;
+pub mod pressure;
 pub mod rebuild;
 mod refs;
 mod replicate;
@@ -37,13 +39,15 @@ pub use apply::Refusal;
 use arrival::Arrivals;
 use collect::Collector;
 use copies::Copies;
-use drop::Dropping;
 pub use drop::Probed;
+use drop::{Dropping, Whom};
 pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 use leases::LeaseClock;
 pub use leases::{LeaseOp, LeaseRefusal, LeaseUse};
 pub use open::{NewHome, OpenError};
+use patience::Patience;
+use pressure::Pressing;
 use replicate::Replication;
 pub use settings::Settings;
 
@@ -55,6 +59,8 @@ pub struct Engine {
     replication: Replication,
     collector: Collector,
     dropping: Dropping,
+    pressing: Pressing,
+    patience: Patience,
     absence: Absence,
     arrivals: Arrivals,
     copies: Copies,
@@ -73,7 +79,7 @@ impl Engine {
     pub fn step(&mut self, now_ms: u64, rng: &mut EngineRng, inputs: Vec<Input>) -> Result<Vec<Effect>, StoreError> {
         let store = Arc::clone(&self.store);
         let is_tick = inputs.iter().any(|input| matches!(input, Input::Tick));
-        store.write(|txn| {
+        let done = store.write(|txn| {
             let mut step = Step { txn, now_ms, rng, effects: Vec::new() };
             for input in inputs {
                 self.take(&mut step, input)?;
@@ -84,7 +90,11 @@ impl Engine {
             self.see_to_copies(&mut step, is_tick)?;
             self.note_garbage(&step)?;
             Ok(step.effects)
-        })
+        });
+        if done.is_ok() {
+            self.patience.step_succeeded(self.dropping.is_asking_unasked());
+        }
+        done
     }
 
     /// Goes on after a failed step as after a restart of the process: what the step left in memory is forgotten, and what the disk
@@ -95,6 +105,8 @@ impl Engine {
         self.replication = Replication::default();
         self.collector = Collector::default();
         self.dropping = Dropping::default();
+        self.pressing = Pressing::default();
+        self.patience.step_failed();
         self.absence = Absence::default();
         self.arrivals = Arrivals::default();
         self.copies = Copies::default();
@@ -122,7 +134,8 @@ impl Engine {
             Input::Delete { request, permit } => self.delete(step, request, permit),
             Input::Forget { request, blob } => self.forget(step, request, blob),
             Input::Collect { request, how } => self.collect(step, request, how),
-            Input::Drop { request, blobs } => self.drop_copies(step, request, &blobs),
+            Input::Drop { request, blobs } => self.drop_copies(step, Whom::Request(request), &blobs),
+            Input::DropFrom { request, node, blobs } => self.drop_from(step, request, node, blobs),
             Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
             Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
@@ -131,6 +144,7 @@ impl Engine {
                 self.collection_took(step.now_ms, cost_us);
                 Ok(())
             }
+            Input::Room(disk) => self.measured(step, disk),
             Input::Connected { peer } => self.connected(step, peer),
             Input::Disconnected { peer } => self.disconnected(peer),
             Input::Received { from, bytes } => self.received(step, from, &bytes),

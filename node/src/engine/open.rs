@@ -17,6 +17,8 @@ use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
 use super::leases::LeaseClock;
+use super::patience::Patience;
+use super::pressure::Pressing;
 use super::{Absence, Arrivals, Collector, Copies, Dropping, Engine, EngineRng, Replication, Settings, Step};
 
 /// Why a home cannot be started on.
@@ -104,6 +106,8 @@ impl Engine {
             replication: Replication::default(),
             collector: Collector::default(),
             dropping: Dropping::default(),
+            pressing: Pressing::default(),
+            patience: Patience::default(),
             absence: Absence::default(),
             arrivals: Arrivals::default(),
             copies: Copies::default(),

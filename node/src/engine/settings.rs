@@ -1,5 +1,6 @@
 //! What the users of a home may set of its engine.
 
+use keepwell_protocol::gc::pressure::Marks;
 use keepwell_protocol::gc::schedule::Keys;
 
 use super::Engine;
@@ -12,11 +13,15 @@ pub struct Settings {
     pub grace_ms: u64,
     /// When it collects garbage by itself; none is never.
     pub schedule: Option<Keys>,
+    /// From when on a full disk makes it free space, if it does anything by itself, and until when.
+    pub marks: Marks,
+    /// How much the home may hold, in bytes; none is what the disk has.
+    pub max_size_bytes: Option<u64>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { grace_ms: PUT_GRACE_MS, schedule: None }
+        Settings { grace_ms: PUT_GRACE_MS, schedule: None, marks: Marks::DEFAULT, max_size_bytes: None }
     }
 }
 

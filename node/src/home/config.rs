@@ -1,5 +1,6 @@
 //! The settings of a home, and where each of them came from: flag, environment, `config.toml`, or default.
 
+mod disk;
 mod gc;
 
 use std::fmt;
@@ -12,7 +13,9 @@ use keepwell_protocol::units::{DurationMs, SizeBytes, UnitError};
 use serde::Deserialize;
 use toml::Spanned;
 
+use crate::engine::Settings;
 use crate::limits::{LOCK_WAIT_MS, MAX_CONFIG_BYTES};
+pub use disk::DiskConfig;
 pub use gc::GcConfig;
 
 /// Why a configuration cannot be used.
@@ -118,6 +121,8 @@ pub struct Config {
     pub mdns: Setting<bool>,
     /// When garbage is collected without being asked (`[gc]`, `KEEPWELL_GC_…`).
     pub gc: GcConfig,
+    /// From when on space is freed (`[disk]`, `KEEPWELL_DISK_…`).
+    pub disk: DiskConfig,
 }
 
 /// `config.toml` as it is written. A key that is not here is an error: it is mistyped, or meant for another version.
@@ -130,6 +135,8 @@ struct Written {
     mdns: Option<Spanned<bool>>,
     #[serde(default)]
     gc: gc::Written,
+    #[serde(default)]
+    disk: disk::Written,
 }
 
 /// How a variable of the environment is looked up.
@@ -156,7 +163,19 @@ impl Config {
             listen: listen(text, written.listen, env),
             mdns: mdns(text, written.mdns, env)?,
             gc: GcConfig::parse(written.gc, &gc::Sources { text, env })?,
+            disk: DiskConfig::parse(written.disk, &gc::Sources { text, env })?,
         })
+    }
+
+    /// What the engine of a daemon is set to.
+    pub fn of_daemon(&self) -> Settings {
+        let max_size_bytes = self.max_size.value.map(|size| size.0);
+        Settings { marks: self.disk.marks(), max_size_bytes, ..self.gc.of_daemon() }
+    }
+
+    /// What the engine of a command is set to: it deletes what it is asked to, and no more.
+    pub fn of_command(&self) -> Settings {
+        Settings { schedule: None, ..self.of_daemon() }
     }
 
     /// Every setting as (key, value as it is written, origin).
@@ -169,6 +188,7 @@ impl Config {
             ("mdns", self.mdns.value.to_string(), self.mdns.origin),
         ];
         rows.extend(self.gc.rows());
+        rows.extend(self.disk.rows());
         rows
     }
 }
@@ -184,6 +204,7 @@ pub fn first_text(max_size: Option<SizeBytes>) -> String {
     text.push_str(&format!("# listen = [\"{DEFAULT_LISTEN}\"]\n"));
     text.push_str("# mdns = false\n");
     text.push_str("\n# [gc]\n# auto = true\n# grace = \"24h\"\n");
+    text.push_str("\n# [disk]\n# high = \"90%\"\n# low = \"85%\"\n");
     text
 }
 

@@ -100,8 +100,8 @@ pub trait Backend {
     /// Purges what nothing needs, or tells what a run would purge.
     fn collect(&self, wish: Wish) -> Result<GcReport, Failure>;
 
-    /// Gives up the copies of `blobs` that this node has, as far as others prove theirs: one line each, in order.
-    fn drop_copies(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure>;
+    /// Gives up the copies of `blobs` that this node has, or the member `from`, as far as others prove theirs: one line each, in order.
+    fn drop_copies(&self, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure>;
 
     /// Brings a deleted blob back from the trash.
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure>;

@@ -8,45 +8,77 @@ use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_store::store::Snapshot;
 
-use super::Node;
 use super::refs::name_of;
 use super::types::{DropLine, MissingLine};
+use super::{Node, network};
 use crate::engine::DropOutcome;
 use crate::failure::{Code, Failure};
 
-/// Gives up the copies of `blobs` that this node has, as far as others prove theirs: one line each, in order.
-pub fn drop_copies(node: &dyn Node, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
+/// Gives up the copies of `blobs` that this node has, or the member `from`, as far as others prove theirs: one line each, in order.
+pub fn drop_copies(node: &dyn Node, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure> {
+    let from = elsewhere(node, from)?;
     let mut lines: BTreeMap<BlobId, DropLine> = BTreeMap::new();
     let wanted: Vec<BlobId> = blobs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     for portion in wanted.chunks(MAX_QUESTION_BLOBS) {
-        let dropped = node.drop_copies(portion.to_vec())?;
+        let dropped = node.drop_copies(portion.to_vec(), from).map_err(|failure| by_name(node, from, failure))?;
         let snapshot = node.store().snapshot()?;
         for outcome in dropped.outcomes {
-            lines.insert(outcome.blob, line(&snapshot, &outcome, &dropped.unheard)?);
+            let line = line(&snapshot, &outcome, &dropped.unheard)?;
+            lines.insert(outcome.blob, if from.is_some() { line.there() } else { line });
         }
     }
     blobs.iter().map(|id| lines.get(id).cloned().ok_or_else(unanswered)).collect()
 }
 
 /// The same for one blob, for an interface that answers with a failure when it stays.
-pub fn drop_copy(node: &dyn Node, id: BlobId) -> Result<DropLine, Failure> {
-    if node.store().snapshot()?.blob(&id)?.is_none() {
-        return Err(Failure::new(Code::NotFound, format!("{id} is not stored here")).hint("`keepwell where` tells who has it"));
-    }
-    let line = drop_copies(node, &[id])?.pop().ok_or_else(unanswered)?;
+pub fn drop_copy(node: &dyn Node, id: BlobId, from: Option<&str>) -> Result<DropLine, Failure> {
+    let line = drop_copies(node, &[id], from)?.pop().ok_or_else(unanswered)?;
     if line.dropped {
         return Ok(line);
     }
+    let place = from.map_or_else(|| "here".to_owned(), |from| format!("on {from}"));
+    // The one thing that is missing where there is no copy.
+    if line.missing.iter().any(|missing| missing.need.starts_with(A_COPY)) {
+        return Err(Failure::new(Code::NotFound, format!("{id} is not stored {place}")).hint("`keepwell where` tells who has it"));
+    }
     let missing = serde_json::to_value(&line.missing).unwrap_or_default();
-    let failure = Failure::new(Code::Unsafe, format!("{id} stays here: {}", line.why()));
+    let failure = Failure::new(Code::Unsafe, format!("{id} stays {place}: {}", line.why()));
     Err(failure.hint("`details.missing` says what it takes").about("missing", missing))
+}
+
+/// The other member of this name or id; none if nobody is named, or this node itself.
+fn elsewhere(node: &dyn Node, from: Option<&str>) -> Result<Option<NodeId>, Failure> {
+    let Some(from) = from else { return Ok(None) };
+    let snapshot = node.store().snapshot()?;
+    let member = network::member_of(&snapshot, from)?;
+    Ok(Some(member).filter(|member| snapshot.home().ok().flatten().is_none_or(|home| home.node != *member)))
+}
+
+/// The failure with the name of the member for its id.
+fn by_name(node: &dyn Node, from: Option<NodeId>, failure: Failure) -> Failure {
+    let name = from.and_then(|from| Some((from.to_string(), name_of(&node.store().snapshot().ok()?, &from).ok()?)));
+    match name {
+        Some((id, name)) => Failure { message: failure.message.replace(&id, &name), ..failure },
+        None => failure,
+    }
 }
 
 fn unanswered() -> Failure {
     Failure::new(Code::Internal, "a request to give up copies was not answered")
 }
 
+/// What it takes where there is none.
+const A_COPY: &str = "a copy ";
+
 impl DropLine {
+    /// What another node said of itself, as it reads here.
+    fn there(self) -> DropLine {
+        let there = |text: String| text.replace("this node", "that node").replace(" here", " there");
+        let missing = self.missing.into_iter();
+        let missing = missing.map(|line| MissingLine { need: there(line.need), why: there(line.why), node: line.node }).collect();
+        DropLine { missing, ..self }
+    }
+
     /// What stood in the way, in one line.
     pub fn why(&self) -> String {
         let why = |missing: &MissingLine| match &missing.node {

@@ -8,10 +8,10 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_store::counts::Count;
 use keepwell_store::store::Snapshot;
 
-use super::Node;
 use super::drop::told;
 use super::refs::name_of;
 use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine};
+use super::{Node, pressure};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS};
@@ -60,7 +60,8 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
     } else if run {
         node.store().empty_trash(node.now_ms().saturating_sub(MAX_TRASH_AGE_MS), usize::MAX)?;
     }
-    let blocked_by = blocked_by(&node.store().snapshot()?, &missing)?;
+    let snapshot = node.store().snapshot()?;
+    let blocked_by = blocked_by(&snapshot, &missing)?;
     let mut items: Vec<GcItemLine> = purged.values().map(|fact| item(fact, None)).collect();
     let left = survey.candidates.values().filter(|fact| !purged.contains_key(&fact.sha1));
     // What a run has left alone although nothing is in the way was not asked for, or is needed by now.
@@ -68,7 +69,8 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
         items.extend(left.map(|fact| item(fact, blocked_by.clone())));
     }
     let candidates = items.len() as u64;
-    Ok(GcReport { blobs: items, next: None, summary: GcLine { run, candidates, freed_bytes, kept: survey.kept } })
+    let trash_bytes = snapshot.count(Count::TrashBytes)?;
+    Ok(GcReport { blobs: items, next: None, summary: GcLine { run, candidates, freed_bytes, kept: survey.kept, trash_bytes } })
 }
 
 /// How many blobs to purge next: as many as free what is left to be freed, of those that go first, and no more than one step takes.
@@ -98,7 +100,15 @@ pub fn state(node: &dyn Node) -> Result<GcStateLine, Failure> {
         by_itself: last.by_itself,
     });
     let blocked_by = blocked_by(&snapshot, &missing)?;
-    Ok(GcStateLine { auto: node.settings().schedule.is_some(), last, unneeded, blocked_by })
+    let trash_bytes = snapshot.count(Count::TrashBytes)?;
+    Ok(GcStateLine {
+        auto: node.settings().schedule.is_some(),
+        last,
+        unneeded,
+        blocked_by,
+        trash_bytes,
+        pressure: pressure::line(&node.pressure()?),
+    })
 }
 
 /// Brings a deleted blob back from the trash.

@@ -17,6 +17,7 @@ pub mod get;
 mod glob;
 pub mod leases;
 pub mod network;
+pub mod pressure;
 pub mod put;
 pub mod read;
 pub mod refs;
@@ -34,6 +35,7 @@ use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 
+use crate::engine::pressure::PressureReport;
 use crate::engine::{
     Collect, Collected, Confirmed, Dropped, LeaseOp, LeaseUse, PutBlob, PutOutcome, RefOp, RefOutcome, Settings,
 };
@@ -65,8 +67,8 @@ pub trait Node: Send + Sync {
     /// Purges a portion of what nothing needs.
     fn collect(&self, how: Collect) -> Result<Collected, Failure>;
 
-    /// Gives up copies as far as others prove theirs: of at most `MAX_QUESTION_BLOBS` blobs (protocol).
-    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure>;
+    /// Gives up copies as far as others prove theirs, here or on the member `from`: of at most `MAX_QUESTION_BLOBS` blobs (protocol).
+    fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure>;
 
     /// On how many disks each of these blobs is at least, as others prove now: at most `MAX_QUESTION_BLOBS` (protocol).
     fn confirm(&self, blobs: Vec<BlobId>) -> Result<Confirmed, Failure>;
@@ -76,6 +78,11 @@ pub trait Node: Send + Sync {
 
     /// Says that a member is dead, or alive after all.
     fn declare(&self, member: NodeId, is_dead: bool) -> Result<(), Failure>;
+
+    /// How full its disk is, and why no more is freed.
+    fn pressure(&self) -> Result<PressureReport, Failure> {
+        pressure::measured(self.store(), &self.settings())
+    }
 
     /// Takes back a record whose bytes are missing or rotten.
     fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure>;

@@ -64,20 +64,7 @@ pub fn nodes(node: &dyn Node, itself: &NodeId, seen: &BTreeMap<NodeId, Seen>) ->
 
 /// Says that the member of this name or id is dead, or alive after all; what is known of it then.
 pub fn declare(node: &dyn Node, itself: &NodeId, member: &str, is_dead: bool) -> Result<NodeLine, Failure> {
-    let names = names(&node.store().snapshot()?)?;
-    let meant: Vec<NodeId> =
-        names.iter().filter(|(id, name)| *name == member || id.to_string() == member).map(|(id, _)| *id).collect();
-    let id = match meant.as_slice() {
-        [id] => *id,
-        [] => {
-            return Err(Failure::new(Code::NotFound, format!("no member is called {member:?}"))
-                .hint("`keepwell node ls` lists all members"));
-        }
-        _ => {
-            return Err(Failure::usage(format!("{} members are called {member:?}", meant.len()))
-                .hint("name it by its id: see `keepwell node ls`"));
-        }
-    };
+    let id = member_of(&node.store().snapshot()?, member)?;
     if id == *itself && is_dead {
         return Err(Failure::usage("a node that says this is not dead").hint("say it on another machine, of an admin"));
     }
@@ -85,6 +72,22 @@ pub fn declare(node: &dyn Node, itself: &NodeId, member: &str, is_dead: bool) ->
     let lines = nodes(node, itself, &BTreeMap::new())?;
     let found = lines.into_iter().find(|line| line.node == id.to_string());
     found.ok_or_else(|| Failure::new(Code::Internal, format!("{member} is no longer a member")))
+}
+
+/// The member of this name or id.
+pub fn member_of(snapshot: &Snapshot, member: &str) -> Result<NodeId, Failure> {
+    let names = names(snapshot)?;
+    let meant: Vec<NodeId> =
+        names.iter().filter(|(id, name)| *name == member || id.to_string() == member).map(|(id, _)| *id).collect();
+    match meant.as_slice() {
+        [id] => Ok(*id),
+        [] => {
+            Err(Failure::new(Code::NotFound, format!("no member is called {member:?}"))
+                .hint("`keepwell node ls` lists all members"))
+        }
+        _ => Err(Failure::usage(format!("{} members are called {member:?}", meant.len()))
+            .hint("name it by its id: see `keepwell node ls`")),
+    }
 }
 
 /// Whether anybody still waits for `node`: it is neither dead nor, as was last noted, silent for too long.

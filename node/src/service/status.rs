@@ -3,10 +3,10 @@
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 
-use super::Node;
 use super::copies::under_replicated;
 use super::refs::name_of;
 use super::types::StatusLine;
+use super::{Node, pressure};
 use crate::failure::Failure;
 
 /// The state of `node` by its records. `daemon`: whether a daemon answers.
@@ -21,6 +21,8 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         peers: Vec::new(),
         blobs: snapshot.count(Count::Blobs)?,
         size_bytes: snapshot.count(Count::BlobBytes)?,
+        trash_bytes: snapshot.count(Count::TrashBytes)?,
+        pressure: pressure::line(&node.pressure()?),
         max_size_bytes,
         refs: snapshot.count(Count::Refs)?,
         // Nobody else is there to know less, or more.

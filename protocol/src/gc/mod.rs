@@ -2,19 +2,25 @@
 //!
 //! A blob that no ref reaches is *purged* when the catalog has converged on that: [`sweep`]. A surplus copy of a live blob is *dropped*
 //! when enough other nodes have proven that they keep theirs: [`attempt`] asks, [`question`] says what travels, [`witness`] answers.
-//! Both end in the one thing that lets a store delete: a [`permit`]. [`start`] holds all of it back until a node that has started has
-//! heard from the others. [`schedule`] says when it is worth looking. The rules R1 to R12 are those of the design; the models in
+//! With [`request`]s one node asks another
+//! to drop what is its own. Both end in the one thing that lets a store delete: a [`permit`]. [`start`] holds all of it back until a node that has started has
+//! heard from the others. [`schedule`] says when it is worth looking, [`pressure`] when it is needed, [`backoff`] when to try again. The rules R1 to R12 are those of the design; the models in
 //! `tests/model` drive these very machines.
 //!
 //! Absent here: any lock, lease or timeout that safety rests on. Clocks say when something is tried, never whether it may happen.
 
 pub mod attempt;
+pub mod backoff;
 pub mod permit;
+pub mod pressure;
 pub mod question;
+pub mod request;
 pub mod schedule;
 pub mod start;
 pub mod sweep;
 pub mod witness;
+
+use bincode::{Decode, Encode};
 
 /// How many copies a blob shall have, and how many members may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,7 +44,7 @@ impl Need {
 }
 
 /// Why a copy may not go now. Each is something that can change, and is shown to whoever asks.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub enum Missing {
     /// This node has no copy to give up.
     Copy,

@@ -7,6 +7,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use super::vector::{Chain, Head, Vector};
 use crate::gc::question::{Question, SignedAnswer};
+use crate::gc::request::{DropReport, DropRequest};
 use crate::id::{BootId, NetworkId, NodeId, Seq};
 use crate::limits::{MAX_MESSAGE_BYTES, MAX_QUESTION_BLOBS, MAX_WANTS};
 use crate::wire::{self, WireError};
@@ -34,6 +35,10 @@ pub enum Message {
     Question(Question),
     /// The answer to a question.
     Answer(SignedAnswer),
+    /// Asks the receiver to give up copies of its own.
+    DropRequest(DropRequest),
+    /// What became of them.
+    DropReport(DropReport),
 }
 
 /// The entries of one chain after a position.
@@ -121,6 +126,12 @@ impl Message {
             Message::Pull(wants) if wants.len() > MAX_WANTS => Err(MessageError::TooManyWants { count: wants.len() }),
             Message::Question(question) if !question.is_within_limits() => {
                 Err(MessageError::TooManyBlobs { count: question.blobs.len() })
+            }
+            Message::DropRequest(asked) if !asked.is_within_limits() => {
+                Err(MessageError::TooManyBlobs { count: asked.blobs.len() })
+            }
+            Message::DropReport(report) if !report.is_within_limits() => {
+                Err(MessageError::TooManyBlobs { count: report.outcomes.len() })
             }
             _ => Ok(message),
         }

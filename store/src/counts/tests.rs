@@ -3,7 +3,8 @@
 use super::*;
 use crate::testing::TestHome;
 
-const ALL: [Count; 5] = [Count::Blobs, Count::BlobBytes, Count::Refs, Count::UnknownProtecting, Count::Replicated];
+const ALL: [Count; 6] =
+    [Count::Blobs, Count::BlobBytes, Count::Refs, Count::UnknownProtecting, Count::Replicated, Count::TrashBytes];
 
 #[test]
 fn each_count_is_its_own() {
@@ -13,7 +14,7 @@ fn each_count_is_its_own() {
         home.write(|txn| txn.add_to_count(count, 10 * n));
         home.write(|txn| txn.add_to_count(count, -n));
     }
-    assert_eq!(ALL.map(|count| home.snapshot().count(count).unwrap()), [9, 18, 27, 36, 45]);
+    assert_eq!(ALL.map(|count| home.snapshot().count(count).unwrap()), [9, 18, 27, 36, 45, 54]);
 }
 
 #[test]

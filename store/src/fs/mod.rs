@@ -14,6 +14,8 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
+use keepwell_protocol::gc::pressure::Room;
+
 pub use folders::DurableFolders;
 pub use network::{NetworkFsError, network_filesystem, refuse_network_filesystem};
 pub use page_buffer::PageBuffer;
@@ -86,8 +88,13 @@ pub trait BlobFs: Send + Sync {
     /// Lists a folder in ascending order of name.
     fn list(&self, path: &HomePath) -> io::Result<Vec<Entry>>;
 
-    /// Space that blobs may still take, which leaves some for the index (bytes). A quota may allow less.
-    fn free_bytes(&self) -> io::Result<u64>;
+    /// What blobs may take of the disk, which leaves some for the index, and what is left of that. A quota may allow less.
+    fn room(&self) -> io::Result<Room>;
+
+    /// Space that blobs may still take (bytes).
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.room()?.free_bytes())
+    }
 
     /// Fails as a full disk does when so many more bytes of blobs would leave too little for the index.
     fn leave_room(&self, more_bytes: u64) -> io::Result<()> {
@@ -199,6 +206,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let fs = RealFs::new(home.path());
         fs.leave_room(1).unwrap();
+        let room = fs.room().unwrap();
+        assert!(room.used_bytes > 0 && room.used_bytes < room.total_bytes, "{room:?}");
         assert!(is_disk_full(&fs.leave_room(u64::MAX).unwrap_err()));
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use keepwell_protocol::gc::pressure::Room;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
@@ -107,9 +108,15 @@ impl BlobFs for RealFs {
         Ok(entries)
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
+    fn room(&self) -> io::Result<Room> {
         let found = rustix::fs::statvfs(&self.home)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize).saturating_sub(INDEX_RESERVE_BYTES))
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        // As `df` has it: what only the administrator may use is not part of the disk.
+        let available_bytes = bytes(found.f_bavail);
+        let total_bytes = bytes(found.f_blocks.saturating_sub(found.f_bfree)).saturating_add(available_bytes);
+        let for_blobs = |bytes: u64| bytes.saturating_sub(INDEX_RESERVE_BYTES);
+        let total_bytes = for_blobs(total_bytes);
+        Ok(Room { total_bytes, used_bytes: total_bytes.saturating_sub(for_blobs(available_bytes)) })
     }
 
     fn durable_folders(&self) -> &DurableFolders {

@@ -140,6 +140,41 @@ fn at_most_as_many_as_asked_for_are_removed_at_once() {
 }
 
 #[test]
+fn no_more_is_removed_than_frees_enough() {
+    let home = TestHome::new();
+    for tag in 0..5 {
+        delete(&home, &bytes_of(tag, 50));
+    }
+    let emptied: Vec<u64> = [0, 1, 51, 500].map(|enough| home.store.empty_some_trash(NOW_MS, 9, enough).unwrap().blobs).into();
+    assert_eq!(emptied, [0, 1, 2, 2]);
+}
+
+/// The count and what a walk finds.
+fn assert_counted(home: &TestHome, told: &str) {
+    let snapshot = home.snapshot();
+    assert_eq!(snapshot.count(Count::TrashBytes).unwrap(), snapshot.trash_size().unwrap().1, "{told}");
+}
+
+#[test]
+fn its_bytes_are_counted_and_a_rebuild_counts_what_was_not() {
+    let home = TestHome::new();
+    delete(&home, &small());
+    delete(&home, &large());
+    delete(&home, &large());
+    assert_counted(&home, "deleted, one of them twice");
+    let kept = home.snapshot().derived_digests().unwrap();
+    home.write(|txn| txn.put_count(Count::TrashBytes, 7));
+    assert_ne!(home.snapshot().derived_digests().unwrap(), kept);
+    home.write(|txn| txn.recount_trash());
+    assert_eq!(home.snapshot().derived_digests().unwrap(), kept);
+    assert!(restore(&home, &id_of(&small())).unwrap());
+    assert_counted(&home, "brought back");
+    home.write(|txn| txn.put_count(Count::TrashBytes, 1));
+    home.store.empty_trash(NOW_MS, 9).unwrap();
+    assert_counted(&home, "more goes than an older build has counted");
+}
+
+#[test]
 fn what_was_brought_back_leaves_no_second_name_in_the_trash_after_a_crash() {
     for seed in 0..40 {
         let home = TestHome::open(&made_disk(seed)).unwrap();
@@ -194,6 +229,7 @@ fn play(disk: &SimDisk, from: usize, bytes: &[u8], told: &str) -> usize {
     };
     match home.read(&id_of(bytes)) {
         Ok(found) => {
+            assert_counted(&home, told);
             let is_held = found.is_some();
             assert!(found.is_none_or(|found| found == bytes), "{told}: other bytes");
             let possible = [HELD[from], HELD[(from + 1).min(STORY.len())]];
@@ -222,6 +258,7 @@ fn a_crash_at_any_call_of_deleting_restoring_and_emptying_loses_nothing_and_leav
             disk.restart();
             assert_eq!(play(&disk, acknowledged, &bytes, &told), STORY.len(), "{told}");
             let home = TestHome::open(&disk).unwrap();
+            assert_counted(&home, &told);
             assert_eq!(remains(&home, &bytes), Vec::<&str>::new(), "{told}");
             assert_eq!(home.store.strays(&home.snapshot()).unwrap(), [], "{told}");
         }

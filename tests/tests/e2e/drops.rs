@@ -65,6 +65,44 @@ fn a_copy_that_another_machine_proves_is_given_up_and_the_last_one_is_not() {
     }
 }
 
+#[test]
+fn another_machine_gives_up_its_copy_when_it_is_asked_to_and_keeps_the_last_one() {
+    let (ada, first, ben, second) = two_machines();
+    ada.file("recording", &noise(1, 300_000));
+    let sha1 = sha1_of(&ada.run(["put", "recording", "--json", "--ref", "lab/day1"]).ok());
+    let uri = format!("sha1://{sha1}");
+    until_found(&ben, &["fetch", "lab/day1"]);
+    let from_ben = ["drop", &uri, "--from", "ben", "--json"];
+    let line = until(&ada, &from_ben, is_given_up).json();
+    assert_eq!((&line["sha1"], &line["freed_bytes"], &line["missing"]), (&sha1.as_str().into(), &300_000.into(), &json!([])));
+    assert!(holds(&ada, &sha1) && !holds(&ben, &sha1));
+    let none = ada.run(from_ben).exits(10).json();
+    assert_eq!(none["missing"], json!([{"need": "a copy there", "why": "that node has none", "node": null}]));
+    let last = ben.run(["drop", &uri, "--from", "ada", "--json"]).exits(10).json();
+    assert_eq!(last["missing"][0]["why"], "0 of 1 other copies can be proven");
+    assert_eq!(ada.run(["drop", &uri, "--from", "cleo", "--json"]).exits(3).error_code(), "NOT_FOUND");
+    let itself = ada.run(["drop", &uri, "--from", "ada", "--json"]).exits(10).json();
+    assert_eq!(itself["missing"][0]["why"], "0 of 1 other copies can be proven");
+
+    // The same over HTTP.
+    let asks = |home: &TempHome, line: &str| home.http(line, &[], b"");
+    assert_eq!(asks(&ada, &format!("DELETE /api/v1/blobs/{sha1}?from=ben")).status, 404);
+    let kept = asks(&ben, &format!("DELETE /api/v1/blobs/{sha1}?from=ada"));
+    assert_eq!((kept.status, kept.error_code().as_str()), (409, "UNSAFE"));
+    until_found(&ben, &["fetch", "lab/day1"]);
+    until(&ada, &["where", &uri, "--json"], |outcome| outcome.json()["holders"].as_array().unwrap().len() == 2);
+    let body = json!({"sha1": [sha1], "from": "ben"}).to_string();
+    let gone = ada.http("POST /api/v1/blobs/drop", &[], body.as_bytes()).json();
+    assert_eq!((&gone["blobs"][0]["dropped"], holds(&ada, &sha1)), (&true.into(), true), "{gone}");
+
+    second.terminate().ok();
+    let gone = until(&ada, &from_ben, |outcome| outcome.code == Some(5));
+    assert!(gone.error_code() == "UNREACHABLE" && gone.text().contains("ben is not connected"), "{gone:?}");
+    first.terminate().ok();
+    assert_eq!(ada.run(from_ben).exits(5).error_code(), "UNREACHABLE");
+    assert_eq!(ada.run(["drop", &uri, "--from", "cleo", "--json"]).exits(3).error_code(), "NOT_FOUND");
+}
+
 /// Asks until the answer has this status; its body.
 fn until_status(home: &TempHome, line: &str, status: u16) -> serde_json::Value {
     let began = std::time::Instant::now();

@@ -7,6 +7,7 @@ use keepwell_node::limits::{
     ABSENT_AFTER_MS, COPY_BATCH_BLOBS, COPY_BATCH_BYTES, COPY_LOOKS_PER_STEP, COPY_LOOKS_PER_TICK, COPY_RETRY_MS, COPY_TRIES,
     COPY_TURN_MS, MAX_COPY_BATCHES, MAX_COPY_RETRY_MS, MAX_SHORT_BLOBS,
 };
+use keepwell_protocol::gc::pressure::Room;
 use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_protocol::place::rank::before;
 
@@ -121,6 +122,22 @@ fn who_is_out_of_reach_is_not_waited_for() {
     tick(&mut lab, 1);
     let brought: Vec<usize> = brings(&mut lab).into_iter().map(|(machine, _)| machine).collect();
     assert_eq!(brought, [here]);
+}
+
+#[test]
+fn who_is_short_of_space_takes_no_copies_and_the_next_one_does() {
+    let mut lab = Lab::new(3);
+    let blob = lab.put(0, b"data", &[]).sha1;
+    let order = in_turn(&lab, &blob);
+    lab.give(order[0], Input::Room(Room { total_bytes: 100, used_bytes: 99 }));
+    set(&mut lab, 0, "lab/two", &[blob], 2);
+    tick(&mut lab, 1);
+    assert_eq!(brings(&mut lab), []);
+    tick(&mut lab, COPY_TURN_MS);
+    assert_eq!(brings(&mut lab), [(order[1], vec![blob])]);
+    lab.give(order[0], Input::Room(Room { total_bytes: 100, used_bytes: 1 }));
+    tick(&mut lab, 1);
+    assert_eq!(brings(&mut lab), [(order[0], vec![blob])], "the other one has not come to hold it");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use keepwell_node::engine::{
-    Effect, Engine, EngineRng, Event, Input, NewHome, Probed, PutBlob, RefOp, RefSet, Reply, RequestId, Stored,
+    Effect, Engine, EngineRng, Event, Input, NewHome, Probed, PutBlob, RefOp, RefSet, Reply, RequestId, Settings, Stored,
 };
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
@@ -42,6 +42,8 @@ pub(super) struct Lab {
     /// Pairs that do not hear each other.
     pub(super) parted: Vec<(usize, usize)>,
     pub(super) now_ms: u64,
+    /// Questions about copies for which a machine has looked at its own.
+    pub(super) probes: usize,
 }
 
 impl Machine {
@@ -67,6 +69,11 @@ impl Machine {
         node_id(&self.key)
     }
 
+    /// Sets the machine's node.
+    pub(super) fn set(&mut self, settings: Settings) {
+        self.engine = self.engine.take().map(|engine| engine.with(settings));
+    }
+
     /// Starts the machine's node again, wherever its disk is now.
     pub(super) fn start(&mut self) {
         self.engine = None;
@@ -85,6 +92,7 @@ impl Lab {
             brings: vec![],
             parted: vec![],
             now_ms: START_MS,
+            probes: 0,
         };
         lab.found();
         for machine in 1..count.into() {
@@ -165,6 +173,7 @@ impl Lab {
             Effect::Tell(event) => self.events.push((at, event)),
             Effect::Refuse { peer, reason } => self.refusals.push((at, peer, reason)),
             Effect::Probe { from, question, seed } => {
+                self.probes += 1;
                 let probes = self.machines[at].engine().store().probe_all(&question.blobs, seed, 0);
                 due.push_back((at, Input::Probed(Probed { from, question, probes })));
             }

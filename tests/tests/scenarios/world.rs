@@ -3,7 +3,7 @@
 use keepwell_node::sim::world::{Faults, Plan, Summary, World};
 
 fn plan(seed: u64, faults: Faults) -> Plan {
-    Plan { seed, nodes: 4, active_ms: 60_000, quiet_ms: 60_000, act_every_ms: 300, contents: 40, faults }
+    Plan { seed, nodes: 4, active_ms: 60_000, quiet_ms: 60_000, act_every_ms: 300, contents: 40, full_disks: false, faults }
 }
 
 /// Runs a plan, and prints the seed and the trace if a promise is broken.
@@ -54,6 +54,21 @@ fn copies_that_are_given_up_everywhere_at_once_keep_enough() {
     println!("tally worlds: {} passed, 0 failed", seeds(3));
     println!("{dropped} surplus copies given up, {crashes} crashes, {rollbacks} old disks put back");
     assert!(dropped > 20 && crashes > 0 && rollbacks > 0, "{dropped} {crashes} {rollbacks}");
+}
+
+#[test]
+fn full_disks_give_up_what_is_surplus_by_themselves_and_nothing_else() {
+    let (mut dropped, mut crashes, mut rollbacks) = (0, 0, 0);
+    for seed in 0..seeds(3) {
+        let full = Plan { contents: 8, act_every_ms: 100, full_disks: true, ..plan(2_000 + seed, Faults::all()) };
+        let summary = run(full);
+        dropped += summary.copies_dropped_unasked;
+        crashes += summary.crashes;
+        rollbacks += summary.rollbacks;
+    }
+    println!("tally worlds: {} passed, 0 failed", seeds(3));
+    println!("{dropped} surplus copies given up unasked, {crashes} crashes, {rollbacks} old disks put back");
+    assert!(dropped > 10 && crashes > 0 && rollbacks > 0, "{dropped} {crashes} {rollbacks}");
 }
 
 #[test]

@@ -116,8 +116,8 @@ impl Node for TestNode {
             other => Err(other.into()),
         }
     }
-    fn drop_copies(&self, blobs: Vec<BlobId>) -> Result<Dropped, Failure> {
-        match self.ask(Input::Drop { request: RequestId(1), blobs }) {
+    fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure> {
+        match self.ask(Input::dropping(RequestId(1), blobs, from)) {
             Reply::Dropped(dropped) => Ok(dropped),
             other => Err(other.into()),
         }

@@ -71,7 +71,7 @@ impl Alone {
     /// Until when the trash is to be emptied after a tick at `now_ms`, if it is.
     fn empties(&mut self, now_ms: u64) -> Option<u64> {
         self.step(now_ms, Input::Tick).into_iter().find_map(|effect| match effect {
-            Effect::EmptyTrash { until_ms } => Some(until_ms),
+            Effect::EmptyTrash { until_ms, .. } => Some(until_ms),
             _ => None,
         })
     }

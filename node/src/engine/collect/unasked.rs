@@ -17,12 +17,15 @@ pub(super) struct Unasked {
     noted: Option<(u64, u64)>,
     /// How the collection ended of which it is not known yet what it cost.
     ended: Option<End>,
+    /// Whether something stood in the way of the last one.
+    is_blocked: bool,
 }
 
 impl Engine {
     /// When the engine wants to be told the time, if before the next tick: something may be due then.
     pub fn wakes_ms(&self) -> Option<u64> {
-        self.collector.unasked.schedule.as_ref()?.next_ms()
+        let next_ms = self.collector.unasked.schedule.as_ref()?.next_ms()?;
+        Some(self.patient_until_ms().map_or(next_ms, |until_ms| until_ms.max(next_ms)))
     }
 
     /// Notes at the end of a step what has become garbage in it. A few reads, however much is held.
@@ -77,7 +80,20 @@ impl Engine {
         }
     }
 
+    /// Has a collection begin as soon as there can be one: space is short.
+    pub(in crate::engine) fn trigger_collection(&mut self, now_ms: u64) {
+        if let Some(schedule) = self.collector.unasked.schedule.as_mut() {
+            schedule.trigger(now_ms);
+        }
+    }
+
+    /// Whether something stood in the way of the last collection.
+    pub(in crate::engine) fn is_collection_blocked(&self) -> bool {
+        self.collector.unasked.is_blocked
+    }
+
     fn collection_ended(&mut self, now_ms: u64, cost_us: u64, end: End) {
+        self.collector.unasked.is_blocked = end == End::Blocked;
         if let Some(schedule) = self.collector.unasked.schedule.as_mut() {
             schedule.end(now_ms, cost_us, end);
         }

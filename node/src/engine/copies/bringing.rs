@@ -1,5 +1,6 @@
 //! Fetching what lacks copies: in batches, when it is this node's turn, and later again what nobody gave.
 
+use keepwell_protocol::gc::pressure::Level;
 use keepwell_protocol::id::{BlobId, StorageId};
 use keepwell_protocol::place::rank::turn;
 use keepwell_store::error::StoreError;
@@ -45,7 +46,9 @@ impl Short {
 impl Engine {
     /// Asks for what is this node's to fetch now, as far as fetches under way leave room.
     pub(super) fn bring_what_is_due(&mut self, step: &mut Step<'_, '_>, reckoning: &mut Reckoning) -> Result<(), StoreError> {
-        while self.copies.coming < MAX_COPY_BATCHES {
+        // Who is short of space leaves them to the next in turn.
+        let is_full = self.pressure().pressure.level != Level::None;
+        while !is_full && self.copies.coming < MAX_COPY_BATCHES {
             let batch = self.due_batch(step, reckoning)?;
             if batch.is_empty() {
                 break;

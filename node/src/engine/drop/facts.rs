@@ -77,6 +77,11 @@ impl Engine {
 }
 
 impl Facts {
+    /// Whether anything may be given up now at all.
+    pub(super) fn allow_drops(&self) -> bool {
+        self.refuses.is_none() && self.is_settled && self.understands_all
+    }
+
     /// What holds for `id` now.
     pub(super) fn about(&mut self, step: &Step<'_, '_>, id: &BlobId) -> Result<About, StoreError> {
         // The grace of a put is for what nothing names yet; whoever says that a copy may go means that too. A lease covers all that it

@@ -8,7 +8,9 @@
 
 mod asking;
 mod confirm;
+mod elsewhere;
 mod facts;
+mod surplus;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +34,9 @@ use super::{Engine, Step, closure};
 use crate::limits::NEW_ROOT_VISITS;
 use asking::{Asking, Unproven};
 use confirm::Confirmation;
+use elsewhere::Asked;
 use facts::Facts;
+use surplus::Surplus;
 pub use witness::Probed;
 
 /// What this node is giving up, and what it has been asked.
@@ -42,13 +46,31 @@ pub(super) struct Dropping {
     rounds: BTreeMap<Nonce, Round>,
     confirmations: BTreeMap<Nonce, Confirmation>,
     start: Start,
+    surplus: Surplus,
+    /// What other members have been asked to give up.
+    asked: BTreeMap<Nonce, Asked>,
     /// Questions of others whose copies are being looked at.
     probing: usize,
 }
 
+/// Who wants copies to be given up.
+pub(super) enum Whom {
+    /// Somebody here, who waits for the answer.
+    Request(RequestId),
+    /// Another member, who is told what it came to.
+    Member {
+        /// Who.
+        node: NodeId,
+        /// What the report is bound to.
+        nonce: Nonce,
+    },
+    /// Nobody: space is short.
+    Pressure,
+}
+
 /// The blobs of one request, while others are asked about them.
 struct Round {
-    request: RequestId,
+    whom: Whom,
     asking: Asking,
     /// The blobs that are still to be decided.
     open: BTreeSet<BlobId>,
@@ -61,6 +83,11 @@ impl Dropping {
         self.attempts.end_all();
     }
 
+    /// Whether others are being asked about what nobody here asked for.
+    pub(super) fn is_asking_unasked(&self) -> bool {
+        self.surplus.is_asking()
+    }
+
     /// This node was rolled back and writes under a new boot: everybody must be heard again.
     pub(super) fn begin_again(&mut self) {
         self.attempts.end_all();
@@ -70,21 +97,16 @@ impl Dropping {
 
 impl Engine {
     /// Begins to give up the copies of `blobs`, at most [`MAX_QUESTION_BLOBS`]; more are not looked at.
-    pub(super) fn drop_copies(
-        &mut self,
-        step: &mut Step<'_, '_>,
-        request: RequestId,
-        blobs: &[BlobId],
-    ) -> Result<(), StoreError> {
+    pub(super) fn drop_copies(&mut self, step: &mut Step<'_, '_>, whom: Whom, blobs: &[BlobId]) -> Result<(), StoreError> {
         if !self.is_member(step.txn)? {
-            step.effects.push(Effect::Reply(request, Reply::NotAMember));
+            self.tell_whom(step, &whom, None);
             return Ok(());
         }
         self.end_attempts_on_new_roots(step)?;
         let mut facts = self.facts(step.txn)?;
         let (boot, seen) = (self.own_chain()?.boot, step.txn.vector()?);
         let asking = Asking::new(Nonce(draw(step)), boot, Purpose::Drop, seen, step.now_ms);
-        let mut round = Round { request, asking, open: BTreeSet::new(), outcomes: Vec::new() };
+        let mut round = Round { whom, asking, open: BTreeSet::new(), outcomes: Vec::new() };
         for id in blobs.iter().take(MAX_QUESTION_BLOBS) {
             let Some(record) = step.txn.blob(id)? else {
                 round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Copy]));
@@ -243,6 +265,7 @@ impl Engine {
             }
             self.dropping.confirmations.insert(confirmation.asking.nonce, confirmation);
         }
+        self.end_requests_to_others(step);
         self.end_confirmations_that_are_over(step)?;
         self.end_rounds_that_are_over(step)
     }
@@ -261,9 +284,20 @@ impl Engine {
                 continue;
             }
             let unheard = self.unheard(step.txn)?;
-            step.effects.push(Effect::Reply(round.request, Reply::Dropped(Dropped { outcomes: round.outcomes, unheard })));
+            self.tell_whom(step, &round.whom, Some(Dropped { outcomes: round.outcomes, unheard }));
         }
         Ok(())
+    }
+
+    /// Tells whoever wanted it what a round came to; none if this node is no member.
+    fn tell_whom(&mut self, step: &mut Step<'_, '_>, whom: &Whom, dropped: Option<Dropped>) {
+        match whom {
+            Whom::Request(request) => {
+                step.effects.push(Effect::Reply(*request, dropped.map_or(Reply::NotAMember, Reply::Dropped)));
+            }
+            Whom::Member { node, nonce } => self.report_drop(step, *node, *nonce, dropped.unwrap_or_default()),
+            Whom::Pressure => self.surplus_round_ended(step, &dropped.unwrap_or_default().outcomes),
+        }
     }
 
     /// Somebody has put the blob here again: this copy is wanted.

@@ -103,6 +103,11 @@ impl Engine {
             Ok(Message::Fork(proof)) => self.heard_fork(step, from, proof),
             Ok(Message::Question(question)) => self.heard_question(step, from, question),
             Ok(Message::Answer(answer)) => self.heard_answer(step, from, answer),
+            Ok(Message::DropRequest(asked)) => self.heard_drop_request(step, from, asked),
+            Ok(Message::DropReport(report)) => {
+                self.heard_drop_report(step, from, report);
+                Ok(())
+            }
             Err(error) => {
                 step.refuse(from, error.to_string());
                 Ok(())

@@ -87,8 +87,8 @@ impl GcConfig {
         ]
     }
 
-    /// What the engine of a daemon is set to.
-    pub fn of_daemon(&self) -> Settings {
+    /// What the engine of a daemon is set to of it.
+    pub(super) fn of_daemon(&self) -> Settings {
         let keys = Keys {
             pause_ppm: self.pause_ppm.value,
             deletion_threshold: self.deletion_threshold.value,
@@ -96,18 +96,13 @@ impl GcConfig {
             schedule_delay_ms: self.schedule_delay.value.0,
             startup_delay_ms: self.startup_delay.value.0,
         };
-        Settings { grace_ms: self.grace.value.0, schedule: self.auto.value.then_some(keys) }
-    }
-
-    /// What the engine of a command is set to: it deletes what it is asked to, and no more.
-    pub fn of_command(&self) -> Settings {
-        Settings { schedule: None, ..self.of_daemon() }
+        Settings { grace_ms: self.grace.value.0, schedule: self.auto.value.then_some(keys), ..Settings::default() }
     }
 }
 
 impl Sources<'_> {
     /// What the environment says, else the file, else the default.
-    fn setting<T, W: ToString>(
+    pub(super) fn setting<T, W: ToString>(
         &self,
         written: Option<Spanned<W>>,
         variable: &'static str,
@@ -177,8 +172,10 @@ mod tests {
     #[test]
     fn unset_it_is_what_containerd_does_and_a_day_of_grace() {
         let gc = parse("", &none).unwrap();
-        assert_eq!(gc.of_daemon(), Settings { grace_ms: PUT_GRACE_MS, schedule: Some(Keys::DEFAULT) });
-        assert_eq!(gc.of_command(), Settings::default());
+        assert_eq!(gc.of_daemon(), Settings { schedule: Some(Keys::DEFAULT), ..Settings::default() });
+        assert_eq!(gc.of_daemon().grace_ms, PUT_GRACE_MS);
+        let config = Config::parse("", Path::new("config.toml"), &none).unwrap();
+        assert_eq!(config.of_command(), Settings::default());
     }
 
     #[test]
@@ -188,7 +185,7 @@ mod tests {
         let keys =
             Keys { pause_ppm: 100_000, deletion_threshold: 5, mutation_threshold: 6, schedule_delay_ms: 7, startup_delay_ms: 0 };
         let gc = parse(text, &none).unwrap();
-        assert_eq!(gc.of_daemon(), Settings { grace_ms: 3_600_000, schedule: Some(keys) });
+        assert_eq!(gc.of_daemon(), Settings { grace_ms: 3_600_000, schedule: Some(keys), ..Settings::default() });
         assert_eq!(gc.startup_delay.origin, Origin::File(8));
         let env = |name: &str| (name == "KEEPWELL_GC_AUTO").then(|| "0".to_owned());
         let gc = parse(text, &env).unwrap();

@@ -15,8 +15,9 @@ use keepwell_store::error::StoreError;
 pub use node::{Inside, Outside, checks};
 
 use super::network::names;
+use super::pressure;
 use super::types::{CheckLine, CheckState};
-use crate::engine::OpenError;
+use crate::engine::{OpenError, Settings};
 use crate::failure::{Code, Failure};
 use crate::home::config::Config;
 use crate::home::lock::holder_of;
@@ -31,7 +32,7 @@ pub fn examine(
     now_ms: u64,
     ask: impl FnOnce() -> Result<Option<Vec<CheckLine>>, Failure>,
 ) -> Vec<CheckLine> {
-    let max_size_bytes = config.as_ref().ok().and_then(|config| config.max_size.value).map(|size| size.0);
+    let settings = config.as_ref().map_or_else(|_| Settings::default(), Config::of_command);
     let mut lines = place::checks(location, config);
     if lines.first().is_some_and(|home| home.state == CheckState::Problem) {
         return lines;
@@ -52,7 +53,7 @@ pub fn examine(
         }
         (Err(failure), _) => lines.push(problem("socket", &failure)),
         (Ok(None), Some(holder)) => lines.push(problem("socket", &silent(&holder))),
-        (Ok(None), None) => lines.extend(without_daemon(path, max_size_bytes, now_ms)),
+        (Ok(None), None) => lines.extend(without_daemon(path, &settings, now_ms)),
     }
     lines
 }
@@ -71,11 +72,13 @@ fn silent(holder: &str) -> Failure {
 }
 
 /// What can be seen of a home that nobody has open.
-fn without_daemon(path: &Path, max_size_bytes: Option<u64>, now_ms: u64) -> Vec<CheckLine> {
+fn without_daemon(path: &Path, settings: &Settings, now_ms: u64) -> Vec<CheckLine> {
     let looked = open(path).and_then(|home| {
         let others = names(&home.store.snapshot()?)?.keys().filter(|node| **node != node_id(&home.key)).count();
-        let inside = Inside { store: &home.store, home: path, max_size_bytes, now_ms };
-        Ok((others, checks(&inside, None)))
+        let inside = Inside { store: &home.store, home: path, max_size_bytes: settings.max_size_bytes, now_ms };
+        let mut lines = checks(&inside, None);
+        lines.push(pressure::check(&pressure::measured(&home.store, settings)?));
+        Ok((others, lines))
     });
     match looked {
         Ok((others, lines)) => std::iter::once(not_running(others)).chain(lines).collect(),
@@ -101,11 +104,11 @@ fn not_running(others: usize) -> CheckLine {
     }
 }
 
-fn ok(check: &str, message: impl Into<String>) -> CheckLine {
+pub(super) fn ok(check: &str, message: impl Into<String>) -> CheckLine {
     CheckLine { check: check.to_owned(), state: CheckState::Ok, message: message.into(), hint: String::new(), code: None }
 }
 
-fn warn(check: &str, message: impl Into<String>) -> CheckLine {
+pub(super) fn warn(check: &str, message: impl Into<String>) -> CheckLine {
     CheckLine { state: CheckState::Warn, ..ok(check, message) }
 }
 

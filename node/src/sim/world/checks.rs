@@ -44,6 +44,7 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
         check_blobs(world, number, engine, &snapshot).map_err(context)?;
         check_announced(engine, &snapshot, &model).map_err(context)?;
         deletions::check_restored(&snapshot).map_err(context)?;
+        deletions::check_trash_counted(&snapshot).map_err(context)?;
         leases::check_none_forgotten(&snapshot).map_err(context)?;
         check_rebuild(engine).map_err(context)?;
         check_promises(world, &model).map_err(context)?;

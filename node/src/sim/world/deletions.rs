@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
@@ -134,6 +135,12 @@ pub(super) fn check_restored(snapshot: &Snapshot) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The bytes in the trash are what a walk over it finds.
+pub(super) fn check_trash_counted(snapshot: &Snapshot) -> Result<(), String> {
+    let (counted, (_, walked)) = (snapshot.count(Count::TrashBytes).map_err(text)?, snapshot.trash_size().map_err(text)?);
+    if counted == walked { Ok(()) } else { Err(format!("{counted} bytes are counted in the trash, and {walked} are there")) }
 }
 
 /// The blobs that the values which `counts` reach over links.

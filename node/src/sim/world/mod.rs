@@ -12,6 +12,7 @@ mod model;
 mod network;
 mod node;
 mod oracle;
+mod pressure;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,8 @@ pub struct Plan {
     pub act_every_ms: u64,
     /// How many different blobs users put: the fewer, the more copies there are of each.
     pub contents: u64,
+    /// Whether disks are full, each for a while and then not, and all of them in the end.
+    pub full_disks: bool,
     /// What goes wrong, and how often.
     pub faults: Faults,
 }
@@ -88,8 +91,10 @@ pub struct Summary {
     pub copies_dropped: u64,
     /// Copies that nodes fetched by themselves.
     pub copies_brought: u64,
-    /// Those of them that nobody had asked for.
+    /// Those of the purged that nobody had asked for.
     pub copies_purged_unasked: u64,
+    /// Those of the given up that went in the end, when all disks were full.
+    pub copies_dropped_unasked: u64,
     /// Times that a node crashed.
     pub crashes: u64,
     /// Times that an old state of a disk was put back.
@@ -173,6 +178,7 @@ impl World {
             copies_dropped: 0,
             copies_brought: 0,
             copies_purged_unasked: 0,
+            copies_dropped_unasked: 0,
             crashes: 0,
             rollbacks: 0,
             forks: 0,
@@ -203,7 +209,10 @@ impl World {
         self.go_on_until(active_until + self.plan.quiet_ms)?;
         checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         copies::check_enough(&self).map_err(|broken| self.violation(broken))?;
-        self.give_up_all_surplus()?;
+        match self.plan.full_disks {
+            true => self.fill_all_disks()?,
+            false => self.give_up_all_surplus()?,
+        }
         let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_garbage_gone(&self).map_err(|broken| self.violation(broken))?;
@@ -240,7 +249,8 @@ impl World {
             Happening::Gossip { to, entry } => self.give(to, Input::Gossiped { entry }),
             Happening::Tick(node) => {
                 self.after(TICK_MS, Happening::Tick(node));
-                self.give(node, Input::Tick)
+                self.give(node, Input::Tick)?;
+                self.measure(node)
             }
             Happening::Act => self.act(),
             Happening::Fault => self.fault(),
@@ -288,7 +298,7 @@ impl World {
                     let delay_ms = self.draw(BRING_WITHIN_MS);
                     self.after(delay_ms, Happening::Bring(node, blobs));
                 }
-                Effect::EmptyTrash { until_ms } => self.empty_trash(node, until_ms)?,
+                Effect::EmptyTrash { until_ms, enough_bytes } => self.empty_trash(node, until_ms, enough_bytes)?,
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
@@ -384,6 +394,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Delete { .. } => "a delete",
         Input::Collect { .. } => "a collection",
         Input::Drop { .. } => "a request to drop",
+        Input::DropFrom { .. } => "a request to have another drop",
         Input::Probed(_) => "what a look at copies found",
         Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
@@ -393,6 +404,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Disconnected { .. } => "a disconnection",
         Input::Received { .. } => "a message",
         Input::Gossiped { .. } => "gossip",
+        Input::Room(_) => "how full its disk is",
         Input::Tick => "a tick",
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
+use keepwell_protocol::gc::pressure::Marks;
 use keepwell_protocol::gc::schedule::Keys;
 use keepwell_protocol::id::{BlobId, NetworkId, NodeId};
 use keepwell_protocol::log::entry::node_id;
@@ -23,7 +24,8 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::engine::{Effect, Engine, Input, NewHome, Settings};
 
 /// A short grace, so that nodes have something to purge by themselves; else what users get.
-const SETTINGS: Settings = Settings { grace_ms: 5_000, schedule: Some(Keys::DEFAULT) };
+const SETTINGS: Settings =
+    Settings { grace_ms: 5_000, schedule: Some(Keys::DEFAULT), marks: Marks::DEFAULT, max_size_bytes: None };
 
 /// Whatever stops a simulated node, as text for the trace.
 pub(super) type Failed = Box<dyn std::error::Error>;

@@ -69,6 +69,8 @@ impl Oracle {
             | Reply::MayNotAdmit(_)
             | Reply::Gone(_)
             | Reply::Dropped(_)
+            | Reply::NotConnected(_)
+            | Reply::Late(_)
             | Reply::Confirmed(_) => Ok(()),
         }
     }

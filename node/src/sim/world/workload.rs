@@ -59,6 +59,7 @@ impl World {
             24..=25 => self.lease(node),
             22 => self.declare(),
             18..=21 => self.drop_copies(node),
+            23 => self.drop_from(node),
             10..=16 => self.collect(node),
             17 => self.restore(node),
             0..=3 => self.put(node),
@@ -122,6 +123,13 @@ impl World {
         Ok(())
     }
 
+    /// Another node is to give up copies that it may have.
+    fn drop_from(&mut self, node: usize) -> Result<(), Violation> {
+        let (from, blobs) = (self.some_node(), self.some_held(node, DROPPED));
+        let from = self.nodes[from].id();
+        self.give(node, Input::DropFrom { request: RequestId(10), node: from, blobs })
+    }
+
     /// Every node is asked again and again to give up all that it has.
     pub(super) fn give_up_all_surplus(&mut self) -> Result<(), Violation> {
         // Only now: a declaration that a lost disk had forgotten may have come back.
@@ -171,8 +179,8 @@ impl World {
         self.disk_work(node, done)
     }
 
-    pub(super) fn empty_trash(&mut self, node: usize, until_ms: u64) -> Result<(), Violation> {
-        let empty = |engine: &Engine| engine.store().empty_trash(until_ms, TRASH_PORTION).map(drop);
+    pub(super) fn empty_trash(&mut self, node: usize, until_ms: u64, enough_bytes: u64) -> Result<(), Violation> {
+        let empty = |engine: &Engine| engine.store().empty_some_trash(until_ms, TRASH_PORTION, enough_bytes).map(drop);
         let done = self.nodes[node].engine().map_or(Ok(()), empty);
         self.disk_work(node, done)
     }

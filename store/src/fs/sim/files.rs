@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
+use keepwell_protocol::gc::pressure::Room;
 use rustix::io::Errno;
 
 use super::tree::{NodeId, SimFileNode};
@@ -72,8 +73,8 @@ impl BlobFs for SimFs {
     }
 
     /// The capacity of this disk is like a quota: it shows in what fails, and nowhere before.
-    fn free_bytes(&self) -> io::Result<u64> {
-        Ok(u64::MAX)
+    fn room(&self) -> io::Result<Room> {
+        Ok(Room { total_bytes: u64::MAX, used_bytes: 0 })
     }
 
     fn durable_folders(&self) -> &DurableFolders {

@@ -123,7 +123,7 @@ fn what_was_left_when_the_process_ended_goes_after_the_start() {
 #[test]
 fn a_grace_that_is_set_shorter_holds_for_what_is_put_then() {
     let Alone { engine, rng, disk } = Alone::new();
-    let settings = Settings { grace_ms: 5_000, schedule: Some(Keys::DEFAULT) };
+    let settings = Settings { grace_ms: 5_000, schedule: Some(Keys::DEFAULT), ..Settings::default() };
     let mut node = Alone { engine: engine.with(settings), rng, disk };
     node.put(1);
     assert_eq!(tick(&mut node, NOW_MS + 4_999), None);
