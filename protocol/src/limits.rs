@@ -116,6 +116,17 @@ pub const RETRY_MOST_MS: u64 = 10_000;
 const _: () = assert!(RETRY_MORE_MS <= RETRY_MOST_MS);
 const _: () = assert!(MAX_QUESTION_BLOBS * 64 < MAX_MESSAGE_BYTES, "a question fits in a message beside its vector");
 
+// --- Clocks ---
+
+/// How far a clock may be from the median of all that are known before nothing ends by it (milliseconds).
+pub const MAX_CLOCK_SKEW_MS: u64 = 10 * 60 * 1_000;
+/// By how much a clock may be set before nothing ends by it until that is confirmed (milliseconds).
+pub const MAX_CLOCK_JUMP_MS: u64 = 60 * 60 * 1_000;
+/// How long what a member said of its clock counts (milliseconds).
+pub const CLOCK_HEARD_FOR_MS: u64 = 60 * 1_000;
+
+const _: () = assert!(MAX_CLOCK_SKEW_MS < MAX_CLOCK_JUMP_MS && CLOCK_HEARD_FOR_MS < MAX_CLOCK_SKEW_MS);
+
 // --- Membership ---
 
 /// Bytes of a ticket's text: what people copy by hand and terminals take in one line.

@@ -143,6 +143,7 @@ impl Daemon {
             }
         }
         line.converged = line.unacknowledged.is_empty();
+        line.clock = peers.doubt.into();
         Ok(line)
     }
 

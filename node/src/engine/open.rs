@@ -16,6 +16,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
+use super::clock::Clock;
 use super::leases::LeaseClock;
 use super::{Absence, Arrivals, Collector, Dropping, Engine, EngineRng, Replication, Settings, Step};
 
@@ -107,6 +108,7 @@ impl Engine {
             absence: Absence::default(),
             arrivals: Arrivals::default(),
             leases: LeaseClock::default(),
+            clock: Clock::default(),
             settings: Settings::default(),
         }
     }

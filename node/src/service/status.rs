@@ -5,7 +5,7 @@ use keepwell_store::error::StoreError;
 
 use super::Node;
 use super::refs::name_of;
-use super::types::StatusLine;
+use super::types::{ClockLine, StatusLine};
 use crate::failure::Failure;
 
 /// The state of `node` by its records. `daemon`: whether a daemon answers.
@@ -27,5 +27,6 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         unacknowledged: Vec::new(),
         under_replicated: 0,
         last_gc_ms: snapshot.last_collection()?.map(|last| last.at_ms),
+        clock: ClockLine::default(),
     })
 }

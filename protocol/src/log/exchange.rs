@@ -34,6 +34,11 @@ pub enum Message {
     Question(Question),
     /// The answer to a question.
     Answer(SignedAnswer),
+    /// What the clock of the sender shows.
+    Clock {
+        /// In Unix milliseconds.
+        now_ms: u64,
+    },
 }
 
 /// The entries of one chain after a position.

@@ -377,6 +377,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Disconnected { .. } => "a disconnection",
         Input::Received { .. } => "a message",
         Input::Gossiped { .. } => "gossip",
+        Input::Elapsed { .. } => "the time since it was started",
         Input::Tick => "a tick",
     }
 }
