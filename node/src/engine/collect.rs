@@ -72,6 +72,11 @@ impl Engine {
             step.effects.push(Effect::Reply(request, Reply::NotAMember));
             return Ok(());
         }
+        if how.limit > 0 {
+            // A command without a daemon is told the time by nothing else.
+            self.clock_on_tick(step)?;
+            self.expire(step)?;
+        }
         let collected = self.collect_portion(step, how, false)?;
         step.effects.push(Effect::Reply(request, Reply::Collected(collected)));
         Ok(())

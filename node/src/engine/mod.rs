@@ -15,6 +15,7 @@ pub mod closure;
 mod collect;
 mod drop;
 mod effect;
+mod expiry;
 mod input;
 pub mod leases;
 mod members;
@@ -139,6 +140,7 @@ impl Engine {
             Input::Tick => {
                 self.absence_on_tick(step)?;
                 self.clock_on_tick(step)?;
+                self.expire(step)?;
                 self.collect_on_tick(step)?;
                 self.drop_on_tick(step)?;
                 self.walk_trash(step)?;

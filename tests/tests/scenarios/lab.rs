@@ -65,6 +65,11 @@ impl Machine {
         node_id(&self.key)
     }
 
+    /// Ends the machine's node.
+    pub(super) fn stop(&mut self) {
+        self.engine = None;
+    }
+
     /// Starts the machine's node again, wherever its disk is now.
     pub(super) fn start(&mut self) {
         self.engine = None;

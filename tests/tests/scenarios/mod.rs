@@ -6,6 +6,7 @@ mod absence;
 mod crash;
 mod drops;
 mod epochs;
+mod expiry;
 mod forger;
 mod forks;
 mod hostile;
