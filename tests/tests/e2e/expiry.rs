@@ -86,3 +86,36 @@ fn a_use_that_changes_nothing_writes_nothing() {
     let plain = home.run(["ref", "set", "lab/y", "--obj", "{}", "--json"]).ok().json();
     assert_eq!(home.run(["ref", "touch", "lab/y", "--json"]).ok().json()["rev"], plain["rev"]);
 }
+
+#[test]
+fn reading_what_a_ref_names_is_a_use_of_it() {
+    let home = TempHome::initialised("ada");
+    let sha1 = put(&home, "file", b"file");
+    let uri = format!("data=sha1://{sha1}");
+    for read in [&["cat", "keepwell://lab/x/data"][..], &["get", "lab/x", "--to", "out", "--force"], &["ref", "touch", "lab/x"]] {
+        let set = home.run(["ref", "set", "lab/x", &uri, "--ttl-access", "1s", "--json"]).ok().json();
+        let found = until(&home, &["ref", "get", "lab/x", "--json"], |found| {
+            home.run(read).ok();
+            found.json()["rev"] != set["rev"]
+        });
+        assert!(found.json()["expires_ms"].as_u64() > set["expires_ms"].as_u64(), "{read:?}");
+    }
+    let set = home.run(["ref", "set", "lab/x", &uri, "--expires", "1d", "--json"]).ok().json();
+    home.run(["cat", "keepwell://lab/x/data"]).ok();
+    assert_eq!(home.run(["ref", "get", "lab/x", "--json"]).ok().json()["rev"], set["rev"], "an end is an end");
+}
+
+#[test]
+fn who_uses_a_ref_holds_what_it_names() {
+    let (ada, first, ben, second) = two_machines_with("");
+    let sha1 = put(&ada, "data", &noise(1, 100_000));
+    let uri = format!("data=sha1://{sha1}");
+    let set = ada.run(["ref", "set", "lab/x", &uri, "--ttl-access", "20s", "--json"]).ok().json();
+    until_found(&ben, &["ref", "get", "lab/x"]);
+    let touched = until(&ben, &["ref", "touch", "lab/x", "--json"], |touched| touched.json()["rev"] != set["rev"]).json();
+    assert_eq!((&touched["set_by"], &touched["links"][0]["here"]), (&"ben".into(), &true.into()));
+    assert_eq!(ben.run(["cat", &format!("sha1://{sha1}")]).ok().stdout, noise(1, 100_000));
+    for daemon in [first, second] {
+        daemon.terminate().ok();
+    }
+}
