@@ -119,3 +119,32 @@ fn who_uses_a_ref_holds_what_it_names() {
         daemon.terminate().ok();
     }
 }
+
+#[test]
+fn a_machine_that_has_heard_nobody_since_its_start_ends_no_ref() {
+    let (ada, first, _ben, second) = two_machines_with("");
+    let set = ada.run(["ref", "set", "lab/x", "--obj", "{}", "--expires", "5s", "--json"]).ok().json();
+    let expires_ms = set["expires_ms"].as_u64().unwrap();
+    for daemon in [second, first] {
+        daemon.terminate().ok();
+    }
+    let first = ada.up();
+    let clock = |suspended: bool| {
+        let told = until(&ada, &["status", "--json"], |told| told.json()["clock"]["suspended"] == suspended);
+        told.json()["clock"]["reason"].clone()
+    };
+    assert_eq!(clock(true), "no other member has told the time lately");
+    until(&ada, &["ref", "get", "lab/x"], |_| now_ms() > expires_ms + 2_000);
+    ada.run(["ref", "get", "lab/x"]).ok();
+    assert!(ada.run(["status"]).ok().text().contains("no ref expires by it"));
+    let checks = ada.run(["doctor", "--json"]).ok().json_lines();
+    let told =
+        |line: &serde_json::Value| line["message"].as_str().is_some_and(|message| message.contains("no ref expires by it"));
+    assert!(checks.iter().any(|line| line["check"] == "clock" && line["state"] == "ok" && told(line)), "{checks:?}");
+
+    // There is nobody else any more who could tell the time.
+    ada.run(["node", "dead", "ben"]).ok();
+    until_gone(&ada, "lab/x");
+    assert_eq!(clock(false), serde_json::Value::Null);
+    first.terminate().ok();
+}

@@ -58,7 +58,11 @@ impl Engine {
         let collected = self.collect_portion(step, how, true)?;
         // It has seen all that was garbage by now, and what it wrote itself is no reason for another.
         self.collector.unasked.noted = Some((step.txn.next_unneeded_number()?, step.txn.next_arrival()?));
-        let end = end_of(&collected);
+        let end = match end_of(&collected) {
+            // What became garbage after the sweep had begun that has converged: the next one is about it.
+            End::Done if !step.txn.unneeded_before(u64::MAX, 1)?.is_empty() => End::More,
+            end => end,
+        };
         if collected.purged.is_empty() && end == End::Blocked {
             self.collection_ended(step.now_ms, 0, end);
         } else {

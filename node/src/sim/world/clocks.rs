@@ -167,6 +167,10 @@ impl World {
             Ok(late.is_none())
         });
         visited.map_err(|error| error.to_string())?;
+        let unneeded = snapshot.unneeded_count().map_err(|error| error.to_string())?;
+        if unneeded > 0 {
+            return Err(format!("{unneeded} blobs that nothing needs have not been collected"));
+        }
         late.map_or(Ok(()), |name| Err(format!("S23: the time of a value of {name} is over, and it is there")))
     }
 }
