@@ -14,3 +14,4 @@ pub mod net;
 pub mod service;
 pub mod sim;
 pub mod transfer;
+mod uptime;

@@ -44,6 +44,8 @@ pub const PURGE_BATCH_BLOBS: usize = 256;
 pub const UNASKED_PORTION: usize = 64;
 /// Graces that one step ends.
 pub const GRACES_PER_STEP: usize = 1_000;
+/// Values past their deadline that one step looks at, and ends if that is for this node to do.
+pub const EXPIRIES_PER_STEP: usize = 256;
 /// How long a lease lasts unless told otherwise (milliseconds).
 pub const LEASE_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long one may last from when it is taken or renewed: who needs something for longer names it by a ref (milliseconds).

@@ -26,6 +26,7 @@ use crate::home::lock::HomeLock;
 use crate::home::{self, OpenHome};
 use crate::limits::TRASH_PORTION;
 use crate::service::Node;
+use crate::uptime::boot_ms;
 
 /// The id of every request: a step here has one, and is answered before the next.
 const REQUEST: RequestId = RequestId(1);
@@ -97,7 +98,7 @@ impl Local {
         let (mut due, mut answer) = (VecDeque::from([input]), None);
         while let Some(input) = due.pop_front() {
             let now_ms = self.now_ms();
-            let effects = self.engine().step(now_ms, &mut self.rng(), vec![input])?;
+            let effects = self.engine().step(now_ms, &mut self.rng(), vec![Input::Elapsed { boot_ms: boot_ms() }, input])?;
             let mut unlinks = Vec::new();
             for effect in effects {
                 match effect {

@@ -5,6 +5,7 @@
 //! beside this crate and the `tidy` test keep it so.
 
 pub mod catalog;
+pub mod clock;
 pub mod directory;
 pub mod gc;
 pub mod id;

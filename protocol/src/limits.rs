@@ -120,6 +120,24 @@ pub const MIN_TRASH_AGE_MS: u64 = 10 * 60 * 1_000;
 const _: () = assert!(RETRY_MORE_MS <= RETRY_MOST_MS);
 const _: () = assert!(MAX_QUESTION_BLOBS * 64 < MAX_MESSAGE_BYTES, "a question fits in a message beside its vector");
 
+// --- Clocks and what ends by them ---
+
+/// How far a clock may be from the median of all that are known before nothing ends by it (milliseconds).
+pub const MAX_CLOCK_SKEW_MS: u64 = 10 * 60 * 1_000;
+/// By how much a clock may be set before nothing ends by it until that is confirmed (milliseconds).
+pub const MAX_CLOCK_JUMP_MS: u64 = 60 * 60 * 1_000;
+/// How long what a member said of its clock counts (milliseconds).
+pub const CLOCK_HEARD_FOR_MS: u64 = 60 * 1_000;
+
+/// How long each member leaves to the one before it to write the mark of a value that has expired (milliseconds).
+pub const MARK_TURN_MS: u64 = 10 * 1_000;
+/// How many uses of a ref count while it lives on after the last, at most.
+pub const TOUCHES_PER_TTL: u64 = 10;
+/// How long after the last use that counted the next one does at the latest (milliseconds).
+pub const MAX_TOUCH_STEP_MS: u64 = 60 * 60 * 1_000;
+
+const _: () = assert!(MAX_CLOCK_SKEW_MS < MAX_CLOCK_JUMP_MS && CLOCK_HEARD_FOR_MS < MAX_CLOCK_SKEW_MS);
+
 // --- Membership ---
 
 /// Bytes of a ticket's text: what people copy by hand and terminals take in one line.

@@ -9,6 +9,7 @@ mod copies;
 mod daemon;
 mod doctor;
 mod drops;
+mod expiry;
 mod failures;
 mod fsck;
 mod full;

@@ -73,8 +73,8 @@ pub(super) async fn doctor(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
     let lines = blocking(slot, move || {
         let outside = match &api.daemon {
             Some(daemon) => {
-                let peers = daemon.status(api.max_size_bytes)?.peers;
-                Some(Outside { listen: daemon.net().listen_addresses(), peers })
+                let (peers, doubt) = (daemon.status(api.max_size_bytes)?.peers, daemon.driver().peers().doubt);
+                Some(Outside { listen: daemon.net().listen_addresses(), peers, doubt })
             }
             None => None,
         };

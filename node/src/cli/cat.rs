@@ -9,6 +9,7 @@ use super::output::{Stop, stdout_failed};
 use crate::service::bring::with_target;
 use crate::service::cat::{ByteRange, open};
 use crate::service::read::ReadError;
+use crate::service::uses::was_read;
 
 /// Print the bytes of a blob as they are, also with --json
 #[derive(Debug, Args)]
@@ -26,6 +27,7 @@ pub(super) fn run(args: CatArgs, context: &mut Context) -> Result<u8, Stop> {
     let mut fetch = |blobs: &[BlobId], extent| context.out.fetch(&*backend, blobs, extent);
     let work = || open(&*backend, &args.target, args.range);
     let (blob, range) = with_target(&*backend, &args.target, &mut fetch, work)?;
+    was_read(&*backend, &args.target);
     match blob.copy_range(range, &mut |piece| context.out.raw(piece)) {
         Ok(()) => Ok(0),
         Err(ReadError::Failed(failure)) => Err(failure.into()),

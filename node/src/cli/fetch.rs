@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::service::bring::bring;
 use crate::service::embedded::needs_daemon;
 use crate::service::types::FetchLine;
+use crate::service::uses::was_read;
 
 /// Bring blobs here from other nodes, with all that they refer to
 ///
@@ -43,6 +44,7 @@ pub(super) fn run(args: FetchArgs, context: &mut Context) -> Result<u8, Stop> {
                 }
             }
         }
+        was_read(&*backend, target);
     }
     Ok(tally.exit())
 }

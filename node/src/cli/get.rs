@@ -11,6 +11,7 @@ use super::output::Stop;
 use crate::files::Overwrite;
 use crate::service::bring::with_target;
 use crate::service::get::get;
+use crate::service::uses::was_read;
 
 /// Write a blob to a file, or a directory or the fields of a ref to a tree of files
 ///
@@ -37,6 +38,7 @@ pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
     let line = with_target(&*backend, &args.target, &mut fetch, &mut work);
     bar.finish_and_clear();
     let line = line?;
+    was_read(&*backend, &args.target);
     context.out.line(&line, || line.path.clone())?;
     Ok(0)
 }

@@ -33,6 +33,7 @@ fn text(line: &StatusLine) -> String {
     let limit = line.max_size_bytes.map(|bytes| format!(" of {}", SizeBytes(bytes).human())).unwrap_or_default();
     let size = SizeBytes(line.size_bytes).human();
     let converged = if line.converged { "yes".to_owned() } else { format!("waiting for {}", line.unacknowledged.join(", ")) };
+    let clock = line.clock.reason.as_deref().map(|why| format!("\nclock      {why}: no ref expires by it")).unwrap_or_default();
     let connected = line.peers.iter().filter(|peer| peer.connected).count();
     [
         format!("node       {} ({})", line.name, line.node),
@@ -43,7 +44,7 @@ fn text(line: &StatusLine) -> String {
         format!("trash      {}", SizeBytes(line.trash_bytes).human()),
         format!("pressure   {}", pressure(line)),
         format!("refs       {}", line.refs),
-        format!("converged  {converged}"),
+        format!("converged  {converged}{clock}"),
     ]
     .join("\n")
 }

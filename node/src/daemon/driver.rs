@@ -12,6 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::clock::Doubt;
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::log::exchange::Ack;
 use keepwell_store::error::StoreError;
@@ -32,6 +33,7 @@ use crate::engine::{
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION};
 use crate::service::Node;
+use crate::uptime::boot_ms;
 
 /// What the driver cannot do itself: the network, and telling people.
 pub trait World: Send {
@@ -71,6 +73,8 @@ pub struct Peers {
     pub connected: Vec<NodeId>,
     /// The last word of each member.
     pub acks: BTreeMap<NodeId, Ack>,
+    /// Why nothing is ended by this machine's clock, if so.
+    pub doubt: Option<Doubt>,
 }
 
 /// A running engine. Clones drive the same one; it stops when [`Driver::stop`] is called.
@@ -390,7 +394,11 @@ impl Running {
             }
             Err(error) => return Err(error.into()),
         };
-        let known = Peers { connected: self.engine.connected_peers().copied().collect(), acks: self.engine.acks().clone() };
+        let known = Peers {
+            connected: self.engine.connected_peers().copied().collect(),
+            acks: self.engine.acks().clone(),
+            doubt: self.engine.clock_doubt(),
+        };
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
         self.pressure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(self.engine.pressure());
         self.world.stepped(self.engine.store())?;
@@ -409,6 +417,7 @@ impl Running {
         }
         let was_stale = std::mem::replace(&mut self.is_stale, true);
         self.began = Instant::now();
+        all.insert(0, Input::Elapsed { boot_ms: boot_ms() });
         let effects = self.engine.step(now_ms(), &mut self.rng, all)?;
         self.is_stale = false;
         if was_stale {

@@ -157,6 +157,7 @@ impl Daemon {
             }
         }
         line.converged = line.unacknowledged.is_empty();
+        line.clock = peers.doubt.into();
         Ok(line)
     }
 

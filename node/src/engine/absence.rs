@@ -33,9 +33,9 @@ impl Engine {
         let noted = step.txn.silences()?;
         let before = self.absence.silent_ms.take().unwrap_or_else(|| noted.clone());
         // A tick that comes late tells of a machine that slept: it could not have heard anybody.
-        let passed_ms = step.now_ms.saturating_sub(self.absence.ticked_ms.unwrap_or(step.now_ms)).min(MAX_TICK_GAP_MS);
-        if self.absence.ticked_ms.replace(step.now_ms).is_none() {
-            self.absence.noted_ms = step.now_ms;
+        let passed_ms = step.steady_ms.saturating_sub(self.absence.ticked_ms.unwrap_or(step.steady_ms)).min(MAX_TICK_GAP_MS);
+        if self.absence.ticked_ms.replace(step.steady_ms).is_none() {
+            self.absence.noted_ms = step.steady_ms;
         }
         let heard: BTreeSet<NodeId> = self.replication.heard_since_tick();
         let mut members = BTreeMap::new();
@@ -45,9 +45,9 @@ impl Engine {
         }
         let was_silent = |node: &NodeId| noted.get(node).is_some_and(|ms| *ms > 0);
         let comes_back = members.iter().any(|(node, ms)| *ms == 0 && was_silent(node));
-        let is_due = step.now_ms.saturating_sub(self.absence.noted_ms) >= SILENCE_NOTED_EVERY_MS;
+        let is_due = step.steady_ms.saturating_sub(self.absence.noted_ms) >= SILENCE_NOTED_EVERY_MS;
         if comes_back || (is_due && members.values().any(|ms| *ms > 0)) {
-            self.absence.noted_ms = step.now_ms;
+            self.absence.noted_ms = step.steady_ms;
             step.txn.put_silences(&members)?;
         }
         self.absence.silent_ms = Some(members);

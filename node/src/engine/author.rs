@@ -36,6 +36,15 @@ pub(super) struct Batch {
     pub holdings: Holdings,
     /// Writes to the catalog, in order.
     pub writes: Vec<OwnWrite>,
+    /// Values that end, after those.
+    pub marks: Vec<Mark>,
+}
+
+/// A delete of one value, whatever else its item shows.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub item: Item,
+    pub value: ValueId,
 }
 
 /// A write whose author is this node: it replaces whatever values this node sees.
@@ -50,7 +59,7 @@ pub(super) struct OwnWrite {
 pub(super) struct Authored {
     /// The entries, in order, to be published once they are durable.
     pub entries: Vec<Vec<u8>>,
-    /// The id of each write of the batch, in order.
+    /// The id of each write of the batch, in order; then those of its marks.
     pub ids: Vec<ValueId>,
 }
 
@@ -60,6 +69,7 @@ struct Parcel {
     facts: Vec<LinkFact>,
     holdings: Holdings,
     writes: Vec<OwnWrite>,
+    marks: Vec<Mark>,
     items: BTreeSet<Item>,
     weight: usize,
     bytes: usize,
@@ -90,7 +100,8 @@ impl Engine {
         }
         let seq = txn.chain(&chain)?.map_or(Seq::FIRST, |state| state.head.seq.next());
         let first = ops.iter().map(Op::ids).sum();
-        let (changes, ids) = changes(txn, ValueId { boot: chain.boot, seq, index: first }, parcel.writes)?;
+        let writes = writes(txn, parcel.writes, parcel.marks)?;
+        let (changes, ids) = changes(txn, ValueId { boot: chain.boot, seq, index: first }, writes)?;
         authored.ids.extend(ids);
         tell_branches(txn, &changes, &mut deps)?;
         // Whoever does not know of a branch that is not told then takes the entry for void until it does.
@@ -160,13 +171,23 @@ fn tell_branches(txn: &Transaction<'_>, changes: &[Change], deps: &mut Vec<(Chai
     Ok(())
 }
 
+/// What our writes and marks replace, as of now.
+fn writes(txn: &Transaction<'_>, writes: Vec<OwnWrite>, marks: Vec<Mark>) -> Result<Vec<Write>, StoreError> {
+    let mut all = Vec::with_capacity(writes.len() + marks.len());
+    for OwnWrite { item, body } in writes {
+        let replaces = txn.item(&item)?.ids();
+        all.push(Write { item, replaces, body });
+    }
+    all.extend(marks.into_iter().map(|Mark { item, value }| Write { item, replaces: vec![value], body: None }));
+    Ok(all)
+}
+
 /// The changes that make `writes`, by shard, and the id of each write in the order given.
-fn changes(txn: &Transaction<'_>, first: ValueId, writes: Vec<OwnWrite>) -> Result<(Vec<Change>, Vec<ValueId>), StoreError> {
+fn changes(txn: &Transaction<'_>, first: ValueId, writes: Vec<Write>) -> Result<(Vec<Change>, Vec<ValueId>), StoreError> {
     let mut by_shard: BTreeMap<u8, Vec<(usize, Write)>> = BTreeMap::new();
     let mut ids = vec![first; writes.len()];
-    for (at, OwnWrite { item, body }) in writes.into_iter().enumerate() {
-        let replaces = txn.item(&item)?.ids();
-        by_shard.entry(item.shard()).or_default().push((at, Write { item, replaces, body }));
+    for (at, write) in writes.into_iter().enumerate() {
+        by_shard.entry(write.item.shard()).or_default().push((at, write));
     }
     let mut changes = Vec::new();
     let mut index = first.index;
@@ -215,16 +236,24 @@ fn parcels(txn: &Transaction<'_>, batch: Batch) -> Result<Vec<Parcel>, StoreErro
     for write in batch.writes {
         let replaces = txn.item(&write.item)?.ids().len() * VALUE_ID_BYTES;
         let bytes = write.item.key.len() + write.body.as_ref().map_or(0, Vec::len) + replaces + FRAMING_BYTES;
-        // An item written twice needs two entries: the second write replaces the first one's value.
-        if parcels.last().is_some_and(|parcel| parcel.items.contains(&write.item)) {
-            parcels.push(Parcel::default());
-        }
-        let room = room(&mut parcels, 1, bytes);
-        room.items.insert(write.item.clone());
-        room.writes.push(write);
+        room_of(&mut parcels, &write.item, bytes).writes.push(write);
+    }
+    for mark in batch.marks {
+        let bytes = mark.item.key.len() + VALUE_ID_BYTES + FRAMING_BYTES;
+        room_of(&mut parcels, &mark.item, bytes).marks.push(mark);
     }
     parcels.retain(|parcel| parcel.weight > 0);
     Ok(parcels)
+}
+
+/// The parcel that takes a write of `item`. An item written twice needs two entries: the second write replaces the first one's value.
+fn room_of<'p>(parcels: &'p mut Vec<Parcel>, item: &Item, bytes: usize) -> &'p mut Parcel {
+    if parcels.last().is_some_and(|parcel| parcel.items.contains(item)) {
+        parcels.push(Parcel::default());
+    }
+    let room = room(parcels, 1, bytes);
+    room.items.insert(item.clone());
+    room
 }
 
 /// The parcel that takes so much more: the last one, or a new one.

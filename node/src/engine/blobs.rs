@@ -29,7 +29,7 @@ impl Engine {
             return Ok(());
         }
         if let Some(used) = lease
-            && let Err(refused) = leases::usable(step.txn, used, step.now_ms)?
+            && let Err(refused) = leases::usable(step.txn, used, step.ends_ms)?
         {
             step.effects.push(Effect::Reply(request, Reply::LeaseRefused(refused)));
             return Ok(());

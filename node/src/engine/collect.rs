@@ -54,18 +54,18 @@ impl Engine {
 
     /// What garbage collection does by itself as time passes.
     pub(super) fn collect_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
-        let may_write = self.may_write_unasked(step.now_ms, step.rng);
+        let may_write = self.may_write_unasked(step.steady_ms, step.rng);
         if may_write {
-            if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= step.now_ms) {
-                step.txn.end_graces(step.now_ms, GRACES_PER_STEP)?;
+            if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= step.ends_ms) {
+                step.txn.end_graces(step.ends_ms, GRACES_PER_STEP)?;
             }
             self.end_leases(step)?;
         }
         self.keep_sweeping(step.txn)?;
         let oldest_ms = step.txn.oldest_trash_ms()?;
-        let until_ms = step.now_ms.saturating_sub(MAX_TRASH_AGE_MS);
-        if oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.now_ms >= self.collector.trash_ms + TRASH_EVERY_MS {
-            self.collector.trash_ms = step.now_ms;
+        let until_ms = step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS);
+        if oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.steady_ms >= self.collector.trash_ms + TRASH_EVERY_MS {
+            self.collector.trash_ms = step.steady_ms;
             step.effects.push(Effect::EmptyTrash { until_ms, enough_bytes: u64::MAX });
         }
         if may_write { self.collect_unasked(step) } else { Ok(()) }
@@ -76,6 +76,11 @@ impl Engine {
         if !self.is_member(step.txn)? {
             step.effects.push(Effect::Reply(request, Reply::NotAMember));
             return Ok(());
+        }
+        if how.limit > 0 {
+            // A command without a daemon is told the time by nothing else.
+            self.clock_on_tick(step)?;
+            self.expire(step)?;
         }
         let collected = self.collect_portion(step, how, false)?;
         step.effects.push(Effect::Reply(request, Reply::Collected(collected)));
@@ -88,7 +93,10 @@ impl Engine {
         if how.limit > 0 {
             // A grace that the user cuts short is one that seems to end sooner.
             let usual_ms = self.settings.grace_ms;
-            let over_ms = step.now_ms.saturating_add(usual_ms).saturating_sub(how.grace_ms.unwrap_or(usual_ms));
+            let over_ms = match how.grace_ms {
+                None => step.ends_ms,
+                Some(grace_ms) => step.now_ms.saturating_add(usual_ms).saturating_sub(grace_ms),
+            };
             if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= over_ms) {
                 collected.more = !step.txn.end_graces(over_ms, GRACES_PER_STEP)?;
             }
@@ -167,7 +175,7 @@ impl Engine {
             // The walk is the proof; the counts only say where to look.
             let is_live = step.txn.is_live(&id)? || step.txn.is_reached(&id)?;
             let was_unreached = step.txn.is_unneeded_since(&id)? == Some(number);
-            let lease = step.txn.covering_lease(&id, step.now_ms)?;
+            let lease = step.txn.covering_lease(&id, step.ends_ms)?;
             let is_pinned = lease.is_some();
             match converged.purge(&id, &PurgeFacts { is_live, was_unreached, is_pinned, ..common }) {
                 Ok(permit) => {

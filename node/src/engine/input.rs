@@ -151,6 +151,11 @@ pub enum Input {
         /// The entry, as it came.
         entry: Vec<u8>,
     },
+    /// What a clock that nobody sets shows: given before the inputs of each step, where there is one.
+    Elapsed {
+        /// The time since this machine was started, its sleep included, in milliseconds.
+        boot_ms: u64,
+    },
     /// Some time has passed: see `TICK_MS` in `node/src/limits.rs`.
     Tick,
 }

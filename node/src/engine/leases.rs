@@ -128,11 +128,11 @@ impl Engine {
 
     /// Removes a portion of the leases that have expired; whether none is left.
     pub(super) fn end_leases(&mut self, step: &mut Step<'_, '_>) -> Result<bool, StoreError> {
-        if step.now_ms < self.leases.look_ms {
+        if step.ends_ms < self.leases.look_ms {
             return Ok(true);
         }
         match step.txn.next_lease_expiry_ms()? {
-            Some(expires_ms) if expires_ms <= step.now_ms => step.txn.end_leases(step.now_ms, LEASE_ROWS_PER_STEP),
+            Some(expires_ms) if expires_ms <= step.ends_ms => step.txn.end_leases(step.ends_ms, LEASE_ROWS_PER_STEP),
             next => {
                 self.leases.look_ms = next.unwrap_or(u64::MAX);
                 Ok(true)
@@ -167,21 +167,21 @@ fn change(step: &mut Step<'_, '_>, op: LeaseOp) -> Result<(LeaseId, Lease), Stop
             told(step, used.lease)
         }
         LeaseOp::Renew { used, ttl_ms } => {
-            let before = usable(step.txn, &used, step.now_ms)??;
+            let before = usable(step.txn, &used, step.ends_ms)??;
             let expires_ms = step.now_ms.saturating_add(ttl_ms).max(before.expires_ms);
-            step.txn.renew_lease(&used.lease, used.owner.as_str(), step.now_ms, expires_ms)?;
+            step.txn.renew_lease(&used.lease, used.owner.as_str(), step.ends_ms, expires_ms)?;
             told(step, used.lease)
         }
         LeaseOp::Give { used, blobs } => {
-            usable(step.txn, &used, step.now_ms)??;
+            usable(step.txn, &used, step.ends_ms)??;
             all_held(step, &blobs)?;
             give(step, &used, &blobs)?;
             told(step, used.lease)
         }
         LeaseOp::Remove(used) => {
-            let before = usable(step.txn, &used, step.now_ms)??;
-            step.txn.remove_lease(&used.lease, used.owner.as_str(), step.now_ms)?;
-            step.txn.end_leases(step.now_ms, LEASE_ROWS_PER_STEP)?;
+            let before = usable(step.txn, &used, step.ends_ms)??;
+            step.txn.remove_lease(&used.lease, used.owner.as_str(), step.ends_ms)?;
+            step.txn.end_leases(step.ends_ms, LEASE_ROWS_PER_STEP)?;
             // It ended now; if it had many rows, this time is also when to look for the rest of them.
             Ok((used.lease, Lease { expires_ms: step.now_ms, ..before }))
         }
@@ -203,7 +203,7 @@ fn add(step: &mut Step<'_, '_>, owner: OwnerName, ttl_ms: u64, is_flat: bool, bl
 }
 
 fn give(step: &mut Step<'_, '_>, used: &LeaseUse, blobs: &[BlobId]) -> Result<(), LeaseError> {
-    step.txn.add_to_lease(&used.lease, used.owner.as_str(), step.now_ms, blobs)
+    step.txn.add_to_lease(&used.lease, used.owner.as_str(), step.ends_ms, blobs)
 }
 
 fn told(step: &Step<'_, '_>, id: LeaseId) -> Result<(LeaseId, Lease), Stop> {

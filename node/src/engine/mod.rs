@@ -10,11 +10,13 @@ mod apply;
 mod arrival;
 mod author;
 mod blobs;
+mod clock;
 pub mod closure;
 mod collect;
 pub mod copies;
 mod drop;
 mod effect;
+mod expiry;
 mod input;
 pub mod leases;
 mod members;
@@ -37,6 +39,7 @@ use rand_chacha::ChaCha8Rng;
 use absence::Absence;
 pub use apply::Refusal;
 use arrival::Arrivals;
+use clock::Clock;
 use collect::Collector;
 use copies::Copies;
 pub use drop::Probed;
@@ -66,6 +69,7 @@ pub struct Engine {
     copies: Copies,
     settings: Settings,
     leases: LeaseClock,
+    clock: Clock,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -80,7 +84,8 @@ impl Engine {
         let store = Arc::clone(&self.store);
         let is_tick = inputs.iter().any(|input| matches!(input, Input::Tick));
         let done = store.write(|txn| {
-            let mut step = Step { txn, now_ms, rng, effects: Vec::new() };
+            let (steady_ms, ends_ms) = (self.clock.steady_ms(now_ms), self.clock.ends_ms(now_ms));
+            let mut step = Step { txn, now_ms, steady_ms, ends_ms, rng, effects: Vec::new() };
             for input in inputs {
                 self.take(&mut step, input)?;
             }
@@ -149,8 +154,14 @@ impl Engine {
             Input::Disconnected { peer } => self.disconnected(peer),
             Input::Received { from, bytes } => self.received(step, from, &bytes),
             Input::Gossiped { entry } => self.gossiped(step, &entry),
+            Input::Elapsed { boot_ms } => {
+                self.elapsed(step, boot_ms);
+                Ok(())
+            }
             Input::Tick => {
                 self.absence_on_tick(step)?;
+                self.clock_on_tick(step)?;
+                self.expire(step)?;
                 self.collect_on_tick(step)?;
                 self.drop_on_tick(step)?;
                 self.walk_trash(step)?;
@@ -164,6 +175,10 @@ impl Engine {
 struct Step<'a, 't> {
     txn: &'a mut Transaction<'t>,
     now_ms: u64,
+    /// A time that nobody sets: for what is done again every so often.
+    steady_ms: u64,
+    /// The time by which leases, graces and trash end here: see `clock`.
+    ends_ms: u64,
     rng: &'a mut EngineRng,
     effects: Vec<Effect>,
 }

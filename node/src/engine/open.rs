@@ -16,6 +16,7 @@ use keepwell_store::store::{Store, Transaction};
 use rand_chacha::rand_core::Rng;
 
 use super::author::{Batch, OwnWrite};
+use super::clock::Clock;
 use super::leases::LeaseClock;
 use super::patience::Patience;
 use super::pressure::Pressing;
@@ -112,6 +113,7 @@ impl Engine {
             arrivals: Arrivals::default(),
             copies: Copies::default(),
             leases: LeaseClock::default(),
+            clock: Clock::default(),
             settings: Settings::default(),
         }
     }

@@ -91,7 +91,9 @@ impl Engine {
 
     fn relieve(&mut self, step: &mut Step<'_, '_>, pressure: &Pressure, waits: &mut Vec<Wait>) -> Result<(), StoreError> {
         if let Some(oldest_ms) = step.txn.oldest_trash_ms()? {
-            match pressure.sooner(step.now_ms, oldest_ms) {
+            // By a clock that is contradicted nothing is old; in an emergency that does not count.
+            let now_ms = if pressure.level == Level::Emergency { step.now_ms } else { step.ends_ms };
+            match pressure.sooner(now_ms, oldest_ms) {
                 Some(sooner) => {
                     let (until_ms, enough_bytes) = (sooner.until_ms, sooner.enough_bytes);
                     step.effects.push(Effect::EmptyTrash { until_ms, enough_bytes });

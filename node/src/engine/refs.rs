@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keepwell_protocol::catalog::change::Order;
+use keepwell_protocol::catalog::expiry::touched;
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::reference::{RefBody, RefLink};
 use keepwell_protocol::catalog::row::Value;
@@ -23,7 +24,15 @@ const MISSING_NAMED: usize = 100;
 struct Planned {
     name: RefName,
     previous: Option<Shown>,
-    body: Option<RefBody>,
+    change: Change,
+}
+
+/// What an op does to its ref.
+enum Change {
+    /// It is used, so soon after the last time that this is not worth a write.
+    Nothing,
+    Delete,
+    Value(RefBody),
 }
 
 /// The value that an op finds. Ops of one request see each other in order.
@@ -57,18 +66,28 @@ impl Engine {
     }
 
     fn carry_out(&self, step: &mut Step<'_, '_>, planned: Vec<Planned>) -> Result<Vec<RefOutcome>, StoreError> {
-        let write = |planned: &Planned| OwnWrite {
-            item: Item::reference(planned.name.as_str()),
-            body: planned.body.as_ref().map(RefBody::encode),
+        let write = |planned: &Planned| {
+            let body = match &planned.change {
+                Change::Nothing => return None,
+                Change::Delete => None,
+                Change::Value(body) => Some(body.encode()),
+            };
+            Some(OwnWrite { item: Item::reference(planned.name.as_str()), body })
         };
-        let authored = self.author(step.txn, Batch { writes: planned.iter().map(write).collect(), ..Batch::default() })?;
+        let authored = self.author(step.txn, Batch { writes: planned.iter().filter_map(write).collect(), ..Batch::default() })?;
         self.push(step, authored.entries);
-        let outcome = |(planned, rev): (Planned, &ValueId)| RefOutcome {
-            name: planned.name,
-            rev: planned.body.map(|_| *rev),
-            previous: planned.previous.map(|shown| self.value_of(shown, &authored.ids)),
-        };
-        Ok(planned.into_iter().zip(&authored.ids).map(outcome).collect())
+        let (mut written, mut outcomes, mut ids) = (authored.ids.iter(), Vec::new(), Vec::new());
+        for planned in planned {
+            let previous = planned.previous.map(|shown| self.value_of(shown, &ids));
+            let id = match planned.change {
+                Change::Nothing => previous.as_ref().map(|value| value.id),
+                Change::Delete | Change::Value(_) => written.next().copied(),
+            };
+            ids.extend(id);
+            let rev = id.filter(|_| !matches!(planned.change, Change::Delete));
+            outcomes.push(RefOutcome { name: planned.name, rev, previous });
+        }
+        Ok(outcomes)
     }
 
     fn value_of(&self, shown: Shown, ids: &[ValueId]) -> Value {
@@ -95,14 +114,19 @@ fn plan_all(txn: &Transaction<'_>, now_ms: u64, ops: Vec<RefOp>) -> Result<Resul
 
 impl Plan {
     fn push(&mut self, planned: Planned) {
-        self.last.insert(planned.name.clone(), self.ops.len());
+        if !matches!(planned.change, Change::Nothing) {
+            self.last.insert(planned.name.clone(), self.ops.len());
+        }
         self.ops.push(planned);
     }
 
     /// What the ref will show once the ops planned so far have been made.
     fn shown(&self, txn: &Transaction<'_>, name: &RefName) -> Result<Option<Shown>, StoreError> {
         match self.last.get(name) {
-            Some(at) => Ok(self.ops[*at].body.clone().map(|body| Shown::Planned(*at, body))),
+            Some(at) => Ok(match &self.ops[*at].change {
+                Change::Value(body) => Some(Shown::Planned(*at, body.clone())),
+                Change::Nothing | Change::Delete => None,
+            }),
             None => Ok(txn.item(&Item::reference(name.as_str()))?.winner().cloned().map(Shown::Stored)),
         }
     }
@@ -133,7 +157,7 @@ fn plan_op(txn: &Transaction<'_>, now_ms: u64, op: RefOp, plan: &Plan) -> Result
         RefOp::Delete { name, if_rev } => {
             let shown = plan.shown(txn, &name)?;
             let found = expect_rev(&name, shown.as_ref(), if_rev.as_deref()).and_then(|()| existing(&name, shown));
-            Ok(found.map(|shown| Planned { name, previous: Some(shown), body: None }))
+            Ok(found.map(|shown| Planned { name, previous: Some(shown), change: Change::Delete }))
         }
         RefOp::Touch { name } => {
             let shown = match existing(&name, plan.shown(txn, &name)?) {
@@ -141,13 +165,15 @@ fn plan_op(txn: &Transaction<'_>, now_ms: u64, op: RefOp, plan: &Plan) -> Result
                 Err(refused) => return Ok(Err(refused)),
             };
             let body = shown.body()?;
-            let expires_ms = body.ttl_access_ms.map(|ttl| now_ms.saturating_add(ttl)).or(body.expires_ms);
-            let touched = RefBody { expires_ms, ..body };
+            let Some(expires_ms) = touched(now_ms, body.expires_ms, body.ttl_access_ms) else {
+                return Ok(Ok(Planned { name, previous: Some(shown), change: Change::Nothing }));
+            };
+            let touched = RefBody { expires_ms: Some(expires_ms), ..body };
             let roots: Vec<BlobId> = touched.links.iter().map(|link| link.sha1).collect();
             Ok(if touched.unbacked { Ok(()) } else { own_copy(txn, &name, &roots)? }.map(|()| Planned {
                 name,
                 previous: Some(shown),
-                body: Some(touched),
+                change: Change::Value(touched),
             }))
         }
     }
@@ -178,7 +204,7 @@ fn plan_set(
         set_at_ms: now_ms,
         unbacked,
     };
-    Ok(Ok(Planned { name: set.name, previous: shown, body: Some(body) }))
+    Ok(Ok(Planned { name: set.name, previous: shown, change: Change::Value(body) }))
 }
 
 /// Own copy first (SAFETY.md S10): everything in the closure of `roots` is held here.

@@ -26,6 +26,7 @@ pub mod stat;
 pub mod status;
 pub mod tree;
 pub mod types;
+pub mod uses;
 
 use std::sync::Arc;
 

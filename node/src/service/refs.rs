@@ -1,6 +1,7 @@
 //! Refs: names that are set, read, listed, touched and removed.
 
 use data_encoding::HEXLOWER;
+use keepwell_protocol::catalog::expiry::touched;
 use keepwell_protocol::catalog::item::{Item, Kind};
 use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::catalog::reference::{RefBody, RefLink};
@@ -102,7 +103,8 @@ pub fn set_fields(node: &dyn Node, name: &RefName, fields: Vec<(String, String)>
         node,
         SetRef {
             meta: kept.map(|body| body.meta.clone()),
-            expires_ms: kept.and_then(|body| body.expires_ms),
+            // A write is a use.
+            expires_ms: kept.and_then(|body| touched(node.now_ms(), body.expires_ms, body.ttl_access_ms).or(body.expires_ms)),
             ttl_access_ms: kept.and_then(|body| body.ttl_access_ms),
             copies: kept.map_or(1, |body| body.copies),
             if_rev: Some(if_rev),

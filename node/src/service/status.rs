@@ -5,7 +5,7 @@ use keepwell_store::error::StoreError;
 
 use super::copies::under_replicated;
 use super::refs::name_of;
-use super::types::StatusLine;
+use super::types::{ClockLine, StatusLine};
 use super::{Node, pressure};
 use crate::failure::Failure;
 
@@ -30,5 +30,6 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         unacknowledged: Vec::new(),
         under_replicated: under_replicated(&snapshot)?,
         last_gc_ms: snapshot.last_collection()?.map(|last| last.at_ms),
+        clock: ClockLine::default(),
     })
 }

@@ -1,10 +1,12 @@
 //! The answers, as they stand in JSON: one of these a line. Keys are only ever added.
 
+mod clock;
 mod gc;
 
 use keepwell_protocol::json::Json;
 use serde::{Deserialize, Serialize};
 
+pub use clock::ClockLine;
 pub use gc::{GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine, PressureLine};
 
 /// A home that was made.
@@ -221,6 +223,8 @@ pub struct StatusLine {
     pub under_replicated: u64,
     /// When something was last deleted as garbage.
     pub last_gc_ms: Option<u64>,
+    /// Whether what has a deadline ends by this machine's clock.
+    pub clock: ClockLine,
 }
 
 /// Another member of the network.

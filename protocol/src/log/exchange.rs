@@ -39,6 +39,11 @@ pub enum Message {
     DropRequest(DropRequest),
     /// What became of them.
     DropReport(DropReport),
+    /// What the clock of the sender shows.
+    Clock {
+        /// In Unix milliseconds.
+        now_ms: u64,
+    },
 }
 
 /// The entries of one chain after a position.

@@ -74,6 +74,11 @@ impl Machine {
         self.engine = self.engine.take().map(|engine| engine.with(settings));
     }
 
+    /// Ends the machine's node.
+    pub(super) fn stop(&mut self) {
+        self.engine = None;
+    }
+
     /// Starts the machine's node again, wherever its disk is now.
     pub(super) fn start(&mut self) {
         self.engine = None;

@@ -8,6 +8,7 @@ mod crash;
 mod drops;
 mod elsewhere;
 mod epochs;
+mod expiry;
 mod forger;
 mod forks;
 mod hostile;

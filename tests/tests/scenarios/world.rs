@@ -16,6 +16,7 @@ fn on_a_good_day_all_nodes_agree() {
     let summary = run(plan(1, Faults::none()));
     assert!(summary.refs_written > 50 && summary.blobs_put > 10 && summary.copies_dropped > 0, "{summary:?}");
     assert!(summary.copies_purged > 0 && summary.copies_purged_unasked > 0 && summary.copies_brought > 0, "{summary:?}");
+    assert!(summary.marks > 5 && summary.early_marks == 0, "{summary:?}");
     assert_eq!((summary.crashes, summary.rollbacks), (0, 0));
 }
 
@@ -46,7 +47,7 @@ fn copies_that_are_given_up_everywhere_at_once_keep_enough() {
     let faults = Faults { loss_percent: 10, repeat_percent: 10, max_delay_ms: 1_500, every_ms: 6_000, ..Faults::all() };
     let (mut dropped, mut crashes, mut rollbacks) = (0, 0, 0);
     for seed in 0..seeds(3) {
-        let summary = run(Plan { contents: 8, act_every_ms: 100, ..plan(1_000 + seed, faults.clone()) });
+        let summary = run(Plan { contents: 8, act_every_ms: 100, ..plan(1_100 + seed, faults.clone()) });
         dropped += summary.copies_dropped;
         crashes += summary.crashes;
         rollbacks += summary.rollbacks;
@@ -69,6 +70,22 @@ fn full_disks_give_up_what_is_surplus_by_themselves_and_nothing_else() {
     println!("tally worlds: {} passed, 0 failed", seeds(3));
     println!("{dropped} surplus copies given up unasked, {crashes} crashes, {rollbacks} old disks put back");
     assert!(dropped > 10 && crashes > 0 && rollbacks > 0, "{dropped} {crashes} {rollbacks}");
+}
+
+#[test]
+fn whatever_clocks_show_only_what_has_had_its_time_ends() {
+    let (mut marks, mut early, mut purged) = (0, 0, 0);
+    for seed in 0..seeds(6) {
+        let faults = Faults { every_ms: 1_500, clocks: true, rollbacks: seed % 2 == 0, ..Faults::all() };
+        let summary = run(plan(2_000 + seed, faults));
+        marks += summary.marks;
+        early += summary.early_marks;
+        purged += summary.copies_purged;
+    }
+    println!(
+        "{marks} values ended by themselves, {early} of them a little early by a clock that was ahead, {purged} copies purged"
+    );
+    assert!(marks > 30 && early > 0 && early < marks && purged > 0, "{marks} {early} {purged}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::super::context::Context;
 use super::super::output::Stop;
 use super::set_note;
 use crate::service::refs::rev_of;
+use crate::service::uses;
 
 /// Print the object of a ref
 #[derive(Debug, Args)]
@@ -33,7 +34,7 @@ pub(super) fn run(args: GetArgs, context: &mut Context) -> Result<u8, Stop> {
     Ok(0)
 }
 
-/// Use a ref, which puts off its expiry
+/// Use a ref, which puts off its end if it has --ttl-access; so do `get`, `cat` and `fetch` of it
 #[derive(Debug, Args)]
 pub(in super::super) struct TouchArgs {
     /// The ref
@@ -43,7 +44,7 @@ pub(in super::super) struct TouchArgs {
 
 pub(super) fn touch(args: TouchArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;
-    let line = backend.touch_ref(&args.name)?;
+    let line = uses::touch(&*backend, &args.name, &mut |blobs, extent| context.out.fetch(&*backend, blobs, extent))?;
     context.out.line(&line, || set_note(&line))?;
     Ok(0)
 }

@@ -60,7 +60,7 @@ impl Engine {
     }
 
     fn due_batch(&mut self, step: &Step<'_, '_>, reckoning: &mut Reckoning) -> Result<Vec<BlobId>, StoreError> {
-        let is_due = |short: &Short| !short.is_coming && short.next_ms <= step.now_ms;
+        let is_due = |short: &Short| !short.is_coming && short.next_ms <= step.steady_ms;
         let due: Vec<BlobId> = self.copies.short.iter().filter(|(_, short)| is_due(short)).map(|(id, _)| *id).collect();
         let (mut batch, mut bytes) = (Vec::new(), 0_u64);
         for id in due {
@@ -76,9 +76,9 @@ impl Engine {
             let turns = u64::try_from(self.turn(reckoning, &id, &lack)).unwrap_or(u64::MAX);
             let turn_ms = short.since_ms.saturating_add(turns.saturating_mul(COPY_TURN_MS));
             let Some(short) = self.copies.short.get_mut(&id) else { continue };
-            if turn_ms > step.now_ms {
+            if turn_ms > step.steady_ms {
                 // Somebody before it may go: it is looked at again before its turn comes.
-                short.next_ms = turn_ms.min(step.now_ms + COPY_TURN_MS);
+                short.next_ms = turn_ms.min(step.steady_ms + COPY_TURN_MS);
                 continue;
             }
             short.is_coming = true;
@@ -107,7 +107,7 @@ impl Engine {
             if step.txn.blob(id)?.is_some() || short.tries + 1 >= COPY_TRIES {
                 self.copies.short.remove(id);
             } else {
-                short.failed(step.now_ms, step.rng);
+                short.failed(step.steady_ms, step.rng);
             }
         }
         Ok(())

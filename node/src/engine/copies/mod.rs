@@ -204,7 +204,7 @@ impl Engine {
     fn look_at(&mut self, step: &Step<'_, '_>, reckoning: &mut Reckoning, id: &BlobId) -> Result<u32, StoreError> {
         let wanted = if step.txn.is_live(id)? { reckoning.wanted.copies(step.txn, id)? } else { 0 };
         match self.lack(step.txn, reckoning, id, wanted)? {
-            Some(_) => drop(self.copies.short.entry(*id).or_insert_with(|| Short::since(step.now_ms))),
+            Some(_) => drop(self.copies.short.entry(*id).or_insert_with(|| Short::since(step.steady_ms))),
             None => drop(self.copies.short.remove(id)),
         }
         Ok(wanted)

@@ -36,7 +36,7 @@ impl Engine {
         let (boot, seen) = (self.own_chain()?.boot, step.txn.vector()?);
         let mut confirmation = Confirmation {
             request,
-            asking: Asking::new(Nonce(draw(step)), boot, Purpose::Confirm, seen, step.now_ms),
+            asking: Asking::new(Nonce(draw(step)), boot, Purpose::Confirm, seen, step.steady_ms),
             open: BTreeSet::new(),
             proven: BTreeMap::new(),
             silent: BTreeSet::new(),
@@ -74,7 +74,7 @@ impl Engine {
 
     pub(super) fn end_confirmations_that_are_over(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         for mut confirmation in std::mem::take(&mut self.dropping.confirmations).into_values() {
-            for id in confirmation.asking.over(&confirmation.open, step.now_ms) {
+            for id in confirmation.asking.over(&confirmation.open, step.steady_ms) {
                 confirmation.open.remove(&id);
                 let unproven = confirmation.asking.close(&id);
                 confirmation

@@ -44,7 +44,7 @@ impl Engine {
         let nonce = Nonce(draw(step));
         let blobs = blobs.into_iter().take(MAX_QUESTION_BLOBS).collect();
         step.send(node, &Message::DropRequest(DropRequest { nonce, blobs }));
-        let until_ms = step.now_ms.saturating_add(DROP_FROM_TIMEOUT_MS);
+        let until_ms = step.steady_ms.saturating_add(DROP_FROM_TIMEOUT_MS);
         self.dropping.asked.insert(nonce, Asked { request, node, until_ms });
         Ok(())
     }
@@ -96,7 +96,7 @@ impl Engine {
         for (nonce, asked) in std::mem::take(&mut self.dropping.asked) {
             if !self.is_connected(&asked.node) {
                 step.effects.push(Effect::Reply(asked.request, Reply::NotConnected(asked.node)));
-            } else if step.now_ms >= asked.until_ms {
+            } else if step.steady_ms >= asked.until_ms {
                 step.effects.push(Effect::Reply(asked.request, Reply::Late(asked.node)));
             } else {
                 self.dropping.asked.insert(nonce, asked);

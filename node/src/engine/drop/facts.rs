@@ -86,7 +86,7 @@ impl Facts {
     pub(super) fn about(&mut self, step: &Step<'_, '_>, id: &BlobId) -> Result<About, StoreError> {
         // The grace of a put is for what nothing names yet; whoever says that a copy may go means that too. A lease covers all that it
         // reaches, live or not.
-        let is_pinned = step.txn.covering_lease(id, step.now_ms)?.is_some();
+        let is_pinned = step.txn.covering_lease(id, step.ends_ms)?.is_some();
         Ok(About { copies: self.wanted.copies(step.txn, id)?, is_pinned })
     }
 

@@ -105,7 +105,7 @@ impl Engine {
         self.end_attempts_on_new_roots(step)?;
         let mut facts = self.facts(step.txn)?;
         let (boot, seen) = (self.own_chain()?.boot, step.txn.vector()?);
-        let asking = Asking::new(Nonce(draw(step)), boot, Purpose::Drop, seen, step.now_ms);
+        let asking = Asking::new(Nonce(draw(step)), boot, Purpose::Drop, seen, step.steady_ms);
         let mut round = Round { whom, asking, open: BTreeSet::new(), outcomes: Vec::new() };
         for id in blobs.iter().take(MAX_QUESTION_BLOBS) {
             let Some(record) = step.txn.blob(id)? else {
@@ -254,13 +254,13 @@ impl Engine {
     pub(super) fn drop_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         self.hear_exchanges(step.txn)?;
         for mut round in std::mem::take(&mut self.dropping.rounds).into_values() {
-            if round.asking.is_due_again(step.now_ms) {
+            if round.asking.is_due_again(step.steady_ms) {
                 self.ask(step, &round.asking);
             }
             self.dropping.rounds.insert(round.asking.nonce, round);
         }
         for mut confirmation in std::mem::take(&mut self.dropping.confirmations).into_values() {
-            if confirmation.asking.is_due_again(step.now_ms) {
+            if confirmation.asking.is_due_again(step.steady_ms) {
                 self.ask(step, &confirmation.asking);
             }
             self.dropping.confirmations.insert(confirmation.asking.nonce, confirmation);
@@ -275,8 +275,8 @@ impl Engine {
         self.end_attempts_on_new_roots(step)?;
         for mut round in std::mem::take(&mut self.dropping.rounds).into_values() {
             // What is still being computed is waited for.
-            let over = round.asking.over(&round.open, step.now_ms);
-            if !over.is_empty() && (step.txn.is_settled()? || round.asking.is_late(step.now_ms)) {
+            let over = round.asking.over(&round.open, step.steady_ms);
+            if !over.is_empty() && (step.txn.is_settled()? || round.asking.is_late(step.steady_ms)) {
                 self.decide_all(step, &mut round, &over, true)?;
             }
             if !round.open.is_empty() {

@@ -80,10 +80,10 @@ impl Engine {
         if self.dropping.surplus.all.due_ms == 0 {
             // Others may have become as full at the same moment.
             let jitter_ms = full_jitter_ms(SURPLUS_RETRY_MORE_MS, SURPLUS_RETRY_MOST_MS, 0, step.rng.next_u64());
-            self.dropping.surplus.all.due_ms = step.now_ms.saturating_add(jitter_ms).max(1);
+            self.dropping.surplus.all.due_ms = step.steady_ms.saturating_add(jitter_ms).max(1);
         }
-        if step.now_ms < self.dropping.surplus.all.due_ms {
-            return Ok(self.dropping.surplus.why_nothing_goes(step.now_ms));
+        if step.steady_ms < self.dropping.surplus.all.due_ms {
+            return Ok(self.dropping.surplus.why_nothing_goes(step.steady_ms));
         }
         let mut facts = self.facts(step.txn)?;
         if !facts.allow_drops() {
@@ -99,11 +99,11 @@ impl Engine {
             surplus.is_exhausted = surplus.takes_all;
             surplus.takes_all = !surplus.is_exhausted;
             if surplus.is_exhausted {
-                surplus.all.later(step.now_ms, step.rng.next_u64());
+                surplus.all.later(step.steady_ms, step.rng.next_u64());
             }
-            return Ok(surplus.why_nothing_goes(step.now_ms));
+            return Ok(surplus.why_nothing_goes(step.steady_ms));
         }
-        if !self.may_write_unasked(step.now_ms, step.rng) {
+        if !self.may_write_unasked(step.steady_ms, step.rng) {
             return Ok(Some(Wait::FullDisk));
         }
         let surplus = &mut self.dropping.surplus;
@@ -151,7 +151,7 @@ impl Engine {
         record: &BlobRecord,
     ) -> Result<Option<Candidate>, StoreError> {
         let surplus = &self.dropping.surplus;
-        let is_let_alone = surplus.refused.get(&id).is_some_and(|again| step.now_ms < again.due_ms);
+        let is_let_alone = surplus.refused.get(&id).is_some_and(|again| step.steady_ms < again.due_ms);
         if is_let_alone || self.dropping.attempts.is_flagged(&id) || step.txn.is_in_grace(&id, record)? {
             return Ok(None);
         }
@@ -173,15 +173,15 @@ impl Engine {
     pub(super) fn surplus_round_ended(&mut self, step: &mut Step<'_, '_>, outcomes: &[DropOutcome]) {
         let surplus = &mut self.dropping.surplus;
         surplus.is_asking = false;
-        surplus.refused.retain(|_, again| step.now_ms < again.due_ms.saturating_add(SURPLUS_RETRY_MOST_MS));
+        surplus.refused.retain(|_, again| step.steady_ms < again.due_ms.saturating_add(SURPLUS_RETRY_MOST_MS));
         for outcome in outcomes.iter().filter(|outcome| outcome.gone.is_none()) {
             if surplus.refused.len() < MAX_REFUSED_DROPS || surplus.refused.contains_key(&outcome.blob) {
-                surplus.refused.entry(outcome.blob).or_default().later(step.now_ms, step.rng.next_u64());
+                surplus.refused.entry(outcome.blob).or_default().later(step.steady_ms, step.rng.next_u64());
             }
         }
         match outcomes.iter().any(|outcome| outcome.gone.is_some()) {
-            true => surplus.all = Again { tries: 0, due_ms: step.now_ms },
-            false => surplus.all.later(step.now_ms, step.rng.next_u64()),
+            true => surplus.all = Again { tries: 0, due_ms: step.steady_ms },
+            false => surplus.all.later(step.steady_ms, step.rng.next_u64()),
         }
     }
 }

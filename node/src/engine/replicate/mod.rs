@@ -70,6 +70,7 @@ impl Engine {
         self.copies_in_reach();
         let status = self.status(step)?;
         self.tell(step, peer, &status);
+        step.send(peer, &Message::Clock { now_ms: step.now_ms });
         Ok(())
     }
 
@@ -80,14 +81,15 @@ impl Engine {
     }
 
     pub(super) fn tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
-        if step.now_ms < self.replication.told_ms.saturating_add(STATUS_EVERY_MS) || self.replication.peers.is_empty() {
+        if step.steady_ms < self.replication.told_ms.saturating_add(STATUS_EVERY_MS) || self.replication.peers.is_empty() {
             return Ok(());
         }
-        self.replication.told_ms = step.now_ms;
+        self.replication.told_ms = step.steady_ms;
         let status = self.status(step)?;
         let peers: Vec<NodeId> = self.replication.peers.keys().copied().collect();
         for peer in peers {
             self.tell(step, peer, &status);
+            step.send(peer, &Message::Clock { now_ms: step.now_ms });
         }
         Ok(())
     }
@@ -106,6 +108,10 @@ impl Engine {
             Ok(Message::DropRequest(asked)) => self.heard_drop_request(step, from, asked),
             Ok(Message::DropReport(report)) => {
                 self.heard_drop_report(step, from, report);
+                Ok(())
+            }
+            Ok(Message::Clock { now_ms }) => {
+                self.heard_clock(from, now_ms);
                 Ok(())
             }
             Err(error) => {
@@ -181,7 +187,7 @@ impl Engine {
     fn pull(&mut self, step: &mut Step<'_, '_>, from: NodeId, mine: &Vector) -> Result<(), StoreError> {
         let Replication { peers, acks, .. } = &mut self.replication;
         let Some(peer) = peers.get_mut(&from) else { return Ok(()) };
-        if peer.pulling_until_ms.is_some_and(|until| step.now_ms < until) {
+        if peer.pulling_until_ms.is_some_and(|until| step.steady_ms < until) {
             return Ok(());
         }
         let mut news = Vec::new();
@@ -194,7 +200,7 @@ impl Engine {
         }
         let wanted = peer.wants(news, mine);
         if !wanted.is_empty() {
-            peer.pulling_until_ms = Some(step.now_ms.saturating_add(PULL_TIMEOUT_MS));
+            peer.pulling_until_ms = Some(step.steady_ms.saturating_add(PULL_TIMEOUT_MS));
             step.send(from, &Message::Pull(wanted));
         }
         Ok(())

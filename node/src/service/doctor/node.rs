@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::reference::RefBody;
+use keepwell_protocol::clock::Doubt;
 use keepwell_protocol::units::{SizeBytes, TimeMs};
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
@@ -40,13 +41,15 @@ pub struct Outside {
     pub listen: Vec<String>,
     /// The other members.
     pub peers: Vec<PeerLine>,
+    /// Why nothing is ended by the machine's clock, if so.
+    pub doubt: Option<Doubt>,
 }
 
 /// Looks at everything; what cannot be looked at is a problem of its own.
 pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> {
     let told = |check: &str, outcome: Result<CheckLine, Failure>| outcome.unwrap_or_else(|failure| problem(check, &failure));
     let mut lines = vec![told("space", disk(inside))];
-    if let Some(Outside { listen, peers }) = outside {
+    if let Some(Outside { listen, peers, .. }) = outside {
         lines.push(listening(listen));
         lines.push(connected(peers));
     }
@@ -57,7 +60,7 @@ pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> 
             return lines;
         }
     };
-    lines.push(told("clock", clock(&snapshot, inside.now_ms)));
+    lines.push(told("clock", clock(&snapshot, inside.now_ms, outside.and_then(|outside| outside.doubt))));
     lines.push(told("forks", forks(&snapshot)));
     lines.push(told("unlinks", unlinks(&snapshot)));
     lines.push(told("quarantine", quarantine(inside.home)));
@@ -119,8 +122,11 @@ fn last_seen(peer: &PeerLine) -> String {
     format!("{} ({when})", peer.name)
 }
 
-/// Nodes do not tell each other the time. But who sets a ref notes it, and that should not lie ahead.
-fn clock(snapshot: &Snapshot, now_ms: u64) -> Result<CheckLine, Failure> {
+/// A daemon hears what time the others have. And who sets a ref notes the time, which should not lie ahead.
+fn clock(snapshot: &Snapshot, now_ms: u64, doubt: Option<Doubt>) -> Result<CheckLine, Failure> {
+    if let Some(doubt) = doubt {
+        return Ok(doubted(doubt));
+    }
     let mut newest: Option<(u64, String, _)> = None;
     snapshot.visit_items::<StoreError>(Kind::REF, "", |name, row| {
         for value in row.values() {
@@ -139,6 +145,15 @@ fn clock(snapshot: &Snapshot, now_ms: u64) -> Result<CheckLine, Failure> {
     let minutes = (set_at_ms - now_ms) / 60_000;
     Ok(warn("clock", format!("ref {name} was set by {author} {minutes} minutes from now: a clock is wrong"))
         .hint(format!("compare `date -u` here and on {author}; nothing is lost, but what expires does so by the clock")))
+}
+
+fn doubted(doubt: Doubt) -> CheckLine {
+    let told = format!("{doubt}: no ref expires by it");
+    match doubt.is_contradicted() {
+        true => warn("clock", told)
+            .hint("compare `date -u` here and on the other machines and set what is wrong; if nothing is, restart the daemon"),
+        false => ok("clock", told),
+    }
 }
 
 fn forks(snapshot: &Snapshot) -> Result<CheckLine, Failure> {
@@ -229,6 +244,13 @@ mod tests {
         assert!(tight.state == CheckState::Warn && tight.message.contains("room for"), "{tight:?}");
         let full = space(10 * GIB, 5 * GIB, Some(5 * GIB));
         assert!(full.state == CheckState::Warn && full.hint.contains("max_size"), "{full:?}");
+    }
+
+    #[test]
+    fn a_clock_that_is_contradicted_is_told_and_one_that_nobody_confirms_is_in_order() {
+        assert_eq!(state(&doubted(Doubt::Unheard)), CheckState::Ok);
+        let jumped = doubted(Doubt::Jumped(86_400_000));
+        assert!(jumped.state == CheckState::Warn && jumped.message.contains("set forward by 1d"), "{jumped:?}");
     }
 
     #[test]

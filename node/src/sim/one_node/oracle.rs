@@ -103,6 +103,14 @@ impl Known {
             }
             RefOp::Touch { name } => {
                 let mut body = self.refs.get(name).ok_or_else(|| RefRefusal::NotFound(name.clone()))?.body.clone();
+                // Uses are coarse: one that would put the end off by less than a tenth, or an hour, changes nothing.
+                let is_later = |ttl: u64| {
+                    let put_off_ms = (now_ms + ttl).saturating_sub(body.expires_ms.unwrap_or(0));
+                    put_off_ms > 0 && put_off_ms >= (ttl / 10).min(60 * 60 * 1_000)
+                };
+                if !body.ttl_access_ms.is_some_and(is_later) {
+                    return Ok((name.clone(), true));
+                }
                 if !body.unbacked {
                     let roots = body.links.iter().map(|link| link.sha1).collect::<Vec<_>>();
                     self.expect_closure(name, &roots)?;

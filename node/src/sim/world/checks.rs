@@ -46,6 +46,7 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
         deletions::check_restored(&snapshot).map_err(context)?;
         deletions::check_trash_counted(&snapshot).map_err(context)?;
         leases::check_none_forgotten(&snapshot).map_err(context)?;
+        world.check_ended(&snapshot).map_err(context)?;
         check_rebuild(engine).map_err(context)?;
         check_promises(world, &model).map_err(context)?;
         vectors.push(vector);

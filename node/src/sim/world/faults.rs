@@ -29,6 +29,8 @@ pub struct Faults {
     pub partitions: bool,
     /// Whether old states of disks are put back.
     pub rollbacks: bool,
+    /// Whether clocks are set wrong.
+    pub clocks: bool,
 }
 
 impl Faults {
@@ -42,10 +44,11 @@ impl Faults {
             crashes: false,
             partitions: false,
             rollbacks: false,
+            clocks: false,
         }
     }
 
-    /// A bad one.
+    /// A bad one, though clocks are right.
     pub fn all() -> Faults {
         Faults {
             loss_percent: 20,
@@ -55,6 +58,7 @@ impl Faults {
             crashes: true,
             partitions: true,
             rollbacks: true,
+            clocks: false,
         }
     }
 }
@@ -65,6 +69,10 @@ impl World {
         let next = 1 + self.draw(2 * every_ms);
         self.after(next, Happening::Fault);
         let node = self.some_node();
+        if self.plan.faults.clocks && self.draw(2) == 0 {
+            self.set_clock(node);
+            return Ok(());
+        }
         match self.draw(6) {
             0 | 1 if self.plan.faults.crashes => self.condemn(node),
             2 if self.plan.faults.partitions => self.part()?,
@@ -102,6 +110,7 @@ impl World {
         if self.nodes[node].is_running() {
             return Ok(());
         }
+        self.forget_heard_clocks(node);
         self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))
     }
 
@@ -157,6 +166,7 @@ impl World {
     pub(super) fn make_peace(&mut self) -> Result<(), Violation> {
         self.plan.faults = Faults { max_delay_ms: self.plan.faults.max_delay_ms, ..Faults::none() };
         self.queue.retain(|_, happening| !matches!(happening, Happening::Fault | Happening::Act));
+        self.set_clocks_right();
         for node in 0..self.nodes.len() {
             self.nodes[node].pardon();
             self.restart(node)?;

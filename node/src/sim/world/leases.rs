@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use keepwell_protocol::clock::Doubt;
 use keepwell_protocol::id::{BlobId, LeaseId};
 use keepwell_protocol::name::OwnerName;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
 use super::{Violation, World};
-use crate::engine::{Engine, Input, LeaseOp, LeaseUse, RequestId, closure};
+use crate::engine::{Engine, Input, LeaseOp, LeaseUse, Reply, RequestId, closure};
 
 /// How long a lease in the world lasts at most (milliseconds).
 const LASTS_MS: u64 = 20_000;
@@ -33,6 +34,26 @@ impl World {
         };
         self.give(node, Input::Lease { request: RequestId(7), op })
     }
+
+    /// Leases end by the clock of their node, unless that is contradicted; what has ended does not come back when a clock is set back.
+    pub(super) fn end_acknowledged_leases(&mut self, node: usize) {
+        let doubt = self.nodes[node].engine().and_then(Engine::clock_doubt);
+        if !doubt.is_some_and(Doubt::is_contradicted) {
+            let now_ms = self.clock_of(node);
+            self.oracle.leases.retain(|(giver, _), until_ms| *giver != node || *until_ms > now_ms);
+        }
+    }
+
+    /// Whether a node says that a lease ended with this step; if so, it is no longer held to it.
+    pub(super) fn is_removed_lease(&mut self, node: usize, reply: &Reply) -> bool {
+        match reply {
+            Reply::Leased(id, lease) if lease.expires_ms <= self.clock_of(node) => {
+                self.oracle.leases.remove(&(node, *id));
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// S22: what a node has purged or given up is covered by no lease that it has acknowledged and that has not ended. S3: it knows those leases.
@@ -40,14 +61,13 @@ pub(super) fn check_deleted(
     engine: &Engine,
     acknowledged: &Acknowledged,
     node: usize,
-    now_ms: u64,
     gone: impl IntoIterator<Item = BlobId>,
 ) -> Result<(), String> {
     let gone: BTreeSet<BlobId> = gone.into_iter().collect();
     if gone.is_empty() {
         return Ok(());
     }
-    let live = acknowledged.iter().filter(|((giver, _), until_ms)| *giver == node && **until_ms > now_ms);
+    let live = acknowledged.iter().filter(|((giver, _), _)| *giver == node);
     for ((_, id), until_ms) in live {
         let covered = covered(engine, id, *until_ms).map_err(|error| error.to_string())?;
         let covered = covered.ok_or_else(|| format!("S3: lease {id} was acknowledged and has gone, or ends sooner"))?;

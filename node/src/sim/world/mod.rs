@@ -4,6 +4,7 @@
 //! in order, and delivers what is sent late, twice, in another order or not at all. Checkers see everything and belong to no node.
 
 pub mod checks;
+mod clocks;
 mod copies;
 mod deletions;
 mod faults;
@@ -23,6 +24,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::engine::{Effect, Event, Input, Reply};
 use crate::limits::TICK_MS;
+use clocks::Clocks;
 pub use faults::Faults;
 use network::Network;
 use node::SimNode;
@@ -95,6 +97,10 @@ pub struct Summary {
     pub copies_purged_unasked: u64,
     /// Those of the given up that went in the end, when all disks were full.
     pub copies_dropped_unasked: u64,
+    /// Marks of values whose time was over.
+    pub marks: u64,
+    /// Those of them that a clock which was a little ahead wrote too early.
+    pub early_marks: u64,
     /// Times that a node crashed.
     pub crashes: u64,
     /// Times that an old state of a disk was put back.
@@ -138,6 +144,7 @@ pub struct World {
     nodes: Vec<SimNode>,
     network: Network,
     oracle: Oracle,
+    clocks: Clocks,
     /// The nodes on which an old disk was put back: they may fork.
     rolled_back: BTreeSet<NodeId>,
     queue: BTreeMap<(u64, u64), Happening>,
@@ -179,6 +186,8 @@ impl World {
             copies_brought: 0,
             copies_purged_unasked: 0,
             copies_dropped_unasked: 0,
+            marks: 0,
+            early_marks: 0,
             crashes: 0,
             rollbacks: 0,
             forks: 0,
@@ -190,6 +199,7 @@ impl World {
             now_ms: EPOCH_MS,
             nodes,
             oracle: Oracle::default(),
+            clocks: Clocks::default(),
             rolled_back: BTreeSet::new(),
             queue: BTreeMap::new(),
             scheduled: 0,
@@ -221,6 +231,7 @@ impl World {
         let gone = usize::try_from(self.oracle.purged + self.oracle.dropped).unwrap_or(0);
         self.summary.blobs_put = self.oracle.held.len() + gone;
         (self.summary.copies_purged, self.summary.copies_dropped) = (self.oracle.purged, self.oracle.dropped);
+        (self.summary.marks, self.summary.early_marks) = (self.clocks.marks, self.clocks.early_marks);
         self.summary.trace_hash = *self.trace.hasher.finalize().as_bytes();
         Ok(self.summary)
     }
@@ -242,6 +253,7 @@ impl World {
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
         match happening {
             Happening::Deliver { from, to, bytes } if self.network.can_hear(from, to) => {
+                self.note_clock(from, to, &bytes);
                 let from = self.nodes[from].id();
                 self.give(to, Input::Received { from, bytes })
             }
@@ -269,8 +281,18 @@ impl World {
         }
         self.summary.inputs += 1;
         self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} takes {}", name_of(&input)), received_bytes(&input));
-        match self.nodes[node].step(self.now_ms, input) {
-            Ok(effects) => self.carry_out(node, effects),
+        let by_itself = matches!(input, Input::Tick | Input::Collect { .. });
+        let (now_ms, boot_ms) = (self.clock_of(node), self.ran_ms());
+        match self.nodes[node].step(now_ms, boot_ms, input) {
+            Ok(effects) => {
+                self.end_acknowledged_leases(node);
+                for effect in &effects {
+                    if let Effect::Publish(entry) = effect {
+                        self.look_at_written(node, entry, by_itself)?;
+                    }
+                }
+                self.carry_out(node, effects)
+            }
             Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
             Err(error) => Err(self.violation(format!("node {node} failed without a fault: {error}"))),
         }
@@ -322,6 +344,9 @@ impl World {
 
     fn note_reply(&mut self, node: usize, reply: Reply) -> Result<(), Violation> {
         self.check_deletions(node, &reply)?;
+        if self.is_removed_lease(node, &reply) {
+            return Ok(());
+        }
         let noted = self.oracle.note(node, reply);
         noted.map_err(|broken| self.violation(broken))
     }
@@ -329,7 +354,7 @@ impl World {
     fn check_leases(&self, node: usize, gone: &[BlobFact]) -> Result<(), String> {
         let gone = gone.iter().map(|fact| fact.sha1);
         let engine = self.nodes[node].engine();
-        engine.map_or(Ok(()), |engine| leases::check_deleted(engine, &self.oracle.leases, node, self.now_ms, gone))
+        engine.map_or(Ok(()), |engine| leases::check_deleted(engine, &self.oracle.leases, node, gone))
     }
 
     /// A deletion is judged by itself, from the refs and links alone, at the moment at which it has been made.
@@ -405,6 +430,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Received { .. } => "a message",
         Input::Gossiped { .. } => "gossip",
         Input::Room(_) => "how full its disk is",
+        Input::Elapsed { .. } => "the time since it was started",
         Input::Tick => "a tick",
     }
 }

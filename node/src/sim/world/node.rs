@@ -129,9 +129,10 @@ impl SimNode {
         true
     }
 
-    pub(super) fn step(&mut self, now_ms: u64, input: Input) -> Result<Vec<Effect>, Failed> {
+    /// A step as the driver makes it.
+    pub(super) fn step(&mut self, now_ms: u64, boot_ms: u64, input: Input) -> Result<Vec<Effect>, Failed> {
         let engine = self.engine.as_mut().ok_or("it does not run")?;
-        Ok(engine.step(now_ms, &mut self.rng, vec![input])?)
+        Ok(engine.step(now_ms, &mut self.rng, vec![Input::Elapsed { boot_ms }, input])?)
     }
 
     /// Takes in bytes and puts them in place, as a worker does before it reports to the engine. None if they are held already.

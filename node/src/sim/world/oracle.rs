@@ -40,6 +40,10 @@ impl Oracle {
             Reply::Refs(Ok(outcomes)) => {
                 for outcome in outcomes {
                     let Some(rev) = outcome.rev else { continue };
+                    // A use that was not worth a write leaves the value that there was.
+                    if outcome.previous.is_some_and(|value| value.id == rev) {
+                        continue;
+                    }
                     if self.values.insert(rev, (node, outcome.name)).is_some() {
                         return Err(format!("S14: the value id {rev} was given twice"));
                     }

@@ -22,6 +22,10 @@ const COLLECTED: usize = 20;
 const DROPPED: u64 = 6;
 /// How often every node is asked in the end to give up all that it has.
 const SURPLUS_ROUNDS: usize = 4;
+/// A thousandth of the longest time that a ref lasts which ends by itself, in milliseconds.
+const LASTS_STEP_MS: u64 = 20;
+/// How long others last, in milliseconds: no clock that is right sees their end.
+const LONG_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The size of a blob that lives in a file, in bytes.
 const LARGE_BYTES: usize = 40_000;
 
@@ -203,7 +207,14 @@ impl World {
     fn a_set(&mut self, node: usize) -> RefOp {
         let links = self.some_held(node, 2);
         let number = self.draw(1_000);
+        let lasts_ms = 1 + number * LASTS_STEP_MS;
         RefOp::Set(RefSet {
+            expires_ms: match number % 8 {
+                1 => Some(self.clock_of(node) + lasts_ms),
+                5 => Some(self.clock_of(node) + LONG_MS),
+                _ => None,
+            },
+            ttl_access_ms: (number % 8 >= 6).then_some(lasts_ms),
             copies: if number.is_multiple_of(3) { 2 } else { 1 },
             allow_missing: number.is_multiple_of(10),
             ..RefSet::new(self.a_name(), format!("{{\"n\":{number}}}"), links)

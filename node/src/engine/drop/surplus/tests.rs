@@ -18,7 +18,10 @@ fn refuse(node: &mut Alone, now_ms: u64, blobs: impl Iterator<Item = usize>) {
     let outcomes: Vec<DropOutcome> = blobs.map(|number| DropOutcome::refused(blob(number), vec![Missing::Attempt])).collect();
     let (store, Alone { engine, rng, .. }) = (Arc::clone(node.engine.store()), node);
     let told = store.write(|txn| {
-        engine.surplus_round_ended(&mut Step { txn, now_ms, rng, effects: Vec::new() }, &outcomes);
+        engine.surplus_round_ended(
+            &mut Step { txn, now_ms, steady_ms: now_ms, ends_ms: now_ms, rng, effects: Vec::new() },
+            &outcomes,
+        );
         Ok::<_, StoreError>(())
     });
     told.unwrap();
