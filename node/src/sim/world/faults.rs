@@ -102,7 +102,8 @@ impl World {
         if self.nodes[node].is_running() {
             return Ok(());
         }
-        self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))
+        self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))?;
+        self.hear_of_deletions(node)
     }
 
     /// Makes a copy of a disk, or puts the copy back that was made before. The node does not notice, and for a while it may hear of
