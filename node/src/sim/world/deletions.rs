@@ -9,8 +9,8 @@ use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
-use super::World;
 use super::node::SimNode;
+use super::{Violation, World};
 use crate::engine::{Engine, closure};
 
 /// S17: what a node has purged is reached by no ref that it knows.
@@ -24,6 +24,31 @@ pub(super) fn check_purged(engine: &Engine, purged: &[BlobFact]) -> Result<(), S
         Some(fact) => Err(format!("S17: blob {} was purged, and a ref reaches it", fact.sha1)),
         None => Ok(()),
     }
+}
+
+impl World {
+    /// A crash in the last call of a commit may leave it made and told to nobody: what was deleted so lies in the trash.
+    pub(super) fn hear_of_deletions(&mut self, node: usize) -> Result<(), Violation> {
+        let Some(engine) = self.nodes[node].engine() else { return Ok(()) };
+        let gone = unheard(self, node, engine).map_err(|error| self.violation(error.to_string()))?;
+        let (purged, dropped): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(_, was_purged)| *was_purged);
+        let purged: Vec<BlobFact> = purged.into_iter().map(|(fact, _)| fact).collect();
+        check_purged(engine, &purged).map_err(|broken| self.violation(format!("node {node}, before it crashed: {broken}")))?;
+        purged.into_iter().for_each(|fact| self.oracle.purged(node, fact));
+        dropped.into_iter().for_each(|(fact, _)| self.oracle.gave_up(node, fact));
+        Ok(())
+    }
+}
+
+/// What a node is believed to hold and has deleted; whether because nothing needed it.
+fn unheard(world: &World, node: usize, engine: &Engine) -> Result<Vec<(BlobFact, bool)>, StoreError> {
+    let (snapshot, mut gone) = (engine.store().snapshot()?, Vec::new());
+    for (_, fact) in world.oracle.held.iter().filter(|(holder, _)| *holder == node) {
+        if snapshot.blob(&fact.sha1)?.is_none() && snapshot.trashed(&fact.sha1)?.is_some() {
+            gone.push((*fact, snapshot.was_purged(&fact.sha1)?));
+        }
+    }
+    Ok(gone)
 }
 
 /// S20: when a node has given a copy up, as many others hold theirs as the refs that it knows ask for, unless one of them lost its disk.

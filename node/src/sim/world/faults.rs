@@ -111,7 +111,8 @@ impl World {
             return Ok(());
         }
         self.forget_heard_clocks(node);
-        self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))
+        self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))?;
+        self.hear_of_deletions(node)
     }
 
     /// Makes a copy of a disk, or puts the copy back that was made before. The node does not notice, and for a while it may hear of

@@ -51,10 +51,7 @@ impl Oracle {
                 Ok(())
             }
             Reply::Collected(collected) => {
-                for fact in collected.purged {
-                    self.held.remove(&(node, fact));
-                    self.purged += 1;
-                }
+                collected.purged.into_iter().for_each(|fact| self.purged(node, fact));
                 Ok(())
             }
             Reply::Restored(restored) => {
@@ -77,6 +74,12 @@ impl Oracle {
             | Reply::Late(_)
             | Reply::Confirmed(_) => Ok(()),
         }
+    }
+
+    /// A node has purged its copy.
+    pub(super) fn purged(&mut self, node: usize, fact: BlobFact) {
+        self.held.remove(&(node, fact));
+        self.purged += 1;
     }
 
     /// A node has given up its copy.
