@@ -141,6 +141,10 @@ pub const PIECES_AHEAD: usize = 8;
 pub const MAX_STAT_BLOBS: usize = 10_000;
 /// How long one request waits for copies (milliseconds).
 pub const MAX_CONFIRM_WAIT_MS: u64 = 60 * 60 * 1_000;
+/// Blobs that `why` looks at on its way up to what keeps one.
+pub const WHY_VISITS: usize = 10_000;
+/// Roots that `why` tells of; more are only said to be there.
+pub const WHY_ROOTS: usize = 1_000;
 /// Refs that one request writes.
 pub const MAX_BATCH_REFS: usize = 10_000;
 /// Refs in a list when the request does not say how many.

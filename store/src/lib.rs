@@ -26,6 +26,7 @@ pub mod mark;
 pub mod partial;
 pub mod place;
 pub mod reach;
+pub mod roots;
 mod row;
 pub mod silence;
 pub mod store;

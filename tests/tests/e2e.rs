@@ -20,6 +20,7 @@ mod network;
 mod putting;
 mod refs;
 mod trees;
+mod why;
 
 /// Bytes that look random and are the same in every run.
 fn noise(seed: u64, len: usize) -> Vec<u8> {

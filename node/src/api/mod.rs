@@ -22,6 +22,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod why;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,6 +89,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/status", get(read_status))
         .route("/doctor", get(network::doctor))
         .route("/blobs/{sha1}/where", get(network::holders))
+        .route("/blobs/{sha1}/why", get(why::why))
         .route("/blobs/{sha1}/undrop", post(gc::undrop))
         .route("/leases", get(leases::all).post(leases::add))
         .route("/leases/{id}", delete(leases::remove))

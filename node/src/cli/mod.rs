@@ -22,6 +22,7 @@ mod refs;
 mod stat;
 mod status;
 mod up;
+mod why;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -75,6 +76,7 @@ enum Command {
     Get(get::GetArgs),
     Fetch(fetch::FetchArgs),
     Where(holders::WhereArgs),
+    Why(why::WhyArgs),
     #[command(subcommand)]
     Node(node::NodeCommand),
     Cat(cat::CatArgs),
@@ -113,6 +115,7 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Invite(args) => invite::run(args, context),
         Command::Fetch(args) => fetch::run(args, context),
         Command::Where(args) => holders::run(args, context),
+        Command::Why(args) => why::run(args, context),
         Command::Node(command) => node::run(command, context),
         Command::Put(args) => put::run(args, context),
         Command::Get(args) => get::run(args, context),

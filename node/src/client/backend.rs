@@ -23,6 +23,7 @@ use crate::service::stat::Asked;
 use crate::service::types::{
     BlobState, CheckLine, DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine,
 };
+use crate::service::why::WhyLine;
 
 #[derive(Serialize)]
 struct StatRequest {
@@ -163,6 +164,10 @@ impl Backend for Client {
 
     fn holders(&self, blob: &BlobId) -> Result<WhereLine, Failure> {
         self.ask(Method::GET, &format!("/blobs/{blob}/where"), &[])
+    }
+
+    fn why(&self, blob: &BlobId) -> Result<WhyLine, Failure> {
+        self.ask(Method::GET, &format!("/blobs/{blob}/why"), &[])
     }
 
     fn nodes(&self) -> Result<Vec<NodeLine>, Failure> {

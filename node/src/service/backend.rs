@@ -16,6 +16,7 @@ use super::read::ReadError;
 use super::refs::{Query, SetRef};
 use super::stat::Asked;
 use super::types::{DropLine, FetchLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::why::WhyLine;
 use crate::engine::LeaseOp;
 use crate::failure::Failure;
 
@@ -77,6 +78,9 @@ pub trait Backend {
 
     /// Who holds a blob, as their logs say.
     fn holders(&self, blob: &BlobId) -> Result<WhereLine, Failure>;
+
+    /// Why a blob is kept here.
+    fn why(&self, blob: &BlobId) -> Result<WhyLine, Failure>;
 
     /// The members of the network.
     fn nodes(&self) -> Result<Vec<NodeLine>, Failure>;

@@ -20,6 +20,7 @@ use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
 use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::why::{WhyLine, why};
 use super::{drop, durable, gc, network, status};
 use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
@@ -88,6 +89,11 @@ impl Backend for Local {
     fn holders(&self, blob: &BlobId) -> Result<WhereLine, Failure> {
         let node = self.engine().home().node;
         network::holders(self, &node, blob)
+    }
+
+    fn why(&self, blob: &BlobId) -> Result<WhyLine, Failure> {
+        let node = self.engine().home().node;
+        why(self, &node, blob)
     }
 
     fn nodes(&self) -> Result<Vec<NodeLine>, Failure> {

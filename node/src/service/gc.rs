@@ -165,13 +165,15 @@ fn item(fact: &BlobFact, blocked_by: Option<String>) -> GcItemLine {
 }
 
 fn blocked_by(snapshot: &Snapshot, missing: &[Missing]) -> Result<Option<String>, Failure> {
-    let mut reasons = Vec::new();
-    for missing in missing {
-        reasons.push(match missing {
-            Missing::Acknowledgement(node) => format!("{} has not said yet that it knows", name_of(snapshot, node)?),
-            Missing::Leave(Why::JustStarted) => "this node has started and not heard from the others yet".to_owned(),
-            other => told(other).1.to_owned(),
-        });
-    }
+    let reasons = missing.iter().map(|missing| why_not(snapshot, missing)).collect::<Result<Vec<_>, _>>()?;
     Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
+}
+
+/// Why something that a purge takes is not there.
+pub(super) fn why_not(snapshot: &Snapshot, missing: &Missing) -> Result<String, Failure> {
+    Ok(match missing {
+        Missing::Acknowledgement(node) => format!("{} has not said yet that it knows", name_of(snapshot, node)?),
+        Missing::Leave(Why::JustStarted) => "this node has started and not heard from the others yet".to_owned(),
+        other => told(other).1.to_owned(),
+    })
 }

@@ -24,6 +24,7 @@ pub mod stat;
 pub mod status;
 pub mod tree;
 pub mod types;
+pub mod why;
 
 use std::sync::Arc;
 
