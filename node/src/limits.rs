@@ -151,6 +151,10 @@ pub const MAX_BATCH_REFS: usize = 10_000;
 pub const LIST_REFS: usize = 1_000;
 /// Refs in a list at most; the rest is behind its cursor.
 pub const MAX_LIST_REFS: usize = 10_000;
+/// Events in a list when the request does not say how many.
+pub const LIST_EVENTS: usize = 1_000;
+/// Events in a list at most; the rest is behind its cursor.
+pub const MAX_LIST_EVENTS: usize = 10_000;
 /// Ingests that one request asks for.
 pub const MAX_NEW_INGESTS: usize = 1_000;
 /// Ingests that clients were given and have not committed; of more, the oldest is forgotten.
@@ -168,6 +172,7 @@ pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is one commit");
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
+const _: () = assert!(LIST_EVENTS <= MAX_LIST_EVENTS);
 const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
 const _: () = assert!(UNASKED_PORTION <= PURGE_BATCH_BLOBS);
 const _: () = assert!(RETRIEVES_PER_STEP < TRASH_LOOKS_PER_TICK);

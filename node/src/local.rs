@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::name::{NetworkName, NodeName};
 use keepwell_protocol::units::{DurationMs, SizeBytes};
+use keepwell_store::audit::Note;
 use keepwell_store::error::StoreError;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
@@ -195,9 +196,16 @@ impl Node for Local {
         }
     }
 
-    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
-        match self.ask(Input::Forget { request: REQUEST, blob })? {
+    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(Input::Forget { request: REQUEST, blob, why: why.to_owned() })? {
             Reply::Gone(gone) => Ok(gone),
+            other => Err(other.into()),
+        }
+    }
+
+    fn note(&self, note: Note) -> Result<(), Failure> {
+        match self.ask(Input::Note { request: REQUEST, note })? {
+            Reply::Noted => Ok(()),
             other => Err(other.into()),
         }
     }

@@ -4,6 +4,7 @@
 //! a second thread to hash, and joins it before it returns), the network, the clock and randomness: ids and times are arguments.
 //! The simulated disk in `fs::sim` has a seed of its own, given by the test.
 
+pub mod audit;
 pub mod blobs;
 pub mod catalog;
 pub mod collected;

@@ -119,6 +119,8 @@ tables! {
         trash: &'static [u8; 20] => &'static [u8],
         /// (when a blob in the trash was deleted, in Unix milliseconds, its SHA-1) → nothing.
         trash_ages: (u64, &'static [u8; 20]) => (),
+        /// Number → what happened, and when: the audit log.
+        audit: u64 => &'static [u8],
         /// Arrival number → the bytes of a signed entry, as received.
         entries: u64 => &'static [u8],
         /// (node, boot, seq, hash of the entry before it or zeros) → the proof that the boot forked there.

@@ -8,6 +8,7 @@ mod config;
 mod daemon;
 mod doctor;
 mod drops;
+mod events;
 mod failures;
 mod fsck;
 mod full;

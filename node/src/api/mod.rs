@@ -6,6 +6,7 @@
 mod answer;
 mod blobs;
 mod content;
+pub(crate) mod events;
 pub(crate) mod fetch;
 mod gate;
 pub(crate) mod gc;
@@ -91,6 +92,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/blobs/{sha1}/where", get(network::holders))
         .route("/blobs/{sha1}/why", get(why::why))
         .route("/blobs/{sha1}/undrop", post(gc::undrop))
+        .route("/events", get(events::events))
         .route("/leases", get(leases::all).post(leases::add))
         .route("/leases/{id}", delete(leases::remove))
         .route("/leases/{id}/renew", post(leases::renew))

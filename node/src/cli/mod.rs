@@ -6,6 +6,7 @@ mod cat;
 mod config;
 mod context;
 mod doctor;
+mod events;
 mod fetch;
 mod fsck;
 mod gc;
@@ -92,6 +93,7 @@ enum Command {
     Undrop(gc::UndropArgs),
     Fsck(fsck::FsckArgs),
     Doctor(doctor::DoctorArgs),
+    Events(events::EventsArgs),
     #[command(subcommand)]
     Config(config::ConfigCommand),
 }
@@ -130,6 +132,7 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Undrop(args) => gc::undrop(args, context),
         Command::Fsck(args) => fsck::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
+        Command::Events(args) => events::run(args, context),
         Command::Config(command) => config::run(command, context),
     }
 }

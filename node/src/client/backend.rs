@@ -15,6 +15,7 @@ use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
 use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
+use crate::service::events::{EventLine, EventQuery};
 use crate::service::gc::Wish;
 use crate::service::leases::LeaseLine;
 use crate::service::put::{Progress, PutOptions};
@@ -212,6 +213,15 @@ impl Backend for Client {
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {
         self.ask(Method::POST, &format!("/blobs/{blob}/undrop"), &[])
+    }
+
+    fn events(
+        &self,
+        query: EventQuery,
+        follow: bool,
+        each: &mut dyn FnMut(EventLine) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if follow { self.follow_events(query, each) } else { self.all_events(query, each) }
     }
 
     fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

@@ -3,6 +3,7 @@
 //! Absent from here: what is printed, and what a command means. One request at a time, on one connection.
 
 mod backend;
+mod events;
 mod fetch;
 mod leases;
 mod put;

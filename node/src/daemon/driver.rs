@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::log::exchange::Ack;
+use keepwell_store::audit::Note;
 use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
 use keepwell_store::ingest::IngestId;
@@ -256,9 +257,17 @@ impl Node for Driver {
         }
     }
 
-    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
-        match self.ask(move |request| Input::Forget { request, blob })? {
+    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
+        let why = why.to_owned();
+        match self.ask(move |request| Input::Forget { request, blob, why })? {
             Reply::Gone(gone) => Ok(gone),
+            other => Err(other.into()),
+        }
+    }
+
+    fn note(&self, note: Note) -> Result<(), Failure> {
+        match self.ask(move |request| Input::Note { request, note })? {
+            Reply::Noted => Ok(()),
             other => Err(other.into()),
         }
     }

@@ -7,6 +7,7 @@ use keepwell_protocol::gc::sweep::{Converged, PurgeFacts, Sweep};
 use keepwell_protocol::id::{BlobFact, NodeId};
 use keepwell_protocol::log::op::Holdings;
 use keepwell_protocol::log::vector::Vector;
+use keepwell_store::audit::Note;
 use keepwell_store::blobs::Place;
 use keepwell_store::collected::LastCollection;
 use keepwell_store::counts::Count;
@@ -32,6 +33,17 @@ pub(super) struct Collector {
     /// Whether the last portion left more to do: then the next one goes on with the same collection.
     goes_on: bool,
     unasked: unasked::Unasked,
+}
+
+/// What one step may purge.
+#[derive(Clone, Copy)]
+struct Portion {
+    /// Blobs that have been unneeded since their numbers were below this one.
+    before: u64,
+    /// At most so many.
+    limit: usize,
+    /// Whether nobody has asked for it.
+    by_itself: bool,
 }
 
 impl Collector {
@@ -96,7 +108,9 @@ impl Engine {
             collected.missing = match sweep.converged(&waited_for, &**step.txn)? {
                 Err(missing) => missing,
                 Ok(_) if how.limit == 0 => facts.missing(),
-                Ok(converged) => self.purge(step, &converged, before, facts, how.limit, &mut collected)?,
+                Ok(converged) => {
+                    self.purge(step, &converged, Portion { before, limit: how.limit, by_itself }, facts, &mut collected)?
+                }
             };
             if collected.missing.is_empty() {
                 break;
@@ -133,22 +147,23 @@ impl Engine {
         let fact = retrieved.fact();
         let is_restored = step.txn.restore(retrieved, step.now_ms.saturating_add(self.settings.grace_ms))?;
         if is_restored {
+            step.txn.note(step.now_ms, Note::Restored { blob: fact, by_itself: request == RequestId::NOBODY })?;
             self.publish(step, Batch { holdings: Holdings { added: vec![fact], removed: vec![] }, ..Batch::default() })?;
         }
         step.effects.push(Effect::Reply(request, Reply::Restored(is_restored.then_some(fact))));
         Ok(())
     }
 
-    /// Purges up to `limit` of the blobs that have been unneeded since their numbers were below `before`; what stands in the way of the next.
+    /// Purges a portion of what is unneeded; what stands in the way of the next blob.
     fn purge(
         &self,
         step: &mut Step<'_, '_>,
         converged: &Converged<'_>,
-        before: u64,
+        portion: Portion,
         common: PurgeFacts,
-        limit: usize,
         collected: &mut Collected,
     ) -> Result<Vec<Missing>, StoreError> {
+        let Portion { before, limit, by_itself } = portion;
         let (mut purged, mut effects, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         let due = step.txn.unneeded_before(before, limit)?;
         collected.more |= due.len() == limit;
@@ -184,6 +199,7 @@ impl Engine {
             }
         }
         if !purged.is_empty() {
+            self.note_purge(step, converged, &purged, by_itself)?;
             let removed = purged.iter().map(|fact: &BlobFact| fact.sha1).collect();
             self.publish(step, Batch { holdings: Holdings { added: vec![], removed }, ..Batch::default() })?;
         }

@@ -115,6 +115,8 @@ pub enum Reply {
     Confirmed(Confirmed),
     /// To a restoration: what is held again, unless it was held already or has gone from the trash.
     Restored(Option<BlobFact>),
+    /// To what was to be remembered.
+    Noted,
     /// To a delete or a forget: what is gone, if it was held.
     Gone(Option<BlobFact>),
 }

@@ -9,6 +9,7 @@ use keepwell_protocol::json::Json;
 use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
 
+use super::events::{EventLine, EventQuery};
 use super::gc::Wish;
 use super::leases::LeaseLine;
 use super::put::{Outcome, Progress, PutOptions};
@@ -109,6 +110,14 @@ pub trait Backend {
 
     /// Brings a deleted blob back from the trash.
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure>;
+
+    /// Gives what has happened here to `each`, the oldest first; to `follow`, also what happens from now on, which needs the daemon.
+    fn events(
+        &self,
+        query: EventQuery,
+        follow: bool,
+        each: &mut dyn FnMut(EventLine) -> Result<(), Failure>,
+    ) -> Result<(), Failure>;
 
     /// How the node does. A daemon goes by its own settings, not by this limit.
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure>;

@@ -13,6 +13,7 @@ use keepwell_protocol::uri::BlobUri;
 
 use super::Node;
 use super::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Sink, Watch};
+use super::events::{self, EventLine, EventQuery};
 use super::gc::Wish;
 use super::leases::{self, LeaseLine};
 use super::put::{Outcome, Progress, PutOptions, Putter};
@@ -24,6 +25,7 @@ use super::why::{WhyLine, why};
 use super::{drop, durable, gc, network, status};
 use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
+use crate::limits::LIST_EVENTS;
 use crate::local::Local;
 
 impl Backend for Local {
@@ -138,6 +140,25 @@ impl Backend for Local {
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {
         gc::undrop(self, blob)
+    }
+
+    fn events(
+        &self,
+        query: EventQuery,
+        follow: bool,
+        each: &mut dyn FnMut(EventLine) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if follow {
+            return Err(needs_daemon("following events", "nothing happens to a home that nobody has open"));
+        }
+        let (mut query, mut more) = (query, true);
+        while more {
+            let (lines, next) = events::list(self, query, LIST_EVENTS)?;
+            lines.into_iter().try_for_each(&mut *each)?;
+            more = next.is_some();
+            query.cursor = next;
+        }
+        Ok(())
     }
 
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

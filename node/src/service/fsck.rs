@@ -113,7 +113,7 @@ impl Check<'_> {
             // Bytes that cannot be read now may be read tomorrow: nothing is given up for that.
             (false, _) | (true, Fault::Unreadable(_)) => None,
             (true, Fault::BadGroupValues) => Some(self.mend_group_values(snapshot, id, record)?),
-            (true, _) => Some(self.give_up(snapshot, id, record)?),
+            (true, _) => Some(self.give_up(snapshot, id, record, problem)?),
         };
         let refs = snapshot.refs_naming(id)?;
         self.problem(ProblemLine { sha1: Some(id.to_string()), path: None, problem, detail, refs, repair });
@@ -129,12 +129,12 @@ impl Check<'_> {
     }
 
     /// Takes back the record, then moves what bytes there are out of the way. A crash in between leaves a stray.
-    fn give_up(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<String, Failure> {
+    fn give_up(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, problem: &str) -> Result<String, Failure> {
         let inline = match record.place {
             Place::Inline(_) => self.local.store().open_blob(snapshot, id, record).ok(),
             Place::File => None,
         };
-        self.local.forget(*id)?;
+        self.local.forget(*id, problem)?;
         let path = match inline {
             Some(bytes) => {
                 let mut buffer = vec![0; usize::try_from(bytes.size_bytes()).unwrap_or_default()];

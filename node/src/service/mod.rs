@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod drop;
 pub mod durable;
 pub mod embedded;
+pub mod events;
 pub mod fsck;
 pub mod gc;
 pub mod get;
@@ -29,6 +30,7 @@ pub mod why;
 use std::sync::Arc;
 
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
+use keepwell_store::audit::Note;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
@@ -77,6 +79,9 @@ pub trait Node: Send + Sync {
     /// Says that a member is dead, or alive after all.
     fn declare(&self, member: NodeId, is_dead: bool) -> Result<(), Failure>;
 
-    /// Takes back a record whose bytes are missing or rotten.
-    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure>;
+    /// Takes back a record whose bytes are missing or rotten, and remembers what was found.
+    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure>;
+
+    /// Remembers something in the audit log.
+    fn note(&self, note: Note) -> Result<(), Failure>;
 }

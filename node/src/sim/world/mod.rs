@@ -372,6 +372,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Probed(_) => "what a look at copies found",
         Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
+        Input::Note { .. } => "a note",
         Input::Took { .. } => "the time",
         Input::Connected { .. } => "a connection",
         Input::Disconnected { .. } => "a disconnection",
