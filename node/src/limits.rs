@@ -31,6 +31,18 @@ pub const MAX_TRASH_AGE_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const TRASH_EVERY_MS: u64 = 10_000;
 /// Blobs in one such portion: the engine waits for it.
 pub const TRASH_PORTION: usize = 32;
+/// Threads that move the files of deleted blobs: as many may hang and the rest still goes on.
+pub const MOVERS: usize = 4;
+/// How long after a failure the move of a file is tried again; each time twice as long (milliseconds).
+pub const UNLINK_RETRY_MS: u64 = 1_000;
+/// The longest that it is left alone (milliseconds).
+pub const UNLINK_RETRY_MAX_MS: u64 = 60 * 60 * 1_000;
+/// Queued moves that one tick looks at for those which are due again.
+pub const UNLINK_LOOKS_PER_TICK: usize = 64;
+/// How long a call to the file system may take before people are told that it hangs.
+pub const HUNG_AFTER: Duration = Duration::from_secs(10);
+/// How long `gc --run` waits for the files of what it has deleted to be moved, so that it can tell what could not be (milliseconds).
+pub const MOVES_WAIT_MS: u64 = 2_000;
 /// Blobs that one step has brought back from the trash because a ref reaches them again: the engine waits while their files are moved.
 pub const RETRIEVES_PER_STEP: usize = 32;
 /// Blobs in the trash that one tick looks at while it is walked for such blobs.

@@ -114,7 +114,7 @@ impl Local {
                 }
             }
             // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
-            self.store.try_unlink(&unlinks)?;
+            self.store.try_unlink(&unlinks, now_ms)?;
         }
         answer.ok_or_else(|| StoreError::Inconsistent("a request was not answered".into()).into())
     }

@@ -21,6 +21,7 @@ mod network;
 mod putting;
 mod refs;
 mod trees;
+mod unlinks;
 mod why;
 
 /// Bytes that look random and are the same in every run.

@@ -74,7 +74,7 @@ pub(super) async fn doctor(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
         let outside = match &api.daemon {
             Some(daemon) => {
                 let peers = daemon.status(api.max_size_bytes)?.peers;
-                Some(Outside { listen: daemon.net().listen_addresses(), peers })
+                Some(Outside { listen: daemon.net().listen_addresses(), peers, hung: daemon.driver().hung() })
             }
             None => None,
         };

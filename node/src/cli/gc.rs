@@ -60,6 +60,10 @@ pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
         let kept: Vec<String> = summary.kept.iter().map(|(why, count)| format!("{count} by {why}")).collect();
         let kept = if kept.is_empty() { "nothing".to_owned() } else { kept.join(", ") };
         match summary.run {
+            true if summary.unlinks_failed > 0 => {
+                let (freed, failed) = (SizeBytes(summary.freed_bytes).human(), summary.unlinks_failed);
+                format!("freed {freed}; kept {kept}; {failed} files could not be moved away: see `keepwell doctor`")
+            }
             true => format!("freed {}; kept {kept}", SizeBytes(summary.freed_bytes).human()),
             false => format!("{} blobs, {size}, could go; kept {kept}", summary.candidates),
         }

@@ -25,7 +25,7 @@ fn text(line: &StatusLine) -> String {
     let size = SizeBytes(line.size_bytes).human();
     let converged = if line.converged { "yes".to_owned() } else { format!("waiting for {}", line.unacknowledged.join(", ")) };
     let connected = line.peers.iter().filter(|peer| peer.connected).count();
-    [
+    let mut lines = vec![
         format!("node       {} ({})", line.name, line.node),
         format!("network    {}", line.network),
         format!("daemon     {daemon}"),
@@ -33,6 +33,12 @@ fn text(line: &StatusLine) -> String {
         format!("blobs      {}, {size}{limit}", line.blobs),
         format!("refs       {}", line.refs),
         format!("converged  {converged}"),
-    ]
-    .join("\n")
+    ];
+    if line.unlinks_failed > 0 {
+        lines.push(format!(
+            "unlinks    {} files of deleted blobs could not be moved away: see `keepwell doctor`",
+            line.unlinks_failed
+        ));
+    }
+    lines.join("\n")
 }

@@ -24,13 +24,14 @@ use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tokio::sync::watch;
 
+use super::mover::{Mover, Movers, Report};
 use super::prober::Prober;
 use crate::engine::{
     Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, LeaseOp, LeaseUse, PutBlob, PutOutcome,
     RefOp, RefOutcome, Reply, RequestId, Settings,
 };
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION};
+use crate::limits::{MAX_STEP_INPUTS, TICK_MS};
 use crate::service::Node;
 
 /// What the driver cannot do itself: the network, and telling people.
@@ -84,6 +85,7 @@ struct Shared {
     rng: Mutex<EngineRng>,
     peers: Arc<Mutex<Peers>>,
     steps: watch::Receiver<u64>,
+    movers: Movers,
     thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
 }
 
@@ -91,6 +93,8 @@ struct Shared {
 enum Job {
     Input(Input),
     Ask(Box<dyn FnOnce(RequestId) -> Input + Send>, SyncSender<Result<Reply, Failure>>),
+    /// The disk has failed beside the engine.
+    Failed(StoreError),
     Stop,
 }
 
@@ -110,6 +114,8 @@ impl Driver {
         let peers = Arc::new(Mutex::new(Peers::default()));
         let (stepped, steps) = watch::channel(0);
         let reports = jobs.clone();
+        let mover = mover(&store, jobs.clone())?;
+        let movers = mover.handle();
         let running = Running {
             engine,
             rng,
@@ -119,8 +125,8 @@ impl Driver {
             connected: BTreeSet::new(),
             is_stale: false,
             followed: Vec::new(),
-            due: Vec::new(),
-            put_off: Vec::new(),
+            failed: None,
+            mover,
             began: Instant::now(),
             peers: Arc::clone(&peers),
             stepped,
@@ -130,7 +136,7 @@ impl Driver {
         let thread =
             spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
         let shared =
-            Shared { store, home, settings, jobs, rng: Mutex::new(ours), peers, steps, thread: Mutex::new(Some(thread)) };
+            Shared { store, home, settings, jobs, rng: Mutex::new(ours), peers, steps, movers, thread: Mutex::new(Some(thread)) };
         Ok(Driver { shared: Arc::new(shared) })
     }
 
@@ -156,6 +162,11 @@ impl Driver {
     /// What is known of the other members.
     pub fn peers(&self) -> Peers {
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What the threads that move files have been at for too long.
+    pub fn hung(&self) -> Vec<String> {
+        self.shared.movers.hung()
     }
 
     /// Changes whenever a step has become durable: then the catalog may have changed.
@@ -286,10 +297,10 @@ struct Running {
     is_stale: bool,
     /// What has followed from the last step, for the next one.
     followed: Vec<Input>,
-    /// Blobs whose bytes are to be moved out of the way now.
-    due: Vec<BlobId>,
-    /// Those of them that somebody had in hand, for the next tick.
-    put_off: Vec<BlobId>,
+    /// Why the disk has failed beside the engine, if it has.
+    failed: Option<StoreError>,
+    /// Where the files of deleted blobs are moved.
+    mover: Mover,
     /// When the last step began.
     began: Instant,
     peers: Arc<Mutex<Peers>>,
@@ -313,8 +324,10 @@ impl Running {
             if Instant::now() >= next_tick {
                 next_tick = Instant::now() + tick;
                 inputs.push(Input::Tick);
-                self.due.append(&mut self.put_off);
-                self.unlink_due()?;
+                self.retry_unlinks()?;
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error.into());
             }
             self.step(inputs)?;
             if !goes_on {
@@ -344,6 +357,7 @@ impl Running {
                     self.waiting.insert(request, answer);
                     inputs.push(input(request));
                 }
+                Job::Failed(error) => self.failed = Some(error),
                 Job::Stop => return false,
             }
             if inputs.len() < MAX_STEP_INPUTS {
@@ -379,7 +393,7 @@ impl Running {
         let known = Peers { connected: self.engine.connected_peers().copied().collect(), acks: self.engine.acks().clone() };
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
         self.world.stepped(self.engine.store())?;
-        self.perform_all(effects)?;
+        effects.into_iter().for_each(|effect| self.perform(effect));
         self.stepped.send_modify(|steps| *steps += 1);
         Ok(())
     }
@@ -410,43 +424,21 @@ impl Running {
         }
     }
 
-    /// Performs effects in their order; files that go one after the other go together.
-    fn perform_all(&mut self, effects: Vec<Effect>) -> Result<(), Failure> {
-        for effect in effects {
-            if !matches!(effect, Effect::Unlink(_)) {
-                self.unlink_due()?;
-            }
-            self.perform(effect)?;
-        }
-        self.unlink_due()
-    }
-
-    fn perform(&mut self, effect: Effect) -> Result<(), Failure> {
+    /// Performs an effect. What may take as long as the disk does is only begun.
+    fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Publish(entry) => self.world.publish(entry),
             Effect::Send { to, bytes } => self.world.send(to, bytes),
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
-            Effect::Unlink(blob) => self.due.push(blob),
+            Effect::Unlink(blob) => self.mover.unlink(blob),
             Effect::Collected(_) => {
-                // With the moving of files, which comes first: others have waited for that too.
                 let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.followed.push(Input::Took { cost_us });
             }
-            Effect::Retrieve(blob) => match self.engine.store().try_retrieve(&blob) {
-                Ok(retrieved) => {
-                    self.followed.extend(retrieved.map(|retrieved| Input::Restore { request: RequestId::NOBODY, retrieved }))
-                }
-                // It lies in the trash as before, and is looked for again.
-                Err(error) => {
-                    eprintln!("warning: blob {blob} is needed again and cannot be brought back from the trash: {error}")
-                }
-            },
+            Effect::Retrieve(blob) => self.mover.retrieve(blob),
             Effect::Probe { from, question, seed } => self.prober.look(from, question, seed),
-            Effect::EmptyTrash { until_ms } => match self.engine.store().empty_trash(until_ms, TRASH_PORTION) {
-                Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
-                _ => {}
-            },
+            Effect::EmptyTrash { until_ms } => self.mover.empty(until_ms),
             Effect::Reply(request, reply) => {
                 if let Some(answer) = self.waiting.remove(&request) {
                     // Whoever asked may have gone; what was done is done.
@@ -454,19 +446,27 @@ impl Running {
                 }
             }
         }
-        Ok(())
     }
 
-    /// What cannot be moved now stays queued, with the reason. Somebody who has the blob in hand may be waiting for the next step.
-    fn unlink_due(&mut self) -> Result<(), Failure> {
-        let due = std::mem::take(&mut self.due);
-        match self.engine.store().try_unlink(&due) {
-            Ok(busy) => self.put_off.extend(busy),
-            Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
-            Err(_) => {}
+    /// What could not be moved stays queued, with the reason, and is tried again.
+    fn retry_unlinks(&mut self) -> Result<(), Failure> {
+        match self.mover.tick(now_ms()) {
+            Err(error) if !matches!(error, StoreError::NoSpace) && !self.engine.store().has_met_full() => Err(error.into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// The threads that move files on this disk, and tell what comes of it in `jobs`.
+fn mover(store: &Arc<Store>, jobs: Sender<Job>) -> Result<Mover, Failure> {
+    Mover::start(Arc::clone(store), move |report| {
+        let job = match report {
+            Report::Retrieved(retrieved) => Job::Input(Input::Restore { request: RequestId::NOBODY, retrieved }),
+            Report::Failed(error) => Job::Failed(error),
+        };
+        // A driver that has stopped needs no more telling.
+        drop(jobs.send(job));
+    })
 }
 
 pub(super) fn now_ms() -> u64 {

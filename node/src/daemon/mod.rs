@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod heard;
 pub mod invites;
 pub mod join;
+pub mod mover;
 pub mod network;
 mod prober;
 

@@ -219,7 +219,7 @@ impl Check<'_> {
     fn unlinks(&mut self) -> Result<(), Failure> {
         for (id, row) in self.snapshot()?.queued_unlinks()? {
             let failed = match self.options.repair {
-                true => match self.local.store().unlink(&id)? {
+                true => match self.local.store().unlink(&id, self.local.now_ms())? {
                     Unlinked::Failed(why) => Some(why),
                     Unlinked::Done | Unlinked::NotQueued => None,
                 },

@@ -1,6 +1,7 @@
 //! Collecting garbage, as its users see it: what a run would do, what it did, and what stands in the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::Why;
@@ -14,7 +15,7 @@ use super::refs::name_of;
 use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS};
+use crate::limits::{LOCK_POLL_MS, MAX_TRASH_AGE_MS, MOVES_WAIT_MS, PURGE_BATCH_BLOBS};
 
 /// What nothing needs here, and how much is kept for which reason.
 #[derive(Default)]
@@ -54,6 +55,9 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
             break missing;
         }
     };
+    if run {
+        await_moves(node, &purged)?;
+    }
     if run && to_free_bytes.is_some() {
         let ids: Vec<BlobId> = purged.keys().copied().collect();
         node.store().empty_trash_of(&ids)?;
@@ -67,8 +71,22 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
     if !run || blocked_by.is_some() {
         items.extend(left.map(|fact| item(fact, blocked_by.clone())));
     }
-    let candidates = items.len() as u64;
-    Ok(GcReport { blobs: items, next: None, summary: GcLine { run, candidates, freed_bytes, kept: survey.kept } })
+    let (candidates, unlinks_failed) = (items.len() as u64, node.store().snapshot()?.failed_unlinks()?.len() as u64);
+    let summary = GcLine { run, candidates, freed_bytes, kept: survey.kept, unlinks_failed };
+    Ok(GcReport { blobs: items, next: None, summary })
+}
+
+/// Waits a little until the files of what was deleted have been moved out of the way, or could not be: no other process tells when.
+fn await_moves(node: &dyn Node, purged: &BTreeMap<BlobId, BlobFact>) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        let queued = node.store().snapshot()?.queued_unlinks()?;
+        let is_waiting = queued.iter().any(|(id, row)| row.attempts == 0 && purged.contains_key(id));
+        if !is_waiting || began.elapsed() >= Duration::from_millis(MOVES_WAIT_MS) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(LOCK_POLL_MS));
+    }
 }
 
 /// How many blobs to purge next: as many as free what is left to be freed, of those that go first, and no more than one step takes.

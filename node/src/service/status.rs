@@ -27,5 +27,6 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         unacknowledged: Vec::new(),
         under_replicated: 0,
         last_gc_ms: snapshot.last_collection()?.map(|last| last.at_ms),
+        unlinks_failed: snapshot.failed_unlinks()?.len() as u64,
     })
 }

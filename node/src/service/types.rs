@@ -5,7 +5,7 @@ mod gc;
 use keepwell_protocol::json::Json;
 use serde::{Deserialize, Serialize};
 
-pub use gc::{GcLastLine, GcStateLine};
+pub use gc::{GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine};
 
 /// A home that was made.
 #[derive(Debug, Clone, Serialize)]
@@ -215,6 +215,9 @@ pub struct StatusLine {
     pub under_replicated: u64,
     /// When something was last deleted as garbage.
     pub last_gc_ms: Option<u64>,
+    /// Deleted blobs whose files could not be moved out of the way so far.
+    #[serde(default)]
+    pub unlinks_failed: u64,
 }
 
 /// Another member of the network.
@@ -427,48 +430,6 @@ impl CheckState {
             CheckState::Problem => "problem",
         }
     }
-}
-
-/// A blob that garbage collection would delete, or has deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcItemLine {
-    /// Its SHA-1.
-    pub sha1: String,
-    /// What becomes of it: `purge`, when nothing needs it.
-    pub action: String,
-    /// Its size.
-    pub size_bytes: u64,
-    /// The account that it is charged to.
-    pub lot: String,
-    /// Why it may go.
-    pub reason: String,
-    /// Why it may not go now, if so.
-    pub blocked_by: Option<String>,
-}
-
-/// What a garbage collection came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcLine {
-    /// Whether it deleted anything, or only looked.
-    pub run: bool,
-    /// How many blobs could go.
-    pub candidates: u64,
-    /// The bytes that this node no longer holds. Their space is free when the trash is emptied.
-    pub freed_bytes: u64,
-    /// How many blobs were kept, by why.
-    pub kept: std::collections::BTreeMap<String, u64>,
-}
-
-/// A garbage collection, blob by blob.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcReport {
-    /// What could go.
-    pub blobs: Vec<GcItemLine>,
-    /// Lists of HTTP say where they go on; this one is whole.
-    pub next: Option<String>,
-    /// All of it together.
-    #[serde(flatten)]
-    pub summary: GcLine,
 }
 
 /// A copy that was to be given up or taken back.

@@ -40,13 +40,15 @@ pub struct Outside {
     pub listen: Vec<String>,
     /// The other members.
     pub peers: Vec<PeerLine>,
+    /// What its threads that move files have been at for too long.
+    pub hung: Vec<String>,
 }
 
 /// Looks at everything; what cannot be looked at is a problem of its own.
 pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> {
     let told = |check: &str, outcome: Result<CheckLine, Failure>| outcome.unwrap_or_else(|failure| problem(check, &failure));
     let mut lines = vec![told("space", disk(inside))];
-    if let Some(Outside { listen, peers }) = outside {
+    if let Some(Outside { listen, peers, .. }) = outside {
         lines.push(listening(listen));
         lines.push(connected(peers));
     }
@@ -59,7 +61,8 @@ pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> 
     };
     lines.push(told("clock", clock(&snapshot, inside.now_ms)));
     lines.push(told("forks", forks(&snapshot)));
-    lines.push(told("unlinks", unlinks(&snapshot)));
+    let hung = outside.map_or(&[][..], |outside| &outside.hung);
+    lines.push(told("unlinks", unlinks(inside, &snapshot, hung)));
     lines.push(told("quarantine", quarantine(inside.home)));
     lines.push(told("ingest", leftovers(inside, &snapshot)));
     lines
@@ -152,14 +155,27 @@ fn forks(snapshot: &Snapshot) -> Result<CheckLine, Failure> {
         .hint("a home was copied or restored from a backup there: use one copy of it only, and let others join as new nodes"))
 }
 
-fn unlinks(snapshot: &Snapshot) -> Result<CheckLine, Failure> {
-    let queued = snapshot.queued_unlinks()?;
-    let failed: Vec<&String> = queued.iter().filter_map(|(_, row)| row.last_error.as_ref()).collect();
-    Ok(match failed.first() {
-        None => ok("unlinks", format!("{} deleted blobs wait to be moved away", queued.len())),
-        Some(why) => warn("unlinks", format!("{} deleted blobs could not be moved away: {why}", failed.len()))
-            .hint("mend the cause, then stop the daemon and run `keepwell fsck --repair`"),
-    })
+/// A deletion that is stuck is a problem: its space stays taken, and nothing but a person can take away what is in its way.
+fn unlinks(inside: &Inside<'_>, snapshot: &Snapshot, hung: &[String]) -> Result<CheckLine, Failure> {
+    let next = "see what is in its way and whether the disk can be written; the daemon goes on trying by itself";
+    if let Some(errand) = hung.first() {
+        let told = format!("the file system does not answer: {errand}");
+        let failure =
+            Failure::new(Code::Unreachable, told).hint("see what the disk does (`dmesg`); everything else goes on meanwhile");
+        return Ok(problem("unlinks", &failure));
+    }
+    let failed = snapshot.failed_unlinks()?;
+    let Some((id, row)) = failed.first() else {
+        return Ok(ok("unlinks", format!("{} deleted blobs wait to be moved away", snapshot.queued_unlinks()?.len())));
+    };
+    let (path, why) = (layout::trash_file(id).under(inside.home), row.last_error.as_deref().unwrap_or("unknown"));
+    let told = format!(
+        "{} deleted blobs could not be moved away; {id} not to {} in {} attempts: {why}",
+        failed.len(),
+        path.display(),
+        row.attempts
+    );
+    Ok(problem("unlinks", &Failure::new(Code::Integrity, told).hint(next)))
 }
 
 fn quarantine(home: &Path) -> Result<CheckLine, Failure> {

@@ -1,4 +1,6 @@
-//! The lines about how garbage collection does.
+//! The lines about garbage collection.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,4 +28,49 @@ pub struct GcLastLine {
     pub freed_bytes: u64,
     /// Whether the node did so by itself.
     pub by_itself: bool,
+}
+
+/// A blob that garbage collection would delete, or has deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcItemLine {
+    /// Its SHA-1.
+    pub sha1: String,
+    /// What becomes of it: `purge`, when nothing needs it.
+    pub action: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// The account that it is charged to.
+    pub lot: String,
+    /// Why it may go.
+    pub reason: String,
+    /// Why it may not go now, if so.
+    pub blocked_by: Option<String>,
+}
+
+/// What a garbage collection came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcLine {
+    /// Whether it deleted anything, or only looked.
+    pub run: bool,
+    /// How many blobs could go.
+    pub candidates: u64,
+    /// The bytes that this node no longer holds. Their space is free when the trash is emptied.
+    pub freed_bytes: u64,
+    /// How many blobs were kept, by why.
+    pub kept: BTreeMap<String, u64>,
+    /// Deleted blobs whose files could not be moved out of the way so far. That is tried again; `doctor` tells why.
+    #[serde(default)]
+    pub unlinks_failed: u64,
+}
+
+/// A garbage collection, blob by blob.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GcReport {
+    /// What could go.
+    pub blobs: Vec<GcItemLine>,
+    /// Lists of HTTP say where they go on; this one is whole.
+    pub next: Option<String>,
+    /// All of it together.
+    #[serde(flatten)]
+    pub summary: GcLine,
 }

@@ -183,7 +183,7 @@ impl Driver<'_> {
         let mut after = self.known.clone();
         after.unlinks.remove(&id);
         self.in_flight = Some(after);
-        match (self.hands.unlink)(&store, &id)? {
+        match (self.hands.unlink)(&store, &id, self.now_ms)? {
             // Still queued; the worker comes again.
             Unlinked::Failed(why) => {
                 self.in_flight = None;
