@@ -69,6 +69,21 @@ pub const LEASE_ROWS_PER_STEP: usize = 2_000;
 /// Links that one step follows to tell what is live.
 pub const SETTLE_MENTIONS: usize = 2_000;
 
+/// Within how long all that is held is read, unless told otherwise (milliseconds).
+pub const SCRUB_PERIOD_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// How much of it is read in a second at most, unless told otherwise (bytes).
+pub const SCRUB_RATE_BYTES: u64 = 64 << 20;
+/// How much of it is read in a second at least while a pass is under way (bytes).
+pub const MIN_SCRUB_RATE_BYTES: u64 = 1 << 20;
+/// Blobs that are read between two notes of how far the pass has come.
+pub const SCRUB_PORTION_BLOBS: usize = 256;
+/// Bytes after which that is noted, however few blobs they are.
+pub const SCRUB_PORTION_BYTES: u64 = 64 << 20;
+/// The shortest pause of whoever reads slowly.
+pub const SCRUB_NAP: Duration = Duration::from_millis(10);
+/// How often what was lost here is asked of the others again.
+pub const REPAIR_EVERY: Duration = Duration::from_secs(10);
+
 /// For how long a member may be silent, by the time that this node has run, before it is not waited for any more (milliseconds).
 pub const ABSENT_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// The longest time between two ticks that counts as running: a machine that slept could not have heard anybody (milliseconds).
@@ -192,5 +207,6 @@ const _: () = assert!(TRASH_WALK_EVERY_MS < MAX_TRASH_AGE_MS, "what could not be
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS && LEASE_TTL_MS <= MAX_LEASE_TTL_MS);
 const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSENT_AFTER_MS);
 const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);
+const _: () = assert!(SCRUB_PERIOD_MS <= VERIFIED_FOR_MS && MIN_SCRUB_RATE_BYTES <= SCRUB_RATE_BYTES);
 const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");

@@ -29,6 +29,7 @@ pub mod place;
 pub mod reach;
 pub mod roots;
 mod row;
+pub mod scrub;
 pub mod silence;
 pub mod store;
 pub mod tables;

@@ -20,6 +20,7 @@ mod leases;
 mod network;
 mod putting;
 mod refs;
+mod scrub;
 mod trees;
 mod unlinks;
 mod why;

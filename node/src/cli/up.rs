@@ -37,11 +37,11 @@ pub(super) fn run(args: UpArgs, context: &mut Context) -> Result<u8, Stop> {
         Failure::usage(format!("the path of the home is too long for a socket: {}", location.path.display()))
             .hint("set XDG_RUNTIME_DIR to a short path, or move the home")
     })?;
-    let settings = config.gc.of_daemon();
+    let (settings, scrub) = (config.gc.of_daemon(), config.scrub.keys());
     let wait = context.lock_wait_of_daemon(&location)?;
     let mut said = Ok(());
     let reach = Reach { listen, mdns: args.mdns || config.mdns.value };
-    up(&location.path, wait, max_size, &socket, reach, settings, |line| {
+    up(&location.path, wait, max_size, &socket, reach, settings, scrub, |line| {
         said = tell(line, context);
         Ok(())
     })?;

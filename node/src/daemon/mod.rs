@@ -9,6 +9,7 @@ pub mod join;
 pub mod mover;
 pub mod network;
 mod prober;
+pub mod scrub;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

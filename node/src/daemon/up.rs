@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::scrub::{ScrubKeys, Scrubber};
 use super::{Daemon, DaemonConfig};
 use crate::api::{self, Api, socket};
 use crate::engine::{Engine, Settings};
@@ -53,6 +54,7 @@ pub fn up(
     socket: &Path,
     reach: Reach,
     settings: Settings,
+    scrub: Option<ScrubKeys>,
     ready: impl FnOnce(&ReadyLine) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
@@ -74,7 +76,10 @@ pub fn up(
         api: vec![format!("unix://{}", socket.display())],
     };
     let api = Api::new(Arc::new(daemon.driver().clone()), path, max_size_bytes, Some(Arc::clone(&daemon)));
+    let start = |keys| Scrubber::start(Arc::clone(&daemon), runtime.handle().clone(), keys);
+    let scrubber = scrub.map(start).transpose()?;
     let served = runtime.block_on(serve(api, socket, daemon.driver().steps(), || ready(&line)));
+    drop(scrubber);
     let stopped = runtime.block_on(daemon.stop());
     // What still runs has had its time; a thread that waits for a client's bytes ends when its task goes.
     runtime.shutdown_timeout(STOP_GRACE);

@@ -1,6 +1,7 @@
 //! The settings of a home, and where each of them came from: flag, environment, `config.toml`, or default.
 
 mod gc;
+mod scrub;
 
 use std::fmt;
 use std::fs::File;
@@ -14,6 +15,7 @@ use toml::Spanned;
 
 use crate::limits::{LOCK_WAIT_MS, MAX_CONFIG_BYTES};
 pub use gc::GcConfig;
+pub use scrub::ScrubConfig;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +120,8 @@ pub struct Config {
     pub mdns: Setting<bool>,
     /// When garbage is collected without being asked (`[gc]`, `KEEPWELL_GC_…`).
     pub gc: GcConfig,
+    /// How what is held is read again to find rot (`[scrub]`, `KEEPWELL_SCRUB_…`).
+    pub scrub: ScrubConfig,
 }
 
 /// `config.toml` as it is written. A key that is not here is an error: it is mistyped, or meant for another version.
@@ -130,6 +134,8 @@ struct Written {
     mdns: Option<Spanned<bool>>,
     #[serde(default)]
     gc: gc::Written,
+    #[serde(default)]
+    scrub: scrub::Written,
 }
 
 /// How a variable of the environment is looked up.
@@ -156,6 +162,7 @@ impl Config {
             listen: listen(text, written.listen, env),
             mdns: mdns(text, written.mdns, env)?,
             gc: GcConfig::parse(written.gc, &gc::Sources { text, env })?,
+            scrub: ScrubConfig::parse(written.scrub, &gc::Sources { text, env })?,
         })
     }
 
@@ -169,6 +176,7 @@ impl Config {
             ("mdns", self.mdns.value.to_string(), self.mdns.origin),
         ];
         rows.extend(self.gc.rows());
+        rows.extend(self.scrub.rows());
         rows
     }
 }
@@ -184,6 +192,7 @@ pub fn first_text(max_size: Option<SizeBytes>) -> String {
     text.push_str(&format!("# listen = [\"{DEFAULT_LISTEN}\"]\n"));
     text.push_str("# mdns = false\n");
     text.push_str("\n# [gc]\n# auto = true\n# grace = \"24h\"\n");
+    text.push_str("\n# [scrub]\n# auto = true\n# period = \"30d\"\n");
     text
 }
 

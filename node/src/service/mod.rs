@@ -21,6 +21,8 @@ pub mod put;
 pub mod read;
 pub mod refs;
 pub mod resolve;
+mod rot;
+pub mod scrub;
 pub mod stat;
 pub mod status;
 pub mod tree;

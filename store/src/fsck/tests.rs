@@ -58,7 +58,7 @@ fn a_file_that_cannot_be_looked_at_now_is_not_taken_for_lost() {
         let (snapshot, record) = (home.snapshot(), home.snapshot().blob(&id).unwrap().unwrap());
         home.disk.fail_at(home.disk.calls() + call);
         match home.store.check_blob(&snapshot, &id, &record, Depth::Full) {
-            Ok(Some(Fault::Unreadable(_))) => unreadable += 1,
+            Ok(Some(Fault::Unreadable { is_disk: true, .. })) => unreadable += 1,
             Ok(None) | Err(_) => {}
             other => panic!("call {call}: {other:?}"),
         }

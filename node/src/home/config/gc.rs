@@ -107,7 +107,7 @@ impl GcConfig {
 
 impl Sources<'_> {
     /// What the environment says, else the file, else the default.
-    fn setting<T, W: ToString>(
+    pub(super) fn setting<T, W: ToString>(
         &self,
         written: Option<Spanned<W>>,
         variable: &'static str,
@@ -133,7 +133,7 @@ impl Sources<'_> {
         self.setting(written, variable, default, "a whole number", |text| u64::from_str(text).ok())
     }
 
-    fn duration(
+    pub(super) fn duration(
         &self,
         written: Option<Spanned<String>>,
         variable: &'static str,
@@ -143,7 +143,7 @@ impl Sources<'_> {
     }
 }
 
-fn switch(text: &str) -> Option<bool> {
+pub(super) fn switch(text: &str) -> Option<bool> {
     match text {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),

@@ -18,9 +18,9 @@ use keepwell_store::store::{Snapshot, Store};
 use super::{ok, problem, warn};
 use crate::failure::{Code, Failure};
 use crate::limits::{CLOCK_SKEW_MS, LOW_SPACE_BYTES, OUT_OF_SPACE_BYTES, STALE_INGEST_MS};
-use crate::service::network;
 use crate::service::refs::name_of;
 use crate::service::types::{CheckLine, PeerLine};
+use crate::service::{network, scrub};
 
 /// An open home.
 pub struct Inside<'a> {
@@ -63,6 +63,7 @@ pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> 
     lines.push(told("forks", forks(&snapshot)));
     let hung = outside.map_or(&[][..], |outside| &outside.hung);
     lines.push(told("unlinks", unlinks(inside, &snapshot, hung)));
+    lines.push(told("scrub", scrubbed(&snapshot)));
     lines.push(told("quarantine", quarantine(inside.home)));
     lines.push(told("ingest", leftovers(inside, &snapshot)));
     lines
@@ -178,6 +179,23 @@ fn unlinks(inside: &Inside<'_>, snapshot: &Snapshot, hung: &[String]) -> Result<
     Ok(problem("unlinks", &Failure::new(Code::Integrity, told).hint(next)))
 }
 
+/// What was lost here and is needed is a problem until it is here again.
+fn scrubbed(snapshot: &Snapshot) -> Result<CheckLine, Failure> {
+    let (state, lost) = (snapshot.scrub_state()?, scrub::lost(snapshot)?);
+    if let Some(first) = lost.first() {
+        let told = format!("the bytes of {} blobs that refs need were lost or rotten here, such as {first}", lost.len());
+        let hint = "a daemon fetches them from whoever has them: see `keepwell where` and `keepwell status`; else put them again";
+        return Ok(problem("scrub", &Failure::new(Code::Integrity, told).hint(hint)));
+    }
+    let Some(last) = state.last else { return Ok(ok("scrub", "what is held has not been read again yet")) };
+    let when = TimeMs::from_unix_ms(last.ended_ms).map_or_else(|_| "-".to_owned(), |time| time.to_string());
+    let told = format!("all of {} blobs were read by {when}; rotten: {}", last.blobs, last.rotten);
+    Ok(match last.unreadable {
+        0 => ok("scrub", told),
+        some => warn("scrub", format!("{told}; {some} could not be read")).hint("`keepwell events` tells which and why"),
+    })
+}
+
 fn quarantine(home: &Path) -> Result<CheckLine, Failure> {
     let folder = layout::quarantine_folder().under(home);
     let found = match fs::read_dir(&folder) {
@@ -186,7 +204,7 @@ fn quarantine(home: &Path) -> Result<CheckLine, Failure> {
     };
     Ok(match found {
         0 => ok("quarantine", "empty"),
-        _ => warn("quarantine", format!("{found} files were taken out of the way by `fsck`, in {}", folder.display()))
+        _ => warn("quarantine", format!("{found} files were taken out of the way as damaged, in {}", folder.display()))
             .hint("get those blobs from another node or put them again; then delete the files, nothing else will"),
     })
 }

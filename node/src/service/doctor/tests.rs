@@ -66,7 +66,8 @@ fn a_new_home_is_in_order_and_everything_was_looked_at() {
     let lines = Patient::made().lines_at(0);
     assert_eq!(bad(lines.clone()), []);
     let checks: Vec<&str> = lines.iter().map(|line| line.check.as_str()).collect();
-    let all = ["home", "key", "filesystem", "config", "daemon", "space", "clock", "forks", "unlinks", "quarantine", "ingest"];
+    let all =
+        ["home", "key", "filesystem", "config", "daemon", "space", "clock", "forks", "unlinks", "scrub", "quarantine", "ingest"];
     assert_eq!(checks, all);
 }
 
