@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::output::Stop;
-use crate::daemon::up::{Reach, ReadyLine, up};
+use crate::daemon::up::{Duties, Reach, ReadyLine, up};
 use crate::failure::Failure;
 
 /// Run the daemon of this home in the foreground; SIGTERM or Ctrl-C stops it
@@ -37,11 +37,11 @@ pub(super) fn run(args: UpArgs, context: &mut Context) -> Result<u8, Stop> {
         Failure::usage(format!("the path of the home is too long for a socket: {}", location.path.display()))
             .hint("set XDG_RUNTIME_DIR to a short path, or move the home")
     })?;
-    let (settings, scrub) = (config.gc.of_daemon(), config.scrub.keys());
+    let duties = Duties { engine: config.gc.of_daemon(), scrub: config.scrub.keys() };
     let wait = context.lock_wait_of_daemon(&location)?;
     let mut said = Ok(());
     let reach = Reach { listen, mdns: args.mdns || config.mdns.value };
-    up(&location.path, wait, max_size, &socket, reach, settings, scrub, |line| {
+    up(&location.path, wait, max_size, &socket, reach, duties, |line| {
         said = tell(line, context);
         Ok(())
     })?;

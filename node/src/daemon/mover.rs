@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use keepwell_protocol::id::BlobId;
@@ -29,6 +30,10 @@ pub(super) enum Report {
 /// The running threads. What they have not begun when this is dropped is taken up by the next start.
 pub(super) struct Mover {
     shared: Arc<Shared>,
+    /// Those that move, by number.
+    movers: Vec<JoinHandle<()>>,
+    /// The one that notes.
+    noter: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -76,12 +81,12 @@ impl Mover {
     pub(super) fn start(store: Arc<Store>, report: impl Fn(Report) + Send + Sync + 'static) -> Result<Mover, Failure> {
         let (work, due, done) = (Mutex::default(), Condvar::new(), Condvar::new());
         let shared = Arc::new(Shared { store, work, due, done, report: Box::new(report) });
-        let mover = Mover { shared: Arc::clone(&shared) };
+        let mut mover = Mover { shared: Arc::clone(&shared), movers: Vec::new(), noter: None };
         for number in 0..MOVERS {
             let shared = Arc::clone(&shared);
-            spawn("move", move || shared.move_files(number))?;
+            mover.movers.push(spawn("move", move || shared.move_files(number))?);
         }
-        spawn("note", move || shared.note_moved())?;
+        mover.noter = Some(spawn("note", move || shared.note_moved())?);
         Ok(mover)
     }
 
@@ -146,7 +151,17 @@ impl Drop for Mover {
         self.shared.done.notify_all();
         // Whoever hangs is not waited for: it ends with the process, and its errand stays in the store's queue.
         let is_busy = |work: &mut Work| work.is_noting || !work.moved.is_empty() || !work.under_way.is_empty();
-        drop(self.shared.done.wait_timeout_while(work, STOP_GRACE, is_busy));
+        let waited = self.shared.done.wait_timeout_while(work, STOP_GRACE, is_busy);
+        let work = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let hanging: Vec<usize> = work.under_way.keys().copied().collect();
+        let is_noting = work.is_noting || !work.moved.is_empty();
+        drop(work);
+        // The home is free for others only when nobody uses it here any more. A thread that panicked does not.
+        let movers = std::mem::take(&mut self.movers).into_iter().enumerate();
+        movers.filter(|(number, _)| !hanging.contains(number)).for_each(|(_, thread)| drop(thread.join()));
+        if hanging.is_empty() && !is_noting {
+            self.noter.take().map(JoinHandle::join);
+        }
     }
 }
 
@@ -276,9 +291,9 @@ impl Shared {
     }
 }
 
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
     let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(work);
-    spawned.map(drop).map_err(|error| Failure::new(Code::Internal, format!("cannot start a thread that moves files: {error}")))
+    spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start a thread that moves files: {error}")))
 }
 
 #[cfg(test)]

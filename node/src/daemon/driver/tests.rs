@@ -140,6 +140,7 @@ fn what_cannot_be_brought_back_stays_in_the_trash_and_does_not_end_the_driver() 
     for call in 1.. {
         let disk = SimDisk::new(1);
         let (driver, id) = purged(&disk, false);
+        until(|| driver.store().snapshot().unwrap().queued_unlinks().unwrap().is_empty());
         disk.fail_at(disk.calls() + call);
         if name_again(&driver, id).is_err() {
             // That call was one of the commit: the driver has ended, as it must.

@@ -183,7 +183,7 @@ fn a_tick_looks_at_unlink_looks_per_tick_of_what_is_queued_and_goes_on_with_the_
         done: Condvar::new(),
         report: Box::new(|_| ()),
     };
-    let idle = Mover { shared: Arc::new(shared) };
+    let idle = Mover { shared: Arc::new(shared), movers: Vec::new(), noter: None };
     let due = || idle.shared.work().due.len();
     idle.tick(0).unwrap();
     assert_eq!(due(), UNLINK_LOOKS_PER_TICK);
