@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -86,6 +87,7 @@ struct Shared {
     peers: Arc<Mutex<Peers>>,
     steps: watch::Receiver<u64>,
     movers: Movers,
+    longest_purge_us: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
 }
 
@@ -116,6 +118,7 @@ impl Driver {
         let reports = jobs.clone();
         let mover = mover(&store, jobs.clone())?;
         let movers = mover.handle();
+        let longest_purge_us = Arc::new(AtomicU64::new(0));
         let running = Running {
             engine,
             rng,
@@ -127,6 +130,7 @@ impl Driver {
             followed: Vec::new(),
             failed: None,
             mover,
+            longest_purge_us: Arc::clone(&longest_purge_us),
             began: Instant::now(),
             peers: Arc::clone(&peers),
             stepped,
@@ -135,8 +139,8 @@ impl Driver {
         let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
         let thread =
             spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
-        let shared =
-            Shared { store, home, settings, jobs, rng: Mutex::new(ours), peers, steps, movers, thread: Mutex::new(Some(thread)) };
+        let (rng, thread) = (Mutex::new(ours), Mutex::new(Some(thread)));
+        let shared = Shared { store, home, settings, jobs, rng, peers, steps, movers, longest_purge_us, thread };
         Ok(Driver { shared: Arc::new(shared) })
     }
 
@@ -204,6 +208,10 @@ impl Node for Driver {
 
     fn settings(&self) -> Settings {
         self.shared.settings
+    }
+
+    fn longest_purge_us(&self) -> Option<u64> {
+        Some(self.shared.longest_purge_us.load(Ordering::Relaxed)).filter(|longest_us| *longest_us > 0)
     }
 
     fn new_ingest(&self) -> IngestId {
@@ -301,6 +309,8 @@ struct Running {
     failed: Option<StoreError>,
     /// Where the files of deleted blobs are moved.
     mover: Mover,
+    /// The longest that a step which purged has taken, in microseconds.
+    longest_purge_us: Arc<AtomicU64>,
     /// When the last step began.
     began: Instant,
     peers: Arc<Mutex<Peers>>,
@@ -432,20 +442,32 @@ impl Running {
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
             Effect::Unlink(blob) => self.mover.unlink(blob),
-            Effect::Collected(_) => {
-                let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            Effect::Collected(collected) => {
+                let cost_us = self.purge_took(&collected);
                 self.followed.push(Input::Took { cost_us });
             }
             Effect::Retrieve(blob) => self.mover.retrieve(blob),
             Effect::Probe { from, question, seed } => self.prober.look(from, question, seed),
             Effect::EmptyTrash { until_ms } => self.mover.empty(until_ms),
             Effect::Reply(request, reply) => {
+                if let Reply::Collected(collected) = &reply {
+                    self.purge_took(collected);
+                }
                 if let Some(answer) = self.waiting.remove(&request) {
                     // Whoever asked may have gone; what was done is done.
                     drop(answer.send(Ok(reply)));
                 }
             }
         }
+    }
+
+    /// How long the step has taken that came to this, in microseconds.
+    fn purge_took(&self, collected: &Collected) -> u64 {
+        let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if !collected.purged.is_empty() {
+            self.longest_purge_us.fetch_max(cost_us, Ordering::Relaxed);
+        }
+        cost_us
     }
 
     /// What could not be moved stays queued, with the reason, and is tried again.

@@ -9,7 +9,7 @@ use keepwell_protocol::log::op::Holdings;
 use keepwell_protocol::log::vector::Vector;
 use keepwell_store::audit::Note;
 use keepwell_store::blobs::Place;
-use keepwell_store::collected::LastCollection;
+use keepwell_store::collected::{LastCollection, Scanned};
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
@@ -129,13 +129,21 @@ impl Engine {
             return Ok(());
         }
         let before = if goes_on { step.txn.last_collection()? } else { None };
-        let (blobs, bytes) = before.filter(|last| last.by_itself == by_itself).map_or((0, 0), |last| (last.blobs, last.bytes));
-        step.txn.put_last_collection(&LastCollection {
+        let before = before.filter(|last| last.by_itself == by_itself);
+        let scanned = if before.is_some() { step.txn.last_scanned()? } else { Scanned::default() };
+        let (blobs, bytes) = before.map_or((0, 0), |last| (last.blobs, last.bytes));
+        let last = LastCollection {
             at_ms: step.now_ms,
             blobs: blobs + portion.purged.len() as u64,
             bytes: portion.purged.iter().fold(bytes, |sum, fact| sum.saturating_add(fact.size_bytes)),
             by_itself,
-        })
+        };
+        let scanned = Scanned {
+            blobs: scanned.blobs + portion.scanned.blobs,
+            by_grace: scanned.by_grace + portion.scanned.by_grace,
+            by_lease: scanned.by_lease + portion.scanned.by_lease,
+        };
+        step.txn.put_last_collection(&last, &scanned)
     }
 
     /// Records a blob again whose bytes were brought back from the trash.
@@ -168,10 +176,12 @@ impl Engine {
         let due = step.txn.unneeded_before(before, limit)?;
         collected.more |= due.len() == limit;
         for (number, id) in due {
+            collected.scanned.blobs += 1;
             // What was just put may rest on it: then it is kept as long, and its turn comes again.
             if let Some(until_ms) = step.txn.graced_until_ms(&id)? {
                 step.txn.renew_grace(&id, until_ms)?;
                 collected.more = true;
+                collected.scanned.by_grace += 1;
                 continue;
             }
             // The walk is the proof; the counts only say where to look.
@@ -189,7 +199,10 @@ impl Engine {
                     // A lease stands in the way of this blob alone: it waits for the end of that one, and those behind it go on.
                     obstacles.retain(|obstacle| *obstacle != Missing::Unpinned);
                     match lease {
-                        Some((lease, _)) if obstacles.is_empty() => step.txn.wait_for_lease(&id, &lease)?,
+                        Some((lease, _)) if obstacles.is_empty() => {
+                            collected.scanned.by_lease += 1;
+                            step.txn.wait_for_lease(&id, &lease)?;
+                        }
                         _ => {
                             (missing, collected.more) = (obstacles, false);
                             break;

@@ -47,7 +47,7 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
             break Vec::new();
         }
         let limit = if run { portion(node, left_bytes)? } else { 0 };
-        let Collected { purged: now, missing, more } = node.collect(Collect { grace_ms, limit })?;
+        let Collected { purged: now, missing, more, .. } = node.collect(Collect { grace_ms, limit })?;
         freed_bytes = now.iter().fold(freed_bytes, |sum, fact| sum.saturating_add(fact.size_bytes));
         purged.extend(now.into_iter().map(|fact| (fact.sha1, fact)));
         let is_settling = run && missing == [Missing::Settled];
@@ -109,11 +109,17 @@ pub fn state(node: &dyn Node) -> Result<GcStateLine, Failure> {
     let snapshot = node.store().snapshot()?;
     let unneeded = snapshot.unneeded_count()?;
     let missing = if unneeded > 0 { node.collect(Collect { grace_ms: None, limit: 0 })?.missing } else { Vec::new() };
+    let (scanned, errors) = (snapshot.last_scanned()?, snapshot.failed_unlinks()?.len() as u64);
+    let kept = [("grace", scanned.by_grace), ("lease", scanned.by_lease)].into_iter().filter(|(_, count)| *count > 0);
     let last = snapshot.last_collection()?.map(|last| GcLastLine {
         at_ms: last.at_ms,
         blobs: last.blobs,
         freed_bytes: last.bytes,
         by_itself: last.by_itself,
+        scanned: scanned.blobs,
+        kept: kept.map(|(why, count)| (why.to_owned(), count)).collect(),
+        longest_step_us: node.longest_purge_us(),
+        errors,
     });
     let blocked_by = blocked_by(&snapshot, &missing)?;
     Ok(GcStateLine { auto: node.settings().schedule.is_some(), last, unneeded, blocked_by })

@@ -54,6 +54,11 @@ pub trait Node: Send + Sync {
     /// What its engine is set to.
     fn settings(&self) -> Settings;
 
+    /// The longest that a step which deleted garbage has taken since the node started, in microseconds; none if none has.
+    fn longest_purge_us(&self) -> Option<u64> {
+        None
+    }
+
     /// A name for a new ingest.
     fn new_ingest(&self) -> IngestId;
 
