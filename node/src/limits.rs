@@ -31,6 +31,18 @@ pub const MAX_TRASH_AGE_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const TRASH_EVERY_MS: u64 = 10_000;
 /// Blobs in one such portion: the engine waits for it.
 pub const TRASH_PORTION: usize = 32;
+/// Threads that move the files of deleted blobs: as many may hang and the rest still goes on.
+pub const MOVERS: usize = 4;
+/// How long after a failure the move of a file is tried again; each time twice as long (milliseconds).
+pub const UNLINK_RETRY_MS: u64 = 1_000;
+/// The longest that it is left alone (milliseconds).
+pub const UNLINK_RETRY_MAX_MS: u64 = 60 * 60 * 1_000;
+/// Queued moves that one tick looks at for those which are due again.
+pub const UNLINK_LOOKS_PER_TICK: usize = 64;
+/// How long a call to the file system may take before people are told that it hangs.
+pub const HUNG_AFTER: Duration = Duration::from_secs(10);
+/// How long `gc --run` waits for the files of what it has deleted to be moved, so that it can tell what could not be (milliseconds).
+pub const MOVES_WAIT_MS: u64 = 2_000;
 /// Blobs that one step has brought back from the trash because a ref reaches them again: the engine waits while their files are moved.
 pub const RETRIEVES_PER_STEP: usize = 32;
 /// Blobs in the trash that one tick looks at while it is walked for such blobs.
@@ -60,6 +72,21 @@ pub const LEASE_ROWS_PER_STEP: usize = 2_000;
 pub const SETTLE_MENTIONS: usize = 2_000;
 /// Blobs that may be kept by a cycle of links alone and are looked at in one step.
 pub const CYCLES_PER_STEP: usize = 16;
+
+/// Within how long all that is held is read, unless told otherwise (milliseconds).
+pub const SCRUB_PERIOD_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
+/// How much of it is read in a second at most, unless told otherwise (bytes).
+pub const SCRUB_RATE_BYTES: u64 = 64 << 20;
+/// How much of it is read in a second at least while a pass is under way (bytes).
+pub const MIN_SCRUB_RATE_BYTES: u64 = 1 << 20;
+/// Blobs that are read between two notes of how far the pass has come.
+pub const SCRUB_PORTION_BLOBS: usize = 256;
+/// Bytes after which that is noted, however few blobs they are.
+pub const SCRUB_PORTION_BYTES: u64 = 64 << 20;
+/// The shortest pause of whoever reads slowly.
+pub const SCRUB_NAP: Duration = Duration::from_millis(10);
+/// How often what was lost here is asked of the others again.
+pub const REPAIR_EVERY: Duration = Duration::from_secs(10);
 
 /// For how long a member may be silent, by the time that this node has run, before it is not waited for any more (milliseconds).
 pub const ABSENT_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
@@ -161,12 +188,20 @@ pub const PIECES_AHEAD: usize = 8;
 pub const MAX_STAT_BLOBS: usize = 10_000;
 /// How long one request waits for copies (milliseconds).
 pub const MAX_CONFIRM_WAIT_MS: u64 = 60 * 60 * 1_000;
+/// Blobs that `why` looks at on its way up to what keeps one.
+pub const WHY_VISITS: usize = 10_000;
+/// Roots that `why` tells of; more are only said to be there.
+pub const WHY_ROOTS: usize = 1_000;
 /// Refs that one request writes.
 pub const MAX_BATCH_REFS: usize = 10_000;
 /// Refs in a list when the request does not say how many.
 pub const LIST_REFS: usize = 1_000;
 /// Refs in a list at most; the rest is behind its cursor.
 pub const MAX_LIST_REFS: usize = 10_000;
+/// Events in a list when the request does not say how many.
+pub const LIST_EVENTS: usize = 1_000;
+/// Events in a list at most; the rest is behind its cursor.
+pub const MAX_LIST_EVENTS: usize = 10_000;
 /// Ingests that one request asks for.
 pub const MAX_NEW_INGESTS: usize = 1_000;
 /// Ingests that clients were given and have not committed; of more, the oldest is forgotten.
@@ -184,6 +219,7 @@ pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is one commit");
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
+const _: () = assert!(LIST_EVENTS <= MAX_LIST_EVENTS);
 const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
 const _: () = assert!(UNASKED_PORTION <= PURGE_BATCH_BLOBS);
 const _: () = assert!(RETRIEVES_PER_STEP < TRASH_LOOKS_PER_TICK);
@@ -193,6 +229,7 @@ const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSE
 const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);
 const _: () = assert!(DROP_TIMEOUT_MS + 2 * TICK_MS < DROP_FROM_TIMEOUT_MS);
 const _: () = assert!(SURPLUS_BATCH <= MAX_QUESTION_BLOBS && SURPLUS_RETRY_MORE_MS <= SURPLUS_RETRY_MOST_MS);
+const _: () = assert!(SCRUB_PERIOD_MS <= VERIFIED_FOR_MS && MIN_SCRUB_RATE_BYTES <= SCRUB_RATE_BYTES);
 const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");
 

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::name::{NetworkName, NodeName};
 use keepwell_protocol::units::{DurationMs, SizeBytes};
+use keepwell_store::audit::Note;
 use keepwell_store::error::StoreError;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
@@ -116,7 +117,7 @@ impl Local {
                 }
             }
             // What cannot be moved stays queued, with the reason, for `fsck` and the next start.
-            self.store.try_unlink(&unlinks)?;
+            self.store.try_unlink(&unlinks, now_ms)?;
         }
         answer.ok_or_else(|| StoreError::Inconsistent("a request was not answered".into()).into())
     }
@@ -198,9 +199,16 @@ impl Node for Local {
         }
     }
 
-    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
-        match self.ask(Input::Forget { request: REQUEST, blob })? {
+    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(Input::Forget { request: REQUEST, blob, why: why.to_owned() })? {
             Reply::Gone(gone) => Ok(gone),
+            other => Err(other.into()),
+        }
+    }
+
+    fn note(&self, note: Note) -> Result<(), Failure> {
+        match self.ask(Input::Note { request: REQUEST, note })? {
+            Reply::Noted => Ok(()),
             other => Err(other.into()),
         }
     }

@@ -5,12 +5,13 @@ use std::io;
 use std::path::Path;
 
 use keepwell_protocol::id::{BlobFact, BlobId};
+use rustix::io::Errno;
 
 use crate::blobs::{BlobRecord, Bytes, Place};
 use crate::error::StoreError;
 use crate::fs::{HomePath, Kind};
 use crate::hash::groups::{expected_group, verify_group};
-use crate::hash::{HashError, Hashed, Shape, hash_stream};
+use crate::hash::{HashError, Hashed, Shape, Sink, hash_stream};
 use crate::layout;
 use crate::limits::{GROUP_BYTES, GROUPS_PER_SPAN};
 use crate::store::{Snapshot, Store};
@@ -23,8 +24,13 @@ const PICK_FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 pub enum Fault {
     /// The record's bytes are not there.
     Missing(String),
-    /// They cannot be read now. No verdict on them, and no ground for forgetting the record.
-    Unreadable(String),
+    /// They cannot be read now. No verdict on them, and by itself no ground for forgetting the record.
+    Unreadable {
+        /// Why not.
+        why: String,
+        /// Whether it is the disk that cannot give them, and not something around it.
+        is_disk: bool,
+    },
     /// They have another length than recorded.
     WrongSize {
         /// The length found, in bytes.
@@ -77,15 +83,35 @@ impl Store {
         if let Some(fault) = self.check_size(id, record)? {
             return Ok(Some(fault));
         }
-        let bytes = match self.open_blob(snapshot, id, record) {
+        let bytes = match self.open_checked(snapshot, id, record)? {
             Ok(bytes) => bytes,
-            Err(error @ StoreError::Inconsistent(_)) => return Ok(Some(Fault::Missing(error.to_string()))),
-            Err(StoreError::File { path, source, .. }) => return Ok(Some(no_bytes(&path, &source))),
-            Err(other) => return Err(other),
+            Err(fault) => return Ok(Some(fault)),
         };
         match depth {
             Depth::Quick => Ok(None),
-            Depth::Full => self.check_bytes(snapshot, &record.fact(*id), &bytes),
+            Depth::Full => self.check_bytes(&record.fact(*id), &bytes, &mut |_| Ok(())),
+        }
+    }
+
+    /// The bytes of a recorded blob if they are of the recorded length, or what is wrong with them.
+    pub(crate) fn open_to_check(
+        &self,
+        snapshot: &Snapshot,
+        id: &BlobId,
+        record: &BlobRecord,
+    ) -> Result<Result<Bytes, Fault>, StoreError> {
+        match self.check_size(id, record)? {
+            Some(fault) => Ok(Err(fault)),
+            None => self.open_checked(snapshot, id, record),
+        }
+    }
+
+    fn open_checked(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<Result<Bytes, Fault>, StoreError> {
+        match self.open_blob(snapshot, id, record) {
+            Ok(bytes) => Ok(Ok(bytes)),
+            Err(error @ StoreError::Inconsistent(_)) => Ok(Err(Fault::Missing(error.to_string()))),
+            Err(StoreError::File { path, source, .. }) => Ok(Err(no_bytes(&path, &source))),
+            Err(other) => Err(other),
         }
     }
 
@@ -172,12 +198,15 @@ impl Store {
         })
     }
 
-    fn check_bytes(&self, snapshot: &Snapshot, fact: &BlobFact, bytes: &Bytes) -> Result<Option<Fault>, StoreError> {
-        let Hashed { fact: found, outboard } = match rehash(bytes) {
+    /// Compares all bytes with what was stored, and gives them to `sink` on the way.
+    pub(crate) fn check_bytes(&self, fact: &BlobFact, bytes: &Bytes, sink: &mut Sink<'_>) -> Result<Option<Fault>, StoreError> {
+        let Hashed { fact: found, outboard } = match hash_stream(&mut BytesReader { bytes, offset_bytes: 0 }, sink) {
             Ok(hashed) => hashed,
             Err(HashError::Thread(source)) => return Err(StoreError::file("cannot hash", fact.sha1.to_string(), source)),
-            Err(error) => return Ok(Some(Fault::Unreadable(error.to_string()))),
+            Err(HashError::Read(source) | HashError::Sink(source)) => return Ok(Some(unreadable(source.to_string(), &source))),
         };
+        // As they are now: they may have been mended while the bytes were read.
+        let snapshot = self.snapshot()?;
         if found != *fact {
             return Ok(Some(Fault::Rotten));
         }
@@ -235,7 +264,11 @@ fn is_trashed_file(snapshot: &Snapshot, id: &BlobId) -> Result<bool, StoreError>
 /// What it means that a file cannot be opened: only a file that is not there is missing.
 fn no_bytes(path: &Path, error: &io::Error) -> Fault {
     let told = format!("{}: {error}", path.display());
-    if error.kind() == io::ErrorKind::NotFound { Fault::Missing(told) } else { Fault::Unreadable(told) }
+    if error.kind() == io::ErrorKind::NotFound { Fault::Missing(told) } else { unreadable(told, error) }
+}
+
+fn unreadable(why: String, error: &io::Error) -> Fault {
+    Fault::Unreadable { why, is_disk: error.raw_os_error() == Some(Errno::IO.raw_os_error()) }
 }
 
 /// The hashes of a blob's bytes, computed anew.

@@ -212,12 +212,12 @@ impl<A: Access> Tables<A> {
     }
 
     /// The end of the grace that `id` has, if it is held and has one.
-    fn grace_of(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
+    pub(crate) fn grace_of(&self, id: &BlobId) -> Result<Option<u64>, StoreError> {
         let Some(record) = self.blob(id)? else { return Ok(None) };
         Ok(self.is_in_grace(id, &record)?.then_some(record.grace_until_ms))
     }
 
-    fn leases_on(&self, blob: &BlobId) -> Result<Vec<(LeaseId, Lease)>, StoreError> {
+    pub(crate) fn leases_on(&self, blob: &BlobId) -> Result<Vec<(LeaseId, Lease)>, StoreError> {
         let mut leases = Vec::new();
         for row in self.leased_by.range((blob.as_bytes(), &[0; 16])..=(blob.as_bytes(), &[0xff; 16]))? {
             let id = LeaseId(*row?.0.value().1);

@@ -4,6 +4,7 @@
 //! a second thread to hash, and joins it before it returns), the network, the clock and randomness: ids and times are arguments.
 //! The simulated disk in `fs::sim` has a seed of its own, given by the test.
 
+pub mod audit;
 pub mod blobs;
 pub mod catalog;
 pub mod collected;
@@ -27,7 +28,9 @@ pub mod mark;
 pub mod partial;
 pub mod place;
 pub mod reach;
+pub mod roots;
 mod row;
+pub mod scrub;
 pub mod silence;
 pub mod store;
 pub mod tables;

@@ -1,5 +1,8 @@
 //! Every named number of this crate, with the relations between them checked by the compiler.
 
+/// Notes that the audit log keeps. The largest, of a step that purged as many blobs as one may, has some kilobytes.
+pub const AUDIT_ROWS: u64 = 20_000;
+
 /// Memory that the index may use for its pages (bytes).
 pub const INDEX_CACHE_BYTES: usize = 32 * 1024 * 1024;
 

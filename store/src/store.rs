@@ -17,7 +17,9 @@ use crate::ingest::{self, Ingested};
 use crate::locks::{BlobGuard, BlobLocks};
 use crate::place::{PlaceError, Placement, place};
 use crate::reach::ReachNotes;
-use crate::tables::{Reading, Tables, Writing};
+use crate::row;
+use crate::tables::{self, Reading, Tables, Writing};
+use crate::unlink::UnlinkRow;
 
 /// Mode of a new index: its refs and small blobs are its user's alone.
 const MODE_INDEX: u32 = 0o600;
@@ -93,6 +95,12 @@ impl Store {
     /// The present state of the index.
     pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
         Ok(Tables::<Reading>::open(&self.index.database()?.begin_read()?)?)
+    }
+
+    /// The queued removal of `id` as it is now, from its table alone: a whole snapshot opens all of them.
+    pub(crate) fn queued_unlink(&self, id: &BlobId) -> Result<Option<UnlinkRow>, StoreError> {
+        let reading = self.index.database()?.begin_read()?;
+        row::decode("unlinks", tables::unlinks_of(&reading)?.get(id.as_bytes()))
     }
 
     /// Runs `work` in a write transaction and commits it. If `work` fails, nothing has happened.

@@ -119,6 +119,8 @@ tables! {
         trash: &'static [u8; 20] => &'static [u8],
         /// (when a blob in the trash was deleted, in Unix milliseconds, its SHA-1) → nothing.
         trash_ages: (u64, &'static [u8; 20]) => (),
+        /// Number → what happened, and when: the audit log.
+        audit: u64 => &'static [u8],
         /// Arrival number → the bytes of a signed entry, as received.
         entries: u64 => &'static [u8],
         /// (node, boot, seq, hash of the entry before it or zeros) → the proof that the boot forked there.
@@ -170,6 +172,11 @@ tables! {
         /// (lease, SHA-1 of a blob that is unneeded but for it, and has no number until the lease ends) → nothing.
         lease_waits: (&'static [u8; 16], &'static [u8; 20]) => (),
     }
+}
+
+/// The queue of removals alone.
+pub(crate) fn unlinks_of(snapshot: &ReadTransaction) -> Result<ReadOnlyTable<&'static [u8; 20], &'static [u8]>, TableError> {
+    snapshot.open_table(TableDefinition::new("unlinks"))
 }
 
 fn digest<K: Key + 'static, V: Value + 'static>(table: &impl ReadableTable<K, V>) -> Result<[u8; 32], redb::StorageError> {

@@ -9,6 +9,7 @@ mod copies;
 mod daemon;
 mod doctor;
 mod drops;
+mod events;
 mod expiry;
 mod failures;
 mod fsck;
@@ -22,7 +23,10 @@ mod network;
 mod pressure;
 mod putting;
 mod refs;
+mod scrub;
 mod trees;
+mod unlinks;
+mod why;
 
 /// Bytes that look random and are the same in every run.
 fn noise(seed: u64, len: usize) -> Vec<u8> {

@@ -6,6 +6,7 @@
 mod answer;
 mod blobs;
 mod content;
+pub(crate) mod events;
 pub(crate) mod fetch;
 mod gate;
 pub(crate) mod gc;
@@ -22,6 +23,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod why;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,7 +90,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/status", get(read_status))
         .route("/doctor", get(network::doctor))
         .route("/blobs/{sha1}/where", get(network::holders))
+        .route("/blobs/{sha1}/why", get(why::why))
         .route("/blobs/{sha1}/undrop", post(gc::undrop))
+        .route("/events", get(events::events))
         .route("/leases", get(leases::all).post(leases::add))
         .route("/leases/{id}", delete(leases::remove))
         .route("/leases/{id}/renew", post(leases::renew))

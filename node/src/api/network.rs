@@ -73,8 +73,9 @@ pub(super) async fn doctor(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
     let lines = blocking(slot, move || {
         let outside = match &api.daemon {
             Some(daemon) => {
-                let (peers, doubt) = (daemon.status(api.max_size_bytes)?.peers, daemon.driver().peers().doubt);
-                Some(Outside { listen: daemon.net().listen_addresses(), peers, doubt })
+                let (peers, driver) = (daemon.status(api.max_size_bytes)?.peers, daemon.driver());
+                let (doubt, hung) = (driver.peers().doubt, driver.hung());
+                Some(Outside { listen: daemon.net().listen_addresses(), peers, doubt, hung })
             }
             None => None,
         };

@@ -10,11 +10,13 @@ use tokio::runtime::Runtime;
 use super::{Api, router, socket};
 use crate::client::Client;
 use crate::local::Local;
+use crate::service::Node;
 
 /// What a test works with. The runtime ends before the folder goes.
 pub(crate) struct Served {
     pub(crate) client: Client,
     pub(crate) api: Arc<Api>,
+    pub(crate) node: Arc<dyn Node>,
     pub(crate) home: PathBuf,
     _runtime: Runtime,
     pub(crate) folder: TempDir,
@@ -27,7 +29,8 @@ impl Served {
         let home = folder.path().join("home");
         let (network, name) = ("lab".parse().unwrap(), "ada".parse().unwrap());
         let local = Local::init(&home, DurationMs(0), None, network, name).unwrap();
-        let api = Api::new(Arc::new(local), home.clone(), None, None);
+        let node: Arc<dyn Node> = Arc::new(local);
+        let api = Api::new(Arc::clone(&node), home.clone(), None, None);
         let path = socket::path_of(&home, Some(folder.path())).unwrap();
         let runtime = Runtime::new().unwrap();
         let listener = {
@@ -36,7 +39,7 @@ impl Served {
         };
         runtime.spawn(axum::serve(listener, router(Arc::clone(&api))).into_future());
         let client = Client::connect(&home, &path).unwrap().unwrap();
-        Served { client, api, home, _runtime: runtime, folder }
+        Served { client, api, node, home, _runtime: runtime, folder }
     }
 
     /// How many files are in `ingest/`.

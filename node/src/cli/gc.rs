@@ -64,7 +64,13 @@ pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
         let kept = if kept.is_empty() { "nothing".to_owned() } else { kept.join(", ") };
         let trash = SizeBytes(summary.trash_bytes).human();
         match summary.run {
-            true => format!("freed {}; kept {kept}; {trash} in the trash", SizeBytes(summary.freed_bytes).human()),
+            true => {
+                let failed = match summary.unlinks_failed {
+                    0 => String::new(),
+                    failed => format!("; {failed} files could not be moved away: see `keepwell doctor`"),
+                };
+                format!("freed {}; kept {kept}; {trash} in the trash{failed}", SizeBytes(summary.freed_bytes).human())
+            }
             false => format!("{} blobs, {size}, could go; kept {kept}; {trash} in the trash", summary.candidates),
         }
     })?;

@@ -6,6 +6,7 @@ mod cat;
 mod config;
 mod context;
 mod doctor;
+mod events;
 mod fetch;
 mod fsck;
 mod gc;
@@ -22,6 +23,7 @@ mod refs;
 mod stat;
 mod status;
 mod up;
+mod why;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -75,6 +77,7 @@ enum Command {
     Get(get::GetArgs),
     Fetch(fetch::FetchArgs),
     Where(holders::WhereArgs),
+    Why(why::WhyArgs),
     #[command(subcommand)]
     Node(node::NodeCommand),
     Cat(cat::CatArgs),
@@ -90,6 +93,7 @@ enum Command {
     Undrop(gc::UndropArgs),
     Fsck(fsck::FsckArgs),
     Doctor(doctor::DoctorArgs),
+    Events(events::EventsArgs),
     #[command(subcommand)]
     Config(config::ConfigCommand),
 }
@@ -113,6 +117,7 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Invite(args) => invite::run(args, context),
         Command::Fetch(args) => fetch::run(args, context),
         Command::Where(args) => holders::run(args, context),
+        Command::Why(args) => why::run(args, context),
         Command::Node(command) => node::run(command, context),
         Command::Put(args) => put::run(args, context),
         Command::Get(args) => get::run(args, context),
@@ -127,6 +132,7 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Undrop(args) => gc::undrop(args, context),
         Command::Fsck(args) => fsck::run(args, context),
         Command::Doctor(args) => doctor::run(args, context),
+        Command::Events(args) => events::run(args, context),
         Command::Config(command) => config::run(command, context),
     }
 }

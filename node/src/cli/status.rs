@@ -35,7 +35,7 @@ fn text(line: &StatusLine) -> String {
     let converged = if line.converged { "yes".to_owned() } else { format!("waiting for {}", line.unacknowledged.join(", ")) };
     let clock = line.clock.reason.as_deref().map(|why| format!("\nclock      {why}: no ref expires by it")).unwrap_or_default();
     let connected = line.peers.iter().filter(|peer| peer.connected).count();
-    [
+    let mut lines = vec![
         format!("node       {} ({})", line.name, line.node),
         format!("network    {}", line.network),
         format!("daemon     {daemon}"),
@@ -45,6 +45,12 @@ fn text(line: &StatusLine) -> String {
         format!("pressure   {}", pressure(line)),
         format!("refs       {}", line.refs),
         format!("converged  {converged}{clock}"),
-    ]
-    .join("\n")
+    ];
+    if line.unlinks_failed > 0 {
+        lines.push(format!(
+            "unlinks    {} files of deleted blobs could not be moved away: see `keepwell doctor`",
+            line.unlinks_failed
+        ));
+    }
+    lines.join("\n")
 }

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::output::Stop;
-use crate::daemon::up::{Reach, ReadyLine, up};
+use crate::daemon::up::{Duties, Reach, ReadyLine, up};
 use crate::failure::Failure;
 
 /// Run the daemon of this home in the foreground; SIGTERM or Ctrl-C stops it
@@ -32,7 +32,7 @@ pub(super) fn run(args: UpArgs, context: &mut Context) -> Result<u8, Stop> {
     let location = context.location()?;
     let config = context.config(&location)?;
     let max_size = config.max_size.value;
-    let settings = config.of_daemon();
+    let duties = Duties { engine: config.of_daemon(), scrub: config.scrub.keys() };
     let listen = if args.listen.is_empty() { config.listen.value } else { args.listen };
     let socket = context.socket(&location).ok_or_else(|| {
         Failure::usage(format!("the path of the home is too long for a socket: {}", location.path.display()))
@@ -41,7 +41,7 @@ pub(super) fn run(args: UpArgs, context: &mut Context) -> Result<u8, Stop> {
     let wait = context.lock_wait_of_daemon(&location)?;
     let mut said = Ok(());
     let reach = Reach { listen, mdns: args.mdns || config.mdns.value };
-    up(&location.path, wait, max_size, &socket, reach, settings, |line| {
+    up(&location.path, wait, max_size, &socket, reach, duties, |line| {
         said = tell(line, context);
         Ok(())
     })?;

@@ -15,6 +15,7 @@ use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
 use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
+use crate::service::events::{EventLine, EventQuery};
 use crate::service::gc::Wish;
 use crate::service::leases::LeaseLine;
 use crate::service::put::{Progress, PutOptions};
@@ -23,6 +24,7 @@ use crate::service::stat::Asked;
 use crate::service::types::{
     BlobState, CheckLine, DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine,
 };
+use crate::service::why::WhyLine;
 
 #[derive(Serialize)]
 struct StatRequest {
@@ -165,6 +167,10 @@ impl Backend for Client {
         self.ask(Method::GET, &format!("/blobs/{blob}/where"), &[])
     }
 
+    fn why(&self, blob: &BlobId) -> Result<WhyLine, Failure> {
+        self.ask(Method::GET, &format!("/blobs/{blob}/why"), &[])
+    }
+
     fn nodes(&self) -> Result<Vec<NodeLine>, Failure> {
         Ok(self.ask::<NodeList>(Method::GET, "/nodes", &[])?.nodes)
     }
@@ -208,6 +214,15 @@ impl Backend for Client {
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {
         self.ask(Method::POST, &format!("/blobs/{blob}/undrop"), &[])
+    }
+
+    fn events(
+        &self,
+        query: EventQuery,
+        follow: bool,
+        each: &mut dyn FnMut(EventLine) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if follow { self.follow_events(query, each) } else { self.all_events(query, each) }
     }
 
     fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

@@ -38,8 +38,17 @@ impl Client {
         Ok(run.outcomes)
     }
 
-    /// Reads a body line by line, each one as it comes.
-    fn lines(&self, mut body: Incoming, take: &mut dyn FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
+    /// Reads a body of JSON line by line, each one as it comes.
+    fn lines(&self, body: Incoming, take: &mut dyn FnMut(Value) -> Result<(), Failure>) -> Result<(), Failure> {
+        self.text_lines(body, &mut |line| take(serde_json::from_slice(line).map_err(|error| not_understood(&error.to_string()))?))
+    }
+
+    /// Reads a body line by line, each one as it comes, with its end.
+    pub(super) fn text_lines(
+        &self,
+        mut body: Incoming,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         // What is not read to its end leaves the connection of no use.
         self.is_broken.set(true);
         let mut rest = Vec::new();
@@ -48,7 +57,7 @@ impl Client {
             rest.extend_from_slice(&piece);
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = rest.drain(..=end).collect();
-                take(serde_json::from_slice(&line).map_err(|error| not_understood(&error.to_string()))?)?;
+                take(&line)?;
             }
         }
         self.is_broken.set(false);

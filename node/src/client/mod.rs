@@ -3,6 +3,7 @@
 //! Absent from here: what is printed, and what a command means. One request at a time, on one connection.
 
 mod backend;
+mod events;
 mod fetch;
 mod leases;
 mod put;
@@ -146,8 +147,10 @@ fn encoded(text: &str) -> String {
     utf8_percent_encode(text, &PLAIN).to_string()
 }
 
+/// Whether nobody listens. A daemon that ends with connections that it had not taken resets them.
 fn is_nobody(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory)
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset | NotADirectory)
 }
 
 async fn refused(status: StatusCode, body: Incoming) -> Failure {

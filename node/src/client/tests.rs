@@ -3,13 +3,14 @@
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
+use keepwell_store::audit::Note;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::api::testing::Served;
 use crate::limits::{
-    LIST_REFS, MAX_BATCH_REFS, MAX_COMMIT_ITEMS, MAX_FETCH_ROOTS, MAX_JSON_BODY_BYTES, MAX_LIST_REFS, MAX_NEW_INGESTS,
-    MAX_STAT_BLOBS, PIECES_AHEAD, SEND_PIECE_BYTES,
+    LIST_EVENTS, LIST_REFS, MAX_BATCH_REFS, MAX_COMMIT_ITEMS, MAX_FETCH_ROOTS, MAX_JSON_BODY_BYTES, MAX_LIST_EVENTS,
+    MAX_LIST_REFS, MAX_NEW_INGESTS, MAX_STAT_BLOBS, PIECES_AHEAD, SEND_PIECE_BYTES,
 };
 use crate::service::backend::Backend;
 use crate::service::put::{Held, PutOptions};
@@ -49,6 +50,34 @@ fn a_stat_has_max_stat_blobs_and_a_client_asks_for_more_in_parts() {
     assert_eq!(served.client.stat(&many).unwrap().len(), MAX_STAT_BLOBS + 1);
     let one = asked(&served, "/blobs/stat", &json!({ "sha1": ["00".repeat(20)], "fields": ["state"] })).unwrap();
     assert_eq!(one["blobs"], json!([{ "state": "unknown" }]));
+}
+
+#[test]
+fn lists_of_events_come_in_pages_of_list_events_and_at_most_max_list_events() {
+    let served = Served::start();
+    let noted = served.node.store().write(|txn| {
+        let note = || Note::Unlinked { blob: BlobId([1; 20]), attempts: 1 };
+        (0..=MAX_LIST_EVENTS).try_for_each(|_| txn.note(1, note()))
+    });
+    noted.map_err(|error: keepwell_store::error::StoreError| error.to_string()).unwrap();
+    let page = |path: &str| {
+        let page: Value = served.client.ask(Method::GET, path, &[]).unwrap();
+        (page["events"].as_array().unwrap().len(), page["next"].is_string())
+    };
+    assert_eq!(page("/events"), (LIST_EVENTS, true));
+    assert_eq!(page(&format!("/events?limit={MAX_LIST_EVENTS}")), (MAX_LIST_EVENTS, true));
+    assert_eq!(page(&format!("/events?limit={MAX_LIST_EVENTS}&cursor=1")), (MAX_LIST_EVENTS, false));
+    let too_many = served.client.ask::<Value>(Method::GET, &format!("/events?limit={}", MAX_LIST_EVENTS + 1), &[]);
+    assert_eq!(too_many.unwrap_err().code, Code::Usage);
+    for follow in [false, true] {
+        let mut ids = Vec::new();
+        let mut each = |line: crate::service::events::EventLine| {
+            ids.push(line.id);
+            Ok(())
+        };
+        served.client.events(Default::default(), follow, &mut each).unwrap();
+        assert_eq!((ids.len(), ids.is_sorted()), (MAX_LIST_EVENTS + 1, true));
+    }
 }
 
 #[test]

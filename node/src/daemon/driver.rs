@@ -4,8 +4,11 @@
 //! the step is durable; answers go to whoever waits. A step that finds the disk full has not happened: everybody who waits for it is
 //! told so, and the engine starts anew for the next one. Any other failure ends the driver: everybody is told, and the daemon exits.
 
+mod node;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,26 +16,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::clock::Doubt;
-use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
+use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::log::exchange::Ack;
 use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
-use keepwell_store::ingest::IngestId;
-use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
-use keepwell_store::trash::Retrieved;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
 use tokio::sync::watch;
 
+use super::mover::{Mover, Movers, Report};
 use super::prober::Prober;
 use crate::engine::pressure::PressureReport;
-use crate::engine::{
-    Collect, Collected, Confirmed, Dropped, Effect, Engine, EngineRng, Event, Input, LeaseOp, LeaseUse, PutBlob, PutOutcome,
-    RefOp, RefOutcome, Reply, RequestId, Settings,
-};
+use crate::engine::{Collected, Effect, Engine, EngineRng, Event, Input, Reply, RequestId, Settings};
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_STEP_INPUTS, TICK_MS, TRASH_PORTION};
-use crate::service::Node;
+use crate::limits::{MAX_STEP_INPUTS, TICK_MS};
 use crate::uptime::boot_ms;
 
 /// What the driver cannot do itself: the network, and telling people.
@@ -92,6 +89,8 @@ struct Shared {
     peers: Arc<Mutex<Peers>>,
     pressure: Arc<Mutex<PressureReport>>,
     steps: watch::Receiver<u64>,
+    movers: Movers,
+    longest_purge_us: Arc<AtomicU64>,
     thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
 }
 
@@ -99,6 +98,8 @@ struct Shared {
 enum Job {
     Input(Input),
     Ask(Box<dyn FnOnce(RequestId) -> Input + Send>, SyncSender<Result<Reply, Failure>>),
+    /// The disk has failed beside the engine.
+    Failed(StoreError),
     Stop,
 }
 
@@ -119,6 +120,9 @@ impl Driver {
         let pressure = Arc::new(Mutex::new(PressureReport::default()));
         let (stepped, steps) = watch::channel(0);
         let reports = jobs.clone();
+        let mover = mover(&store, jobs.clone())?;
+        let movers = mover.handle();
+        let longest_purge_us = Arc::new(AtomicU64::new(0));
         let running = Running {
             engine,
             rng,
@@ -128,8 +132,9 @@ impl Driver {
             connected: BTreeSet::new(),
             is_stale: false,
             followed: Vec::new(),
-            due: Vec::new(),
-            put_off: Vec::new(),
+            failed: None,
+            mover,
+            longest_purge_us: Arc::clone(&longest_purge_us),
             began: Instant::now(),
             peers: Arc::clone(&peers),
             pressure: Arc::clone(&pressure),
@@ -139,17 +144,8 @@ impl Driver {
         let spawned = std::thread::Builder::new().name("engine".into()).spawn(move || running.run(&queue));
         let thread =
             spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
-        let shared = Shared {
-            store,
-            home,
-            settings,
-            jobs,
-            rng: Mutex::new(ours),
-            peers,
-            pressure,
-            steps,
-            thread: Mutex::new(Some(thread)),
-        };
+        let (rng, thread) = (Mutex::new(ours), Mutex::new(Some(thread)));
+        let shared = Shared { store, home, settings, jobs, rng, peers, pressure, steps, movers, longest_purge_us, thread };
         Ok(Driver { shared: Arc::new(shared) })
     }
 
@@ -177,6 +173,11 @@ impl Driver {
         self.shared.peers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the threads that move files have been at for too long.
+    pub fn hung(&self) -> Vec<String> {
+        self.shared.movers.hung()
+    }
+
     /// Changes whenever a step has become durable: then the catalog may have changed.
     pub fn steps(&self) -> watch::Receiver<u64> {
         self.shared.steps.clone()
@@ -201,93 +202,6 @@ impl Driver {
     }
 }
 
-impl Node for Driver {
-    fn store(&self) -> &Arc<Store> {
-        &self.shared.store
-    }
-
-    fn now_ms(&self) -> u64 {
-        now_ms()
-    }
-
-    fn settings(&self) -> Settings {
-        self.shared.settings
-    }
-
-    fn new_ingest(&self) -> IngestId {
-        let mut id = [0; 16];
-        self.shared.rng.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut id);
-        IngestId(id)
-    }
-
-    fn put(&self, blobs: Vec<PutBlob>, lease: Option<LeaseUse>) -> Result<Vec<PutOutcome>, Failure> {
-        match self.ask(move |request| Input::Put { request, blobs, lease })? {
-            Reply::Put(outcomes) => Ok(outcomes),
-            other => Err(other.into()),
-        }
-    }
-
-    fn lease(&self, op: LeaseOp) -> Result<(LeaseId, Lease), Failure> {
-        match self.ask(move |request| Input::Lease { request, op })? {
-            Reply::Leased(id, lease) => Ok((id, lease)),
-            other => Err(other.into()),
-        }
-    }
-
-    fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
-        match self.ask(move |request| Input::WriteRefs { request, ops })? {
-            Reply::Refs(outcome) => Ok(outcome?),
-            other => Err(other.into()),
-        }
-    }
-
-    fn collect(&self, how: Collect) -> Result<Collected, Failure> {
-        match self.ask(move |request| Input::Collect { request, how })? {
-            Reply::Collected(collected) => Ok(collected),
-            other => Err(other.into()),
-        }
-    }
-
-    fn confirm(&self, blobs: Vec<BlobId>) -> Result<Confirmed, Failure> {
-        match self.ask(move |request| Input::Confirm { request, blobs })? {
-            Reply::Confirmed(confirmed) => Ok(confirmed),
-            other => Err(other.into()),
-        }
-    }
-
-    fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure> {
-        match self.ask(move |request| Input::dropping(request, blobs, from))? {
-            Reply::Dropped(dropped) => Ok(dropped),
-            other => Err(other.into()),
-        }
-    }
-
-    fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
-        match self.ask(move |request| Input::Restore { request, retrieved })? {
-            Reply::Restored(restored) => Ok(restored),
-            other => Err(other.into()),
-        }
-    }
-
-    fn declare(&self, node: NodeId, is_dead: bool) -> Result<(), Failure> {
-        match self.ask(move |request| Input::Declare { request, node, is_dead })? {
-            Reply::Declared => Ok(()),
-            other => Err(other.into()),
-        }
-    }
-
-    fn pressure(&self) -> Result<PressureReport, Failure> {
-        Ok(self.shared.pressure.lock().unwrap_or_else(PoisonError::into_inner).clone())
-    }
-
-    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
-        match self.ask(move |request| Input::Forget { request, blob })? {
-            Reply::Gone(gone) => Ok(gone),
-            other => Err(other.into()),
-        }
-    }
-}
-
 /// The engine's thread.
 struct Running {
     engine: Engine,
@@ -301,10 +215,12 @@ struct Running {
     is_stale: bool,
     /// What has followed from the last step, for the next one.
     followed: Vec<Input>,
-    /// Blobs whose bytes are to be moved out of the way now.
-    due: Vec<BlobId>,
-    /// Those of them that somebody had in hand, for the next tick.
-    put_off: Vec<BlobId>,
+    /// Why the disk has failed beside the engine, if it has.
+    failed: Option<StoreError>,
+    /// Where the files of deleted blobs are moved.
+    mover: Mover,
+    /// The longest that a step which purged has taken, in microseconds.
+    longest_purge_us: Arc<AtomicU64>,
     /// When the last step began.
     began: Instant,
     peers: Arc<Mutex<Peers>>,
@@ -331,8 +247,10 @@ impl Running {
                 inputs.push(Input::Tick);
                 // A disk that cannot be asked presses no more than it did.
                 inputs.extend(self.engine.store().fs().room().ok().map(Input::Room));
-                self.due.append(&mut self.put_off);
-                self.unlink_due()?;
+                self.retry_unlinks()?;
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error.into());
             }
             self.step(inputs)?;
             if !goes_on {
@@ -362,6 +280,7 @@ impl Running {
                     self.waiting.insert(request, answer);
                     inputs.push(input(request));
                 }
+                Job::Failed(error) => self.failed = Some(error),
                 Job::Stop => return false,
             }
             if inputs.len() < MAX_STEP_INPUTS {
@@ -402,7 +321,7 @@ impl Running {
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
         self.pressure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(self.engine.pressure());
         self.world.stepped(self.engine.store())?;
-        self.perform_all(effects)?;
+        effects.into_iter().for_each(|effect| self.perform(effect));
         self.stepped.send_modify(|steps| *steps += 1);
         Ok(())
     }
@@ -434,66 +353,62 @@ impl Running {
         }
     }
 
-    /// Performs effects in their order; files that go one after the other go together.
-    fn perform_all(&mut self, effects: Vec<Effect>) -> Result<(), Failure> {
-        for effect in effects {
-            if !matches!(effect, Effect::Unlink(_)) {
-                self.unlink_due()?;
-            }
-            self.perform(effect)?;
-        }
-        self.unlink_due()
-    }
-
-    fn perform(&mut self, effect: Effect) -> Result<(), Failure> {
+    /// Performs an effect. What may take as long as the disk does is only begun.
+    fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Publish(entry) => self.world.publish(entry),
             Effect::Send { to, bytes } => self.world.send(to, bytes),
             Effect::Refuse { peer, reason } => self.world.refuse(peer, &reason),
             Effect::Tell(event) => self.world.tell(&event),
-            Effect::Unlink(blob) => self.due.push(blob),
-            Effect::Collected(_) => {
-                // With the moving of files, which comes first: others have waited for that too.
-                let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            Effect::Unlink(blob) => self.mover.unlink(blob),
+            Effect::Collected(collected) => {
+                let cost_us = self.purge_took(&collected);
                 self.followed.push(Input::Took { cost_us });
             }
-            Effect::Retrieve(blob) => match self.engine.store().try_retrieve(&blob) {
-                Ok(retrieved) => {
-                    self.followed.extend(retrieved.map(|retrieved| Input::Restore { request: RequestId::NOBODY, retrieved }))
-                }
-                // It lies in the trash as before, and is looked for again.
-                Err(error) => {
-                    eprintln!("warning: blob {blob} is needed again and cannot be brought back from the trash: {error}")
-                }
-            },
+            Effect::Retrieve(blob) => self.mover.retrieve(blob),
             Effect::Bring(blobs) => self.world.bring(blobs),
             Effect::Probe { from, question, seed } => self.prober.look(from, question, seed),
-            Effect::EmptyTrash { until_ms, enough_bytes } => {
-                match self.engine.store().empty_some_trash(until_ms, TRASH_PORTION, enough_bytes) {
-                    Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
-                    _ => {}
-                }
-            }
+            Effect::EmptyTrash { until_ms, enough_bytes } => self.mover.empty(until_ms, enough_bytes),
             Effect::Reply(request, reply) => {
+                if let Reply::Collected(collected) = &reply {
+                    self.purge_took(collected);
+                }
                 if let Some(answer) = self.waiting.remove(&request) {
                     // Whoever asked may have gone; what was done is done.
                     drop(answer.send(Ok(reply)));
                 }
             }
         }
-        Ok(())
     }
 
-    /// What cannot be moved now stays queued, with the reason. Somebody who has the blob in hand may be waiting for the next step.
-    fn unlink_due(&mut self) -> Result<(), Failure> {
-        let due = std::mem::take(&mut self.due);
-        match self.engine.store().try_unlink(&due) {
-            Ok(busy) => self.put_off.extend(busy),
-            Err(error) if !matches!(error, StoreError::NoSpace) => return Err(error.into()),
-            Err(_) => {}
+    /// How long the step has taken that came to this, in microseconds.
+    fn purge_took(&self, collected: &Collected) -> u64 {
+        let cost_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if !collected.purged.is_empty() {
+            self.longest_purge_us.fetch_max(cost_us, Ordering::Relaxed);
         }
-        Ok(())
+        cost_us
     }
+
+    /// What could not be moved stays queued, with the reason, and is tried again.
+    fn retry_unlinks(&mut self) -> Result<(), Failure> {
+        match self.mover.tick(now_ms()) {
+            Err(error) if !matches!(error, StoreError::NoSpace) && !self.engine.store().has_met_full() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The threads that move files on this disk, and tell what comes of it in `jobs`.
+fn mover(store: &Arc<Store>, jobs: Sender<Job>) -> Result<Mover, Failure> {
+    Mover::start(Arc::clone(store), move |report| {
+        let job = match report {
+            Report::Retrieved(retrieved) => Job::Input(Input::Restore { request: RequestId::NOBODY, retrieved }),
+            Report::Failed(error) => Job::Failed(error),
+        };
+        // A driver that has stopped needs no more telling.
+        drop(jobs.send(job));
+    })
 }
 
 pub(super) fn now_ms() -> u64 {

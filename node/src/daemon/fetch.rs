@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::limits::MAX_SMALL_BYTES;
+use keepwell_store::audit::Note;
 use keepwell_store::error::StoreError;
 use keepwell_store::ingest::Ingested;
 use keepwell_store::locks::BlobLocks;
@@ -298,6 +299,11 @@ fn record(node: &dyn Node, blobs: Vec<Ingested>) -> Result<BTreeMap<BlobId, Stri
         return Ok(BTreeMap::new());
     }
     let Placement { placed, collided, .. } = node.store().place(blobs)?;
+    for blob in &collided {
+        if let Some(kept) = node.store().snapshot()?.blob(&blob.fact().sha1)? {
+            node.note(Note::Collided { kept: kept.fact(blob.fact().sha1), refused: blob.fact() })?;
+        }
+    }
     let collision = |id: BlobId| (id, first_is_kept(id));
     let mut refused: BTreeMap<BlobId, String> = collided.iter().map(|blob| collision(blob.fact().sha1)).collect();
     let puts = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();

@@ -7,8 +7,10 @@ pub mod fetch;
 pub mod heard;
 pub mod invites;
 pub mod join;
+pub mod mover;
 pub mod network;
 mod prober;
+pub mod scrub;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

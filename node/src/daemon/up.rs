@@ -9,6 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::scrub::{ScrubKeys, Scrubber};
 use super::{Daemon, DaemonConfig};
 use crate::api::{self, Api, socket};
 use crate::engine::{Engine, Settings};
@@ -45,6 +46,15 @@ pub struct Reach {
     pub mdns: bool,
 }
 
+/// What a daemon does by itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Duties {
+    /// What its engine is set to.
+    pub engine: Settings,
+    /// How it scrubs; none if it does not.
+    pub scrub: Option<ScrubKeys>,
+}
+
 /// Serves the home at `path` on `socket` until SIGTERM or SIGINT. `ready` is called once, when requests are taken.
 pub fn up(
     path: &Path,
@@ -52,13 +62,13 @@ pub fn up(
     max_size: Option<SizeBytes>,
     socket: &Path,
     reach: Reach,
-    settings: Settings,
+    duties: Duties,
     ready: impl FnOnce(&ReadyLine) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
     let mut rng = local::rng()?;
     let seed = Zeroizing::new(key.to_bytes());
-    let engine = Engine::open(store, key, place, &mut rng)?.with(settings);
+    let engine = Engine::open(store, key, place, &mut rng)?.with(duties.engine);
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
     let config = DaemonConfig { seed, home: &path, listen: reach.listen, mdns: reach.mdns, inviter: None };
     let daemon = Arc::new(runtime.block_on(Daemon::start(engine, rng, config))?);
@@ -74,7 +84,10 @@ pub fn up(
         api: vec![format!("unix://{}", socket.display())],
     };
     let api = Api::new(Arc::new(daemon.driver().clone()), path, max_size_bytes, Some(Arc::clone(&daemon)));
+    let start = |keys| Scrubber::start(Arc::clone(&daemon), runtime.handle().clone(), keys);
+    let scrubber = duties.scrub.map(start).transpose()?;
     let served = runtime.block_on(serve(api, socket, daemon.driver().steps(), || ready(&line)));
+    drop(scrubber);
     let stopped = runtime.block_on(daemon.stop());
     // What still runs has had its time; a thread that waits for a client's bytes ends when its task goes.
     runtime.shutdown_timeout(STOP_GRACE);

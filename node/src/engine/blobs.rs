@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use keepwell_protocol::gc::permit::Permit;
 use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_protocol::log::op::{Holdings, LinkFact};
+use keepwell_store::audit::Note;
 use keepwell_store::blobs::Recorded;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
@@ -57,7 +58,8 @@ impl Engine {
     pub(super) fn delete(&self, step: &mut Step<'_, '_>, request: RequestId, permit: Permit) -> Result<(), StoreError> {
         let id = permit.blob();
         let gone = step.txn.delete(permit, step.now_ms)?.map(|record| record.fact(id));
-        if gone.is_some() {
+        if let Some(blob) = gone {
+            step.txn.note(step.now_ms, Note::Deleted { blob })?;
             self.publish(step, removal(id))?;
             step.effects.push(Effect::Unlink(id));
         }
@@ -66,9 +68,10 @@ impl Engine {
     }
 
     /// Takes back a record whose bytes turned out not to be there: the node no longer says that it holds them.
-    pub(super) fn forget(&self, step: &mut Step<'_, '_>, request: RequestId, id: BlobId) -> Result<(), StoreError> {
+    pub(super) fn forget(&self, step: &mut Step<'_, '_>, request: RequestId, id: BlobId, why: String) -> Result<(), StoreError> {
         let gone = step.txn.remove_record(&id)?.map(|record| record.fact(id));
-        if gone.is_some() {
+        if let Some(blob) = gone {
+            step.txn.note(step.now_ms, Note::Forgotten { blob, why })?;
             self.publish(step, removal(id))?;
         }
         step.effects.push(Effect::Reply(request, Reply::Gone(gone)));

@@ -7,8 +7,9 @@ use keepwell_protocol::gc::sweep::{Converged, PurgeFacts, Sweep};
 use keepwell_protocol::id::{BlobFact, NodeId};
 use keepwell_protocol::log::op::Holdings;
 use keepwell_protocol::log::vector::Vector;
+use keepwell_store::audit::Note;
 use keepwell_store::blobs::Place;
-use keepwell_store::collected::LastCollection;
+use keepwell_store::collected::{LastCollection, Scanned};
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
@@ -32,6 +33,17 @@ pub(super) struct Collector {
     /// Whether the last portion left more to do: then the next one goes on with the same collection.
     goes_on: bool,
     unasked: unasked::Unasked,
+}
+
+/// What one step may purge.
+#[derive(Clone, Copy)]
+struct Portion {
+    /// Blobs that have been unneeded since their numbers were below this one.
+    before: u64,
+    /// At most so many.
+    limit: usize,
+    /// Whether nobody has asked for it.
+    by_itself: bool,
 }
 
 impl Collector {
@@ -109,7 +121,9 @@ impl Engine {
             collected.missing = match sweep.converged(&waited_for, &**step.txn)? {
                 Err(missing) => missing,
                 Ok(_) if how.limit == 0 => facts.missing(),
-                Ok(converged) => self.purge(step, &converged, before, facts, how.limit, &mut collected)?,
+                Ok(converged) => {
+                    self.purge(step, &converged, Portion { before, limit: how.limit, by_itself }, facts, &mut collected)?
+                }
             };
             if collected.missing.is_empty() {
                 break;
@@ -128,13 +142,21 @@ impl Engine {
             return Ok(());
         }
         let before = if goes_on { step.txn.last_collection()? } else { None };
-        let (blobs, bytes) = before.filter(|last| last.by_itself == by_itself).map_or((0, 0), |last| (last.blobs, last.bytes));
-        step.txn.put_last_collection(&LastCollection {
+        let before = before.filter(|last| last.by_itself == by_itself);
+        let scanned = if before.is_some() { step.txn.last_scanned()? } else { Scanned::default() };
+        let (blobs, bytes) = before.map_or((0, 0), |last| (last.blobs, last.bytes));
+        let last = LastCollection {
             at_ms: step.now_ms,
             blobs: blobs + portion.purged.len() as u64,
             bytes: portion.purged.iter().fold(bytes, |sum, fact| sum.saturating_add(fact.size_bytes)),
             by_itself,
-        })
+        };
+        let scanned = Scanned {
+            blobs: scanned.blobs + portion.scanned.blobs,
+            by_grace: scanned.by_grace + portion.scanned.by_grace,
+            by_lease: scanned.by_lease + portion.scanned.by_lease,
+        };
+        step.txn.put_last_collection(&last, &scanned)
     }
 
     /// Records a blob again whose bytes were brought back from the trash.
@@ -146,30 +168,33 @@ impl Engine {
         let fact = retrieved.fact();
         let is_restored = step.txn.restore(retrieved, step.now_ms.saturating_add(self.settings.grace_ms))?;
         if is_restored {
+            step.txn.note(step.now_ms, Note::Restored { blob: fact, by_itself: request == RequestId::NOBODY })?;
             self.publish(step, Batch { holdings: Holdings { added: vec![fact], removed: vec![] }, ..Batch::default() })?;
         }
         step.effects.push(Effect::Reply(request, Reply::Restored(is_restored.then_some(fact))));
         Ok(())
     }
 
-    /// Purges up to `limit` of the blobs that have been unneeded since their numbers were below `before`; what stands in the way of the next.
+    /// Purges a portion of what is unneeded; what stands in the way of the next blob.
     fn purge(
         &self,
         step: &mut Step<'_, '_>,
         converged: &Converged<'_>,
-        before: u64,
+        portion: Portion,
         common: PurgeFacts,
-        limit: usize,
         collected: &mut Collected,
     ) -> Result<Vec<Missing>, StoreError> {
+        let Portion { before, limit, by_itself } = portion;
         let (mut purged, mut effects, mut missing) = (Vec::new(), Vec::new(), Vec::new());
         let due = step.txn.unneeded_before(before, limit)?;
         collected.more |= due.len() == limit;
         for (number, id) in due {
+            collected.scanned.blobs += 1;
             // What was just put may rest on it: then it is kept as long, and its turn comes again.
             if let Some(until_ms) = step.txn.graced_until_ms(&id)? {
                 step.txn.renew_grace(&id, until_ms)?;
                 collected.more = true;
+                collected.scanned.by_grace += 1;
                 continue;
             }
             // The walk is the proof; the counts only say where to look.
@@ -187,7 +212,10 @@ impl Engine {
                     // A lease stands in the way of this blob alone: it waits for the end of that one, and those behind it go on.
                     obstacles.retain(|obstacle| *obstacle != Missing::Unpinned);
                     match lease {
-                        Some((lease, _)) if obstacles.is_empty() => step.txn.wait_for_lease(&id, &lease)?,
+                        Some((lease, _)) if obstacles.is_empty() => {
+                            collected.scanned.by_lease += 1;
+                            step.txn.wait_for_lease(&id, &lease)?;
+                        }
                         _ => {
                             (missing, collected.more) = (obstacles, false);
                             break;
@@ -197,6 +225,7 @@ impl Engine {
             }
         }
         if !purged.is_empty() {
+            self.note_purge(step, converged, &purged, by_itself)?;
             let removed = purged.iter().map(|fact: &BlobFact| fact.sha1).collect();
             self.publish(step, Batch { holdings: Holdings { added: vec![], removed }, ..Batch::default() })?;
         }

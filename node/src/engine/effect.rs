@@ -7,6 +7,7 @@ use keepwell_protocol::gc::question::{Question, Why};
 use keepwell_protocol::id::{BlobFact, BlobId, BootId, LeaseId, NodeId, StorageId, ValueId};
 use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
+use keepwell_store::collected::Scanned;
 use keepwell_store::leases::Lease;
 
 use super::input::RequestId;
@@ -123,6 +124,8 @@ pub enum Reply {
     Confirmed(Confirmed),
     /// To a restoration: what is held again, unless it was held already or has gone from the trash.
     Restored(Option<BlobFact>),
+    /// To what was to be remembered.
+    Noted,
     /// To a delete or a forget: what is gone, if it was held.
     Gone(Option<BlobFact>),
 }
@@ -136,6 +139,8 @@ pub struct Collected {
     pub missing: Vec<Missing>,
     /// Whether there is more to do right now.
     pub more: bool,
+    /// What was looked at.
+    pub scanned: Scanned,
 }
 
 /// What a request to give up copies came to.

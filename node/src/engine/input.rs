@@ -5,6 +5,7 @@ use keepwell_protocol::gc::permit::Permit;
 use keepwell_protocol::gc::pressure::Room;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::{LotName, RefName};
+use keepwell_store::audit::Note;
 use keepwell_store::place::Placed;
 use keepwell_store::trash::Retrieved;
 
@@ -122,12 +123,21 @@ pub enum Input {
         /// In microseconds.
         cost_us: u64,
     },
-    /// `fsck` has found that a record's bytes are missing or rotten.
+    /// A look at the disk has found that a record's bytes are missing or rotten.
     Forget {
         /// Whom to answer.
         request: RequestId,
         /// Whose.
         blob: BlobId,
+        /// What was found.
+        why: String,
+    },
+    /// Something is to be remembered that happened outside the engine.
+    Note {
+        /// Whom to answer.
+        request: RequestId,
+        /// What.
+        note: Note,
     },
     /// A member can be talked to.
     Connected {

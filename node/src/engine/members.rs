@@ -6,6 +6,7 @@ use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{DeathBody, NodeBody, Role};
 use keepwell_protocol::id::NodeId;
 use keepwell_protocol::wire;
+use keepwell_store::audit::Note;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
 
@@ -64,6 +65,9 @@ impl Engine {
             true => self.judge(step.txn, role, &Item::death(node), body.as_deref())?,
             false => self.write_as(step, role, Item::death(node), body)?,
         };
+        if !is_so && outcome.is_ok() {
+            step.txn.note(step.now_ms, Note::Declared { node: *node, is_dead, by: self.home.node })?;
+        }
         let reply = outcome.map_or_else(Reply::MayNotAdmit, |()| Reply::Declared);
         step.effects.push(Effect::Reply(request, reply));
         Ok(())

@@ -8,6 +8,7 @@
 pub mod absence;
 mod apply;
 mod arrival;
+mod audit;
 mod author;
 mod blobs;
 mod clock;
@@ -137,11 +138,16 @@ impl Engine {
             Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
             Input::Declare { request, node, is_dead } => self.declare(step, request, &node, is_dead),
             Input::Delete { request, permit } => self.delete(step, request, permit),
-            Input::Forget { request, blob } => self.forget(step, request, blob),
+            Input::Forget { request, blob, why } => self.forget(step, request, blob, why),
             Input::Collect { request, how } => self.collect(step, request, how),
             Input::Drop { request, blobs } => self.drop_copies(step, Whom::Request(request), &blobs),
             Input::DropFrom { request, node, blobs } => self.drop_from(step, request, node, blobs),
             Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
+            Input::Note { request, note } => {
+                step.txn.note(step.now_ms, note)?;
+                step.effects.push(Effect::Reply(request, Reply::Noted));
+                Ok(())
+            }
             Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
             Input::Brought { blobs } => self.brought(step, &blobs),

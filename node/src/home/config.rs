@@ -2,6 +2,7 @@
 
 mod disk;
 mod gc;
+mod scrub;
 
 use std::fmt;
 use std::fs::File;
@@ -17,6 +18,7 @@ use crate::engine::Settings;
 use crate::limits::{LOCK_WAIT_MS, MAX_CONFIG_BYTES};
 pub use disk::DiskConfig;
 pub use gc::GcConfig;
+pub use scrub::ScrubConfig;
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +125,8 @@ pub struct Config {
     pub gc: GcConfig,
     /// From when on space is freed (`[disk]`, `KEEPWELL_DISK_…`).
     pub disk: DiskConfig,
+    /// How what is held is read again to find rot (`[scrub]`, `KEEPWELL_SCRUB_…`).
+    pub scrub: ScrubConfig,
 }
 
 /// `config.toml` as it is written. A key that is not here is an error: it is mistyped, or meant for another version.
@@ -137,6 +141,8 @@ struct Written {
     gc: gc::Written,
     #[serde(default)]
     disk: disk::Written,
+    #[serde(default)]
+    scrub: scrub::Written,
 }
 
 /// How a variable of the environment is looked up.
@@ -164,6 +170,7 @@ impl Config {
             mdns: mdns(text, written.mdns, env)?,
             gc: GcConfig::parse(written.gc, &gc::Sources { text, env })?,
             disk: DiskConfig::parse(written.disk, &gc::Sources { text, env })?,
+            scrub: ScrubConfig::parse(written.scrub, &gc::Sources { text, env })?,
         })
     }
 
@@ -189,6 +196,7 @@ impl Config {
         ];
         rows.extend(self.gc.rows());
         rows.extend(self.disk.rows());
+        rows.extend(self.scrub.rows());
         rows
     }
 }
@@ -205,6 +213,7 @@ pub fn first_text(max_size: Option<SizeBytes>) -> String {
     text.push_str("# mdns = false\n");
     text.push_str("\n# [gc]\n# auto = true\n# grace = \"24h\"\n");
     text.push_str("\n# [disk]\n# high = \"90%\"\n# low = \"85%\"\n");
+    text.push_str("\n# [scrub]\n# auto = true\n# period = \"30d\"\n");
     text
 }
 

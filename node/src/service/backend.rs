@@ -9,6 +9,7 @@ use keepwell_protocol::json::Json;
 use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
 
+use super::events::{EventLine, EventQuery};
 use super::gc::Wish;
 use super::leases::LeaseLine;
 use super::put::{Outcome, Progress, PutOptions};
@@ -16,6 +17,7 @@ use super::read::ReadError;
 use super::refs::{Query, SetRef};
 use super::stat::Asked;
 use super::types::{DropLine, FetchLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::why::WhyLine;
 use crate::engine::LeaseOp;
 use crate::failure::Failure;
 
@@ -78,6 +80,9 @@ pub trait Backend {
     /// Who holds a blob, as their logs say.
     fn holders(&self, blob: &BlobId) -> Result<WhereLine, Failure>;
 
+    /// Why a blob is kept here.
+    fn why(&self, blob: &BlobId) -> Result<WhyLine, Failure>;
+
     /// The members of the network.
     fn nodes(&self) -> Result<Vec<NodeLine>, Failure>;
 
@@ -105,6 +110,14 @@ pub trait Backend {
 
     /// Brings a deleted blob back from the trash.
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure>;
+
+    /// Gives what has happened here to `each`, the oldest first; to `follow`, also what happens from now on, which needs the daemon.
+    fn events(
+        &self,
+        query: EventQuery,
+        follow: bool,
+        each: &mut dyn FnMut(EventLine) -> Result<(), Failure>,
+    ) -> Result<(), Failure>;
 
     /// How the node does. A daemon goes by its own settings, not by this limit.
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure>;

@@ -13,6 +13,7 @@ use keepwell_protocol::uri::BlobUri;
 
 use super::Node;
 use super::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Sink, Watch};
+use super::events::{self, EventLine, EventQuery};
 use super::gc::Wish;
 use super::leases::{self, LeaseLine};
 use super::put::{Outcome, Progress, PutOptions, Putter};
@@ -20,9 +21,11 @@ use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
 use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::why::{WhyLine, why};
 use super::{drop, durable, gc, network, status};
 use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
+use crate::limits::LIST_EVENTS;
 use crate::local::Local;
 
 impl Backend for Local {
@@ -90,6 +93,11 @@ impl Backend for Local {
         network::holders(self, &node, blob)
     }
 
+    fn why(&self, blob: &BlobId) -> Result<WhyLine, Failure> {
+        let node = self.engine().home().node;
+        why(self, &node, blob)
+    }
+
     fn nodes(&self) -> Result<Vec<NodeLine>, Failure> {
         let node = self.engine().home().node;
         network::nodes(self, &node, &BTreeMap::new())
@@ -134,6 +142,25 @@ impl Backend for Local {
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {
         gc::undrop(self, blob)
+    }
+
+    fn events(
+        &self,
+        query: EventQuery,
+        follow: bool,
+        each: &mut dyn FnMut(EventLine) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if follow {
+            return Err(needs_daemon("following events", "nothing happens to a home that nobody has open"));
+        }
+        let (mut query, mut more) = (query, true);
+        while more {
+            let (lines, next) = events::list(self, query, LIST_EVENTS)?;
+            lines.into_iter().try_for_each(&mut *each)?;
+            more = next.is_some();
+            query.cursor = next;
+        }
+        Ok(())
     }
 
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

@@ -3,20 +3,18 @@
 //! A repair deletes nothing. Bytes that are not what they should be are moved to `quarantine/`; a record without its bytes is
 //! taken back; a whole blob that no record names is recorded.
 
-use std::io;
-
 use keepwell_protocol::id::BlobId;
 use keepwell_store::blobs::{BlobRecord, Place};
 use keepwell_store::error::StoreError;
 use keepwell_store::fs::HomePath;
-use keepwell_store::fsck::{Depth, Fault, Stray, rehash};
+use keepwell_store::fsck::{Depth, Fault, Stray};
 use keepwell_store::ingest::ingest_path;
 use keepwell_store::layout;
 use keepwell_store::store::{Snapshot, Transaction};
 use keepwell_store::unlink::Unlinked;
 
-use super::Node;
 use super::types::{FsckLine, ProblemLine};
+use super::{Node, rot};
 use crate::engine::{PutBlob, PutOutcome, Stored};
 use crate::failure::Failure;
 use crate::local::Local;
@@ -102,51 +100,16 @@ impl Check<'_> {
     }
 
     fn fault(&mut self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, fault: &Fault) -> Result<(), Failure> {
-        let (problem, detail) = match fault {
-            Fault::Missing(why) => ("missing", why.clone()),
-            Fault::Unreadable(why) => ("unreadable", why.clone()),
-            Fault::WrongSize { found } => ("wrong_size", format!("{found} bytes where {} are recorded", record.size_bytes)),
-            Fault::Rotten => ("rotten", "its bytes are not what was stored".to_owned()),
-            Fault::BadGroupValues => ("bad_group_values", "the values that verify its ranges are wrong".to_owned()),
-        };
+        let (problem, detail) = rot::told(fault, record);
         let repair = match (self.options.repair, fault) {
             // Bytes that cannot be read now may be read tomorrow: nothing is given up for that.
-            (false, _) | (true, Fault::Unreadable(_)) => None,
-            (true, Fault::BadGroupValues) => Some(self.mend_group_values(snapshot, id, record)?),
-            (true, _) => Some(self.give_up(snapshot, id, record)?),
+            (false, _) | (true, Fault::Unreadable { .. }) => None,
+            (true, Fault::BadGroupValues) => Some(rot::mend_group_values(self.local, id, record)?),
+            (true, _) => rot::give_up(self.local, id, record, problem)?,
         };
         let refs = snapshot.refs_naming(id)?;
         self.problem(ProblemLine { sha1: Some(id.to_string()), path: None, problem, detail, refs, repair });
         Ok(())
-    }
-
-    fn mend_group_values(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<String, Failure> {
-        let bytes = self.local.store().open_blob(snapshot, id, record)?;
-        let failed = |error: keepwell_store::hash::HashError| StoreError::Inconsistent(error.to_string());
-        let outboard = rehash(&bytes).map_err(failed)?.outboard;
-        self.local.store().write(|txn| txn.mend_group_values(id, &outboard))?;
-        Ok("the values were made anew from its bytes".to_owned())
-    }
-
-    /// Takes back the record, then moves what bytes there are out of the way. A crash in between leaves a stray.
-    fn give_up(&self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<String, Failure> {
-        let inline = match record.place {
-            Place::Inline(_) => self.local.store().open_blob(snapshot, id, record).ok(),
-            Place::File => None,
-        };
-        self.local.forget(*id)?;
-        let path = match inline {
-            Some(bytes) => {
-                let mut buffer = vec![0; usize::try_from(bytes.size_bytes()).unwrap_or_default()];
-                bytes.read_at(&mut buffer, 0).map_err(|error| moving(&error))?;
-                Some(self.quarantine_bytes(&id.to_string(), &buffer).map_err(|error| moving(&error))?)
-            }
-            None => self.quarantine_file(&layout::blob_file(id)).map_err(|error| moving(&error))?,
-        };
-        Ok(match path {
-            Some(path) => format!("its record was taken back, its bytes are in {path}"),
-            None => "its record was taken back".to_owned(),
-        })
     }
 
     fn strays(&mut self) -> Result<(), Failure> {
@@ -179,7 +142,9 @@ impl Check<'_> {
             return Ok(());
         }
         let repair = match self.options.repair {
-            true => self.quarantine_file(&stray.path).map_err(|error| moving(&error))?.map(|path| format!("it is in {path}")),
+            true => rot::quarantine_file(self.local, &stray.path)
+                .map_err(|error| rot::moving(&error))?
+                .map(|path| format!("it is in {path}")),
             false => None,
         };
         let is_in_trash = stray.path.parent() == Some(layout::trash_folder());
@@ -212,14 +177,14 @@ impl Check<'_> {
         if self.snapshot()?.blob(id)?.is_some_and(|record| record.place == Place::File) {
             return Ok("it was recorded".to_owned());
         }
-        let moved = self.quarantine_file(path).map_err(|error| moving(&error))?;
+        let moved = rot::quarantine_file(self.local, path).map_err(|error| rot::moving(&error))?;
         Ok(moved.map_or_else(|| "it was recorded".to_owned(), |path| format!("it was recorded, the file is in {path}")))
     }
 
     fn unlinks(&mut self) -> Result<(), Failure> {
         for (id, row) in self.snapshot()?.queued_unlinks()? {
             let failed = match self.options.repair {
-                true => match self.local.store().unlink(&id)? {
+                true => match self.local.store().unlink(&id, self.local.now_ms())? {
                     Unlinked::Failed(why) => Some(why),
                     Unlinked::Done | Unlinked::NotQueued => None,
                 },
@@ -259,47 +224,4 @@ impl Check<'_> {
         }
         Ok(())
     }
-
-    /// Moves a file out of the way; none if there is none.
-    fn quarantine_file(&self, path: &HomePath) -> io::Result<Option<HomePath>> {
-        let fs = self.local.store().fs();
-        let to = self.quarantine_place(path.name())?;
-        match fs.rename(path, &to) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other?,
-        }
-        fs.sync_folder(&layout::quarantine_folder())?;
-        path.parent().map_or(Ok(()), |folder| fs.sync_folder(&folder))?;
-        Ok(Some(to))
-    }
-
-    fn quarantine_bytes(&self, name: &str, bytes: &[u8]) -> io::Result<HomePath> {
-        let fs = self.local.store().fs();
-        let to = self.quarantine_place(name)?;
-        let file = fs.create_new(&to)?;
-        file.write_all_at(bytes, 0)?;
-        file.sync()?;
-        fs.sync_folder(&layout::quarantine_folder())?;
-        Ok(to)
-    }
-
-    /// A free name in `quarantine/`.
-    fn quarantine_place(&self, name: &str) -> io::Result<HomePath> {
-        let fs = self.local.store().fs();
-        let folder = layout::quarantine_folder();
-        fs.create_folders(std::slice::from_ref(&folder))?;
-        let numbered = (1..).map(|number| format!("{name}-{number}"));
-        for candidate in std::iter::once(name.to_owned()).chain(numbered) {
-            let path = folder.join(&candidate).map_err(io::Error::other)?;
-            if fs.metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
-                return Ok(path);
-            }
-        }
-        Err(io::ErrorKind::AlreadyExists.into())
-    }
-}
-
-fn moving(error: &io::Error) -> Failure {
-    StoreError::file("cannot move to", layout::quarantine_folder().as_str(), io::Error::new(error.kind(), error.to_string()))
-        .into()
 }

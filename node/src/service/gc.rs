@@ -1,6 +1,7 @@
 //! Collecting garbage, as its users see it: what a run would do, what it did, and what stands in the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::Why;
@@ -14,7 +15,7 @@ use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLi
 use super::{Node, pressure};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
-use crate::limits::{MAX_TRASH_AGE_MS, PURGE_BATCH_BLOBS};
+use crate::limits::{LOCK_POLL_MS, MAX_TRASH_AGE_MS, MOVES_WAIT_MS, PURGE_BATCH_BLOBS};
 
 /// What nothing needs here, and how much is kept for which reason.
 #[derive(Default)]
@@ -46,7 +47,7 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
             break Vec::new();
         }
         let limit = if run { portion(node, left_bytes)? } else { 0 };
-        let Collected { purged: now, missing, more } = node.collect(Collect { grace_ms, limit })?;
+        let Collected { purged: now, missing, more, .. } = node.collect(Collect { grace_ms, limit })?;
         freed_bytes = now.iter().fold(freed_bytes, |sum, fact| sum.saturating_add(fact.size_bytes));
         purged.extend(now.into_iter().map(|fact| (fact.sha1, fact)));
         let is_settling = run && missing == [Missing::Settled];
@@ -54,6 +55,9 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
             break missing;
         }
     };
+    if run {
+        await_moves(node, &purged)?;
+    }
     if run && to_free_bytes.is_some() {
         let ids: Vec<BlobId> = purged.keys().copied().collect();
         node.store().empty_trash_of(&ids)?;
@@ -68,9 +72,24 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
     if !run || blocked_by.is_some() {
         items.extend(left.map(|fact| item(fact, blocked_by.clone())));
     }
-    let candidates = items.len() as u64;
+    let snapshot = node.store().snapshot()?;
+    let (candidates, unlinks_failed) = (items.len() as u64, snapshot.failed_unlinks()?.len() as u64);
     let trash_bytes = snapshot.count(Count::TrashBytes)?;
-    Ok(GcReport { blobs: items, next: None, summary: GcLine { run, candidates, freed_bytes, kept: survey.kept, trash_bytes } })
+    let summary = GcLine { run, candidates, freed_bytes, kept: survey.kept, trash_bytes, unlinks_failed };
+    Ok(GcReport { blobs: items, next: None, summary })
+}
+
+/// Waits a little until the files of what was deleted have been moved out of the way, or could not be: no other process tells when.
+fn await_moves(node: &dyn Node, purged: &BTreeMap<BlobId, BlobFact>) -> Result<(), Failure> {
+    let began = Instant::now();
+    loop {
+        let queued = node.store().snapshot()?.queued_unlinks()?;
+        let is_waiting = queued.iter().any(|(id, row)| row.attempts == 0 && purged.contains_key(id));
+        if !is_waiting || began.elapsed() >= Duration::from_millis(MOVES_WAIT_MS) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(LOCK_POLL_MS));
+    }
 }
 
 /// How many blobs to purge next: as many as free what is left to be freed, of those that go first, and no more than one step takes.
@@ -93,11 +112,17 @@ pub fn state(node: &dyn Node) -> Result<GcStateLine, Failure> {
     let snapshot = node.store().snapshot()?;
     let unneeded = snapshot.unneeded_count()?;
     let missing = if unneeded > 0 { node.collect(Collect { grace_ms: None, limit: 0 })?.missing } else { Vec::new() };
+    let (scanned, errors) = (snapshot.last_scanned()?, snapshot.failed_unlinks()?.len() as u64);
+    let kept = [("grace", scanned.by_grace), ("lease", scanned.by_lease)].into_iter().filter(|(_, count)| *count > 0);
     let last = snapshot.last_collection()?.map(|last| GcLastLine {
         at_ms: last.at_ms,
         blobs: last.blobs,
         freed_bytes: last.bytes,
         by_itself: last.by_itself,
+        scanned: scanned.blobs,
+        kept: kept.map(|(why, count)| (why.to_owned(), count)).collect(),
+        longest_step_us: node.longest_purge_us(),
+        errors,
     });
     let blocked_by = blocked_by(&snapshot, &missing)?;
     let trash_bytes = snapshot.count(Count::TrashBytes)?;
@@ -175,13 +200,15 @@ fn item(fact: &BlobFact, blocked_by: Option<String>) -> GcItemLine {
 }
 
 fn blocked_by(snapshot: &Snapshot, missing: &[Missing]) -> Result<Option<String>, Failure> {
-    let mut reasons = Vec::new();
-    for missing in missing {
-        reasons.push(match missing {
-            Missing::Acknowledgement(node) => format!("{} has not said yet that it knows", name_of(snapshot, node)?),
-            Missing::Leave(Why::JustStarted) => "this node has started and not heard from the others yet".to_owned(),
-            other => told(other).1.to_owned(),
-        });
-    }
+    let reasons = missing.iter().map(|missing| why_not(snapshot, missing)).collect::<Result<Vec<_>, _>>()?;
     Ok((!reasons.is_empty()).then(|| reasons.join("; ")))
+}
+
+/// Why something that a purge takes is not there.
+pub(super) fn why_not(snapshot: &Snapshot, missing: &Missing) -> Result<String, Failure> {
+    Ok(match missing {
+        Missing::Acknowledgement(node) => format!("{} has not said yet that it knows", name_of(snapshot, node)?),
+        Missing::Leave(Why::JustStarted) => "this node has started and not heard from the others yet".to_owned(),
+        other => told(other).1.to_owned(),
+    })
 }

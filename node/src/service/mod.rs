@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod drop;
 pub mod durable;
 pub mod embedded;
+pub mod events;
 pub mod fsck;
 pub mod gc;
 pub mod get;
@@ -22,15 +23,19 @@ pub mod put;
 pub mod read;
 pub mod refs;
 pub mod resolve;
+mod rot;
+pub mod scrub;
 pub mod stat;
 pub mod status;
 pub mod tree;
 pub mod types;
 pub mod uses;
+pub mod why;
 
 use std::sync::Arc;
 
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
+use keepwell_store::audit::Note;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
@@ -52,6 +57,11 @@ pub trait Node: Send + Sync {
 
     /// What its engine is set to.
     fn settings(&self) -> Settings;
+
+    /// The longest that a step which deleted garbage has taken since the node started, in microseconds; none if none has.
+    fn longest_purge_us(&self) -> Option<u64> {
+        None
+    }
 
     /// A name for a new ingest.
     fn new_ingest(&self) -> IngestId;
@@ -85,6 +95,9 @@ pub trait Node: Send + Sync {
         pressure::measured(self.store(), &self.settings())
     }
 
-    /// Takes back a record whose bytes are missing or rotten.
-    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure>;
+    /// Takes back a record whose bytes are missing or rotten, and remembers what was found.
+    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure>;
+
+    /// Remembers something in the audit log.
+    fn note(&self, note: Note) -> Result<(), Failure>;
 }

@@ -31,8 +31,12 @@ pub struct Seen {
 
 /// Who holds `blob`, as their logs say.
 pub fn holders(node: &dyn Node, itself: &NodeId, blob: &BlobId) -> Result<WhereLine, Failure> {
-    let snapshot = node.store().snapshot()?;
-    let names = names(&snapshot)?;
+    holders_in(&node.store().snapshot()?, itself, blob)
+}
+
+/// The same as of `snapshot`.
+pub(super) fn holders_in(snapshot: &Snapshot, itself: &NodeId, blob: &BlobId) -> Result<WhereLine, Failure> {
+    let names = names(snapshot)?;
     let record = snapshot.blob(blob)?;
     let holdings = snapshot.holders(blob)?;
     let size_bytes = record.map(|record| record.size_bytes).or_else(|| holdings.first().map(|holding| holding.fact.size_bytes));

@@ -7,6 +7,7 @@ use std::path::Path;
 use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_protocol::json;
 use keepwell_protocol::name::{FileName, Label};
+use keepwell_store::audit::Note;
 use keepwell_store::fs::FileReader;
 use keepwell_store::ingest::{Body, IngestId, Ingested, adopt, ingest, ingest_path};
 use keepwell_store::place::Placement;
@@ -220,7 +221,7 @@ fn record(node: &dyn Node, options: &PutOptions, waiting: Vec<Waiting>, blobs: V
     }
     let mut seen = BTreeSet::new();
     let told = |waiting: Waiting| match taken.get(&waiting.fact) {
-        Some(kept) => Ok(Err((waiting.number, collision(&waiting.fact, kept)))),
+        Some(kept) => Ok(Err((waiting.number, refused(node, waiting.fact, *kept)))),
         None => outcome(node, &outcomes, waiting, &mut seen),
     };
     waiting.into_iter().map(told).collect()
@@ -245,6 +246,12 @@ fn place_and_record(
     Ok(existed.into_iter().filter(is_gone).collect())
 }
 
+/// Another blob of this SHA-1 is kept: that is told, and remembered. If it cannot be remembered, it is told all the same.
+fn refused(node: &dyn Node, fact: BlobFact, kept: BlobFact) -> Failure {
+    node.note(Note::Collided { kept, refused: fact }).ok();
+    collision(&fact, &kept)
+}
+
 fn outcome(
     node: &dyn Node,
     outcomes: &BTreeMap<BlobId, PutOutcome>,
@@ -256,7 +263,7 @@ fn outcome(
         Some(PutOutcome::Held { fact: kept, existed }) if *kept == fact => {
             Ok(Held { number, fact, existed: *existed || !seen.insert(fact.sha1) })
         }
-        Some(PutOutcome::Held { fact: kept, .. } | PutOutcome::Collision { kept }) => Err((number, collision(&fact, kept))),
+        Some(PutOutcome::Held { fact: kept, .. } | PutOutcome::Collision { kept }) => Err((number, refused(node, fact, *kept))),
         Some(PutOutcome::Gone { sha1 }) => {
             let message = format!("blob {sha1} was deleted again and again while it was put");
             Err((number, Failure::new(Code::Internal, message).hint("put it again")))
@@ -267,7 +274,7 @@ fn outcome(
         }
         None => {
             let kept = node.store().snapshot()?.blob(&fact.sha1)?.map(|record| record.fact(fact.sha1));
-            Err((number, collision(&fact, &kept.unwrap_or(fact))))
+            Err((number, refused(node, fact, kept.unwrap_or(fact))))
         }
     })
 }

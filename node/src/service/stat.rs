@@ -15,10 +15,11 @@ pub type Asked = (BlobId, Option<Label>);
 /// One line for each, in order.
 pub fn stat(node: &dyn Node, asked: &[Asked]) -> Result<Vec<StatLine>, Failure> {
     let snapshot = node.store().snapshot()?;
-    asked.iter().map(|(id, label)| stat_one(&snapshot, node.now_ms(), id, label.as_ref())).collect()
+    asked.iter().map(|(id, label)| stat_in(&snapshot, node.now_ms(), id, label.as_ref())).collect()
 }
 
-fn stat_one(snapshot: &Snapshot, now_ms: u64, id: &BlobId, label: Option<&Label>) -> Result<StatLine, Failure> {
+/// What `snapshot` knows of one blob.
+pub(super) fn stat_in(snapshot: &Snapshot, now_ms: u64, id: &BlobId, label: Option<&Label>) -> Result<StatLine, Failure> {
     let record = snapshot.blob(id)?;
     let holders = snapshot.holders(id)?;
     let links = snapshot.children(id)?.len();

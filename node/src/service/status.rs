@@ -13,6 +13,7 @@ use crate::failure::Failure;
 pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Result<StatusLine, Failure> {
     let snapshot = node.store().snapshot()?;
     let home = snapshot.home()?.ok_or_else(|| StoreError::Inconsistent("the home does not say what it is".into()))?;
+    let scrubbed = snapshot.scrub_state()?;
     Ok(StatusLine {
         name: name_of(&snapshot, &home.node)?,
         node: home.node.to_string(),
@@ -31,5 +32,8 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         under_replicated: under_replicated(&snapshot)?,
         last_gc_ms: snapshot.last_collection()?.map(|last| last.at_ms),
         clock: ClockLine::default(),
+        unlinks_failed: snapshot.failed_unlinks()?.len() as u64,
+        last_scrub_ms: scrubbed.last.map(|pass| pass.ended_ms),
+        rotten: scrubbed.rotten,
     })
 }

@@ -225,6 +225,15 @@ pub struct StatusLine {
     pub last_gc_ms: Option<u64>,
     /// Whether what has a deadline ends by this machine's clock.
     pub clock: ClockLine,
+    /// Deleted blobs whose files could not be moved out of the way so far.
+    #[serde(default)]
+    pub unlinks_failed: u64,
+    /// When all that is held had last been read again.
+    #[serde(default)]
+    pub last_scrub_ms: Option<u64>,
+    /// Blobs that were found lost or rotten here, as far as is remembered.
+    #[serde(default)]
+    pub rotten: u64,
 }
 
 /// Another member of the network.

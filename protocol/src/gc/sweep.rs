@@ -27,7 +27,7 @@ pub struct Sweep {
 /// The catalog has converged on what the sweep began with. Made and used within one transaction.
 #[derive(Debug)]
 pub struct Converged<'s> {
-    _sweep: &'s Sweep,
+    sweep: &'s Sweep,
 }
 
 /// What a decision to purge looks at, in the deleting transaction.
@@ -88,11 +88,16 @@ impl Sweep {
                 missing.push(Missing::Acknowledgement(*node));
             }
         }
-        Ok(if missing.is_empty() { Ok(Converged { _sweep: self }) } else { Err(missing) })
+        Ok(if missing.is_empty() { Ok(Converged { sweep: self }) } else { Err(missing) })
     }
 }
 
 impl Converged<'_> {
+    /// What was applied here when the sweep began: what every other member has acknowledged.
+    pub fn seen(&self) -> &Vector {
+        &self.sweep.seen
+    }
+
     /// Whether `blob` may go now.
     ///
     /// # Errors

@@ -134,7 +134,7 @@ fn a_reader_reads_on_while_its_blob_is_deleted_and_its_bytes_are_moved() {
         let snapshot = home.snapshot();
         let open = home.store.open_blob(&snapshot, &id, &snapshot.blob(&id).unwrap().unwrap()).unwrap();
         home.delete(&id).unwrap();
-        home.store.unlink(&id).unwrap();
+        home.store.unlink(&id, NOW_MS).unwrap();
         let mut read = vec![0; size];
         assert_eq!(open.read_at(&mut read, 0).unwrap(), size);
         assert_eq!(read, bytes);

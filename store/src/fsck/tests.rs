@@ -58,7 +58,7 @@ fn a_file_that_cannot_be_looked_at_now_is_not_taken_for_lost() {
         let (snapshot, record) = (home.snapshot(), home.snapshot().blob(&id).unwrap().unwrap());
         home.disk.fail_at(home.disk.calls() + call);
         match home.store.check_blob(&snapshot, &id, &record, Depth::Full) {
-            Ok(Some(Fault::Unreadable(_))) => unreadable += 1,
+            Ok(Some(Fault::Unreadable { is_disk: true, .. })) => unreadable += 1,
             Ok(None) | Err(_) => {}
             other => panic!("call {call}: {other:?}"),
         }
@@ -135,7 +135,7 @@ fn the_file_of_a_trashed_blob_is_no_stray_in_the_trash_nor_on_its_way_back() {
     let bytes = bytes_of(1, LARGE);
     home.put(&bytes).unwrap();
     home.delete(&id_of(&bytes)).unwrap();
-    home.store.unlink(&id_of(&bytes)).unwrap();
+    home.store.unlink(&id_of(&bytes), NOW_MS).unwrap();
     assert_eq!(home.store.strays(&home.snapshot()).unwrap(), []);
     drop(home.store.retrieve(&id_of(&bytes)).unwrap());
     assert!(home.store.fs().metadata(&layout::blob_file(&id_of(&bytes))).is_ok(), "as after a crash before the record");

@@ -5,7 +5,7 @@ pub mod groups;
 pub mod sha1_state;
 mod shape;
 
-pub use dual::{HashError, Hashed, hash_bytes, hash_stream};
+pub use dual::{HashError, Hashed, Sink, hash_bytes, hash_stream};
 pub use groups::{Expected, GroupError, GroupHasher, Outboard, Span};
 pub use sha1_state::Sha1State;
 pub use shape::Shape;

@@ -58,12 +58,12 @@ fn a_deleted_blob_is_not_held_and_can_be_brought_back() {
             assert_eq!(home.snapshot().trashed(&id).unwrap().unwrap().deleted_ms, NOW_MS);
             assert_eq!(home.snapshot().trash_size().unwrap(), (1, bytes.len() as u64));
             if is_moved {
-                home.store.unlink(&id).unwrap();
+                home.store.unlink(&id, NOW_MS).unwrap();
             }
             assert!(restore(&home, &id).unwrap());
             assert_eq!(home.read(&id).unwrap(), Some(bytes.clone()));
             assert_eq!(home.snapshot().trash_size().unwrap(), (0, 0));
-            assert_eq!(home.store.unlink(&id).unwrap(), Unlinked::NotQueued, "it is not removed after all");
+            assert_eq!(home.store.unlink(&id, NOW_MS).unwrap(), Unlinked::NotQueued, "it is not removed after all");
             assert!(!restore(&home, &id).unwrap(), "there is nothing more to bring back");
         }
     }
@@ -76,7 +76,7 @@ fn an_emptied_trash_leaves_nothing() {
             let home = TestHome::new();
             delete(&home, &bytes);
             if is_moved {
-                home.store.unlink(&id_of(&bytes)).unwrap();
+                home.store.unlink(&id_of(&bytes), NOW_MS).unwrap();
             }
             assert_eq!(home.store.empty_trash(NOW_MS - 1, 10).unwrap(), Emptied::default(), "it is too young");
             let emptied = Emptied { blobs: 1, bytes: bytes.len() as u64, failed: 0 };
@@ -92,7 +92,7 @@ fn a_blob_that_is_put_again_outlives_what_lies_of_it_in_the_trash() {
     for bytes in [small(), large()] {
         let home = TestHome::new();
         delete(&home, &bytes);
-        home.store.unlink(&id_of(&bytes)).unwrap();
+        home.store.unlink(&id_of(&bytes), NOW_MS).unwrap();
         home.put(&bytes).unwrap();
         assert!(!restore(&home, &id_of(&bytes)).unwrap(), "it is held");
         home.store.empty_trash(NOW_MS, 10).unwrap();
@@ -120,7 +120,7 @@ fn a_blob_that_is_deleted_twice_lies_in_the_trash_once() {
 fn what_cannot_be_removed_stays_with_the_reason_and_is_removed_later() {
     let home = TestHome::new();
     delete(&home, &large());
-    home.store.unlink(&id_of(&large())).unwrap();
+    home.store.unlink(&id_of(&large()), NOW_MS).unwrap();
     home.disk.fail_at(home.disk.calls() + 1);
     assert_eq!(home.store.empty_trash(NOW_MS, 10).unwrap().failed, 1);
     let trashed = home.snapshot().trashed(&id_of(&large())).unwrap().unwrap();
@@ -179,7 +179,7 @@ fn what_was_brought_back_leaves_no_second_name_in_the_trash_after_a_crash() {
     for seed in 0..40 {
         let home = TestHome::open(&made_disk(seed)).unwrap();
         delete(&home, &large());
-        home.store.unlink(&id_of(&large())).unwrap();
+        home.store.unlink(&id_of(&large()), NOW_MS).unwrap();
         assert!(restore(&home, &id_of(&large())).unwrap());
         let home = home.reopened();
         assert_eq!(home.read(&id_of(&large())).unwrap(), Some(large()), "seed {seed}");
@@ -209,7 +209,7 @@ fn take(home: &TestHome, step: Step, bytes: &[u8]) -> Outcome<()> {
         Put => home.put(bytes).map(|_| ()),
         Delete => home.delete(&id).map(|_| ()),
         Restore => restore(home, &id).map(|_| ()).map_err(Into::into),
-        Unlink => match home.store.unlink(&id)? {
+        Unlink => match home.store.unlink(&id, NOW_MS)? {
             Unlinked::Failed(reason) => Err(reason.into()),
             Unlinked::Done | Unlinked::NotQueued => Ok(()),
         },
@@ -294,12 +294,12 @@ fn whoever_may_not_wait_passes_over_what_somebody_has_in_hand() {
     delete(&home, &large());
     let id = id_of(&large());
     let in_hand = home.store.locks().lock(id);
-    assert_eq!(home.store.try_unlink(&[id]).unwrap(), [id]);
+    assert_eq!(home.store.try_unlink(&[id], NOW_MS).unwrap(), [id]);
     assert!(home.store.try_retrieve(&id).unwrap().is_none());
     assert_eq!(home.store.empty_trash(u64::MAX, 9).unwrap(), Emptied::default());
     drop(in_hand);
-    assert_eq!(home.store.try_unlink(&[id]).unwrap(), []);
-    assert_eq!(home.store.unlink(&id).unwrap(), Unlinked::NotQueued);
+    assert_eq!(home.store.try_unlink(&[id], NOW_MS).unwrap(), []);
+    assert_eq!(home.store.unlink(&id, NOW_MS).unwrap(), Unlinked::NotQueued);
     let retrieved = home.store.try_retrieve(&id).unwrap().unwrap();
     assert!(home.store.write(|txn| txn.restore(retrieved, GRACE_MS)).unwrap());
     assert_eq!(home.read(&id).unwrap(), Some(large()));

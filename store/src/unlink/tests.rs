@@ -33,10 +33,10 @@ fn deleted() -> TestHome {
 fn the_bytes_of_a_deleted_blob_move_to_the_trash_and_leave_the_queue() {
     let home = deleted();
     assert!(is_in_place(&home, &id_of(&a())), "the bytes stay until the worker comes");
-    assert_eq!(home.store.unlink(&id_of(&a())).unwrap(), Unlinked::Done);
+    assert_eq!(home.store.unlink(&id_of(&a()), NOW_MS).unwrap(), Unlinked::Done);
     assert!(is_in_trash(&home, &id_of(&a())) && !is_in_place(&home, &id_of(&a())));
     assert_eq!(queue(&home), []);
-    assert_eq!(home.store.unlink(&id_of(&a())).unwrap(), Unlinked::NotQueued);
+    assert_eq!(home.store.unlink(&id_of(&a()), NOW_MS).unwrap(), Unlinked::NotQueued);
     let home = home.reopened();
     assert!(is_in_trash(&home, &id_of(&a())) && !is_in_place(&home, &id_of(&a())), "durably");
 }
@@ -45,7 +45,7 @@ fn the_bytes_of_a_deleted_blob_move_to_the_trash_and_leave_the_queue() {
 fn what_was_never_deleted_is_not_unlinked() {
     let home = TestHome::new();
     home.put(&a()).unwrap();
-    assert_eq!(home.store.unlink(&id_of(&a())).unwrap(), Unlinked::NotQueued);
+    assert_eq!(home.store.unlink(&id_of(&a()), NOW_MS).unwrap(), Unlinked::NotQueued);
     assert_eq!(home.false_records(), []);
 }
 
@@ -56,7 +56,7 @@ fn a_blob_put_again_before_the_worker_comes_keeps_its_bytes() {
     assert_eq!(home.put(&a()).unwrap(), Recorded::New);
     assert_eq!(queue(&home), []);
     for (id, _) in due {
-        assert_eq!(home.store.unlink(&id).unwrap(), Unlinked::NotQueued);
+        assert_eq!(home.store.unlink(&id, NOW_MS).unwrap(), Unlinked::NotQueued);
     }
     assert_eq!(home.read(&id_of(&a())).unwrap(), Some(a()));
 }
@@ -67,7 +67,7 @@ fn a_worker_that_comes_while_a_blob_is_being_put_again_waits_and_leaves_it() {
     let placed = home.place(&a()).unwrap().unwrap();
     let store = &home.store;
     std::thread::scope(|scope| {
-        let worker = scope.spawn(move || store.unlink(&id_of(&a())).unwrap());
+        let worker = scope.spawn(move || store.unlink(&id_of(&a()), NOW_MS).unwrap());
         std::thread::yield_now();
         home.write(|txn| txn.record(placed, NOW_MS, GRACE_MS));
         assert_eq!(worker.join().unwrap(), Unlinked::NotQueued);
@@ -78,7 +78,7 @@ fn a_worker_that_comes_while_a_blob_is_being_put_again_waits_and_leaves_it() {
 /// A worker that trusts the queue it read earlier.
 fn careless_unlink(home: &TestHome, id: &BlobId) {
     let _guard = home.store.locks().lock(*id);
-    assert!(home.store.move_to_trash([*id].iter()).is_empty());
+    home.store.rename_to_trash(id).unwrap();
 }
 
 #[test]
@@ -98,14 +98,14 @@ fn a_failed_move_stays_queued_with_its_reason_and_its_attempts_until_it_succeeds
     // Something that is not ours stands where the trash should be.
     drop(home.store.fs().create_new(&layout::trash_folder()).unwrap());
     for attempts in 1..=2 {
-        let Unlinked::Failed(reason) = home.store.unlink(&id).unwrap() else { panic!("it cannot succeed") };
+        let Unlinked::Failed(reason) = home.store.unlink(&id, NOW_MS).unwrap() else { panic!("it cannot succeed") };
         let row = UnlinkRow { queued_ms: NOW_MS, attempts, last_error: Some(reason) };
         assert_eq!(queue(&home), [(id, row)]);
         assert!(is_in_place(&home, &id));
     }
     home.store.fs().unlink(&layout::trash_folder()).unwrap();
     let home = home.reopened();
-    assert_eq!(home.store.unlink(&id).unwrap(), Unlinked::Done);
+    assert_eq!(home.store.unlink(&id, NOW_MS).unwrap(), Unlinked::Done);
     assert_eq!(queue(&home), []);
 }
 
@@ -116,7 +116,7 @@ fn a_disk_error_at_any_call_of_the_worker_loses_no_row_and_the_next_attempt_ends
         let home = deleted();
         let id = id_of(&a());
         home.disk.fail_at(home.disk.calls() + call);
-        let home = match home.store.unlink(&id) {
+        let home = match home.store.unlink(&id, NOW_MS) {
             Ok(Unlinked::Done) => break,
             Ok(Unlinked::Failed(_)) => {
                 failed += 1;
@@ -126,7 +126,7 @@ fn a_disk_error_at_any_call_of_the_worker_loses_no_row_and_the_next_attempt_ends
             Ok(Unlinked::NotQueued) => panic!("call {call}: the row is lost"),
             Err(_) => home.reopened(),
         };
-        assert_ne!(home.store.unlink(&id).unwrap(), Unlinked::Failed(String::new()), "call {call}");
+        assert_ne!(home.store.unlink(&id, NOW_MS).unwrap(), Unlinked::Failed(String::new()), "call {call}");
         assert_eq!(queue(&home), [], "call {call}");
         assert!(!is_in_place(&home, &id), "call {call}");
     }
@@ -138,7 +138,7 @@ fn a_file_that_is_gone_already_is_out_of_the_way() {
     // As after a crash that kept the half of the move that takes the name away.
     let home = deleted();
     home.store.fs().unlink(&layout::blob_file(&id_of(&a()))).unwrap();
-    assert_eq!(home.store.unlink(&id_of(&a())).unwrap(), Unlinked::Done);
+    assert_eq!(home.store.unlink(&id_of(&a()), NOW_MS).unwrap(), Unlinked::Done);
     assert_eq!(queue(&home), []);
 }
 
@@ -147,7 +147,7 @@ fn a_file_that_is_in_the_trash_from_an_earlier_deletion_is_replaced() {
     let home = deleted();
     let id = id_of(&a());
     for _ in 0..2 {
-        assert_eq!(home.store.unlink(&id).unwrap(), Unlinked::Done);
+        assert_eq!(home.store.unlink(&id, NOW_MS).unwrap(), Unlinked::Done);
         assert_eq!(home.put(&a()).unwrap(), Recorded::New);
         assert!(is_in_trash(&home, &id) && is_in_place(&home, &id));
         home.delete(&id).unwrap();
@@ -171,13 +171,13 @@ fn many_go_together_and_one_that_fails_or_is_in_use_holds_up_none() {
     home.store.fs().create_folder(&layout::trash_folder()).ok();
     home.store.fs().create_folder(&layout::trash_file(&ids[1])).unwrap();
     let guard = home.store.locks().lock(ids[2]);
-    assert_eq!(home.store.try_unlink(&ids).unwrap(), [ids[2]]);
+    assert_eq!(home.store.try_unlink(&ids, NOW_MS).unwrap(), [ids[2]]);
     assert!(is_in_trash(&home, &ids[0]) && is_in_place(&home, &ids[1]) && is_in_place(&home, &ids[2]));
     let mut left: Vec<(BlobId, u32)> = queue(&home).into_iter().map(|(id, row)| (id, row.attempts)).collect();
     left.sort_by_key(|(_, attempts)| *attempts);
     assert_eq!(left, [(ids[2], 0), (ids[1], 1)]);
     drop(guard);
-    assert_eq!(home.store.try_unlink(&ids).unwrap(), []);
+    assert_eq!(home.store.try_unlink(&ids, NOW_MS).unwrap(), []);
     assert_eq!(queue(&home).len(), 1);
 }
 
@@ -186,12 +186,12 @@ fn many_share_the_syncs_of_the_trash_and_the_note() {
     let (home, ids) = three_deleted();
     let before = home.disk.calls();
     for id in &ids {
-        home.store.unlink(id).unwrap();
+        home.store.unlink(id, NOW_MS).unwrap();
     }
     let one_by_one = home.disk.calls() - before;
     let (home, ids) = three_deleted();
     let before = home.disk.calls();
-    home.store.try_unlink(&ids).unwrap();
+    home.store.try_unlink(&ids, NOW_MS).unwrap();
     let together = home.disk.calls() - before;
     assert!(together * 2 < one_by_one, "{together} of {one_by_one} calls");
 }
@@ -200,17 +200,17 @@ fn many_share_the_syncs_of_the_trash_and_the_note() {
 fn a_crash_at_any_call_while_many_go_leaves_each_in_one_place_and_due() {
     let (calm, ids) = three_deleted();
     let before = calm.disk.calls();
-    calm.store.try_unlink(&ids).unwrap();
+    calm.store.try_unlink(&ids, NOW_MS).unwrap();
     let calls = calm.disk.calls() - before;
     for call in 1..=calls {
         let (home, ids) = three_deleted();
         home.disk.crash_at(home.disk.calls() + call);
-        assert!(home.store.try_unlink(&ids).is_err() || call == calls, "call {call}");
+        assert!(home.store.try_unlink(&ids, NOW_MS).is_err() || call == calls, "call {call}");
         let disk = home.disk.clone();
         drop(home);
         disk.restart();
         let home = TestHome::open(&disk).unwrap();
-        assert_eq!(home.store.try_unlink(&ids).unwrap(), [], "call {call}");
+        assert_eq!(home.store.try_unlink(&ids, NOW_MS).unwrap(), [], "call {call}");
         assert_eq!(queue(&home), [], "call {call}");
         assert!(ids.iter().all(|id| !is_in_place(&home, id)), "call {call}");
         assert_eq!(home.store.strays(&home.snapshot()).unwrap(), [], "call {call}");
@@ -234,7 +234,7 @@ fn take(home: &TestHome, step: Step) -> Outcome<()> {
     match step {
         Put(tag) => home.put(&bytes_of(tag, LARGE)).map(|_| ()),
         Delete(tag) => home.delete(&id(tag)).map(|_| ()),
-        Unlink(tag) => match home.store.unlink(&id(tag))? {
+        Unlink(tag) => match home.store.unlink(&id(tag), NOW_MS)? {
             Unlinked::Failed(reason) => Err(reason.into()),
             Unlinked::Done | Unlinked::NotQueued => Ok(()),
         },

@@ -181,6 +181,8 @@ fn a_daemon_deletes_by_itself_what_nothing_needs_when_its_grace_is_over() {
     assert_eq!(state(&home, &kept), "verified");
     let after = home.http("GET /api/v1/gc", &[], b"").json();
     assert_eq!((&after["last"]["by_itself"], &after["unneeded"]), (&true.into(), &0.into()), "{after}");
+    assert!(after["last"]["scanned"].as_u64() >= after["last"]["blobs"].as_u64() && after["last"]["longest_step_us"].is_u64());
+    assert_eq!((&after["last"]["errors"], &after["last"]["kept"]), (&0.into(), &serde_json::json!({})), "{after}");
     assert_eq!(home.run(["status", "--json"]).ok().json()["last_gc_ms"], after["last"]["at_ms"]);
     home.run(["undrop", &format!("sha1://{large}")]).ok();
     daemon.terminate().ok();

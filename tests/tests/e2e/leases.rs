@@ -55,7 +55,7 @@ fn now_ms() -> u64 {
 
 /// Plays a story on a home that commands work on by themselves, and on one with a daemon. It deletes nothing unasked: the stories look at
 /// what a command deletes.
-fn both(story: impl Fn(&TempHome)) {
+pub(super) fn both(story: impl Fn(&TempHome)) {
     story(&TempHome::initialised("ada"));
     let home = TempHome::initialised("ada");
     home.set("\n[gc]\nauto = false\n");

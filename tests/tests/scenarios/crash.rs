@@ -180,7 +180,7 @@ fn a_copied_home_that_keeps_its_boot_is_caught() {
 }
 
 /// A worker that does as it was told, without reading the queue again under the blob's lock.
-fn unlink_without_looking(store: &Store, id: &BlobId) -> Result<Unlinked, StoreError> {
+fn unlink_without_looking(store: &Store, id: &BlobId, _now_ms: u64) -> Result<Unlinked, StoreError> {
     let moved = store.fs().create_folders(&[trash_folder()]).and_then(|()| store.fs().rename(&blob_file(id), &trash_file(id)));
     Ok(moved.map_or_else(|error| Unlinked::Failed(error.to_string()), |()| Unlinked::Done))
 }

@@ -6,7 +6,8 @@ use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::ingest;
 
 use super::*;
-use crate::engine::{NewHome, RefSet, Stored};
+use crate::engine::{Collect, NewHome, PutBlob, RefOp, RefOutcome, RefSet, Stored};
+use crate::service::Node;
 use crate::service::refs;
 
 fn engine(disk: &SimDisk) -> (Engine, EngineRng) {
@@ -140,6 +141,7 @@ fn what_cannot_be_brought_back_stays_in_the_trash_and_does_not_end_the_driver() 
     for call in 1.. {
         let disk = SimDisk::new(1);
         let (driver, id) = purged(&disk, false);
+        until(|| driver.store().snapshot().unwrap().queued_unlinks().unwrap().is_empty());
         disk.fail_at(disk.calls() + call);
         if name_again(&driver, id).is_err() {
             // That call was one of the commit: the driver has ended, as it must.

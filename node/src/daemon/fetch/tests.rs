@@ -6,6 +6,7 @@ use ed25519_dalek::SigningKey;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::id::LeaseId;
 use keepwell_protocol::name::RefName;
+use keepwell_store::audit::Note;
 use keepwell_store::fs::RealFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
@@ -140,9 +141,15 @@ impl Node for TestNode {
             other => Err(other.into()),
         }
     }
-    fn forget(&self, blob: BlobId) -> Result<Option<BlobFact>, Failure> {
-        match self.ask(Input::Forget { request: RequestId(1), blob }) {
+    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(Input::Forget { request: RequestId(1), blob, why: why.to_owned() }) {
             Reply::Gone(gone) => Ok(gone),
+            other => Err(other.into()),
+        }
+    }
+    fn note(&self, note: Note) -> Result<(), Failure> {
+        match self.ask(Input::Note { request: RequestId(1), note }) {
+            Reply::Noted => Ok(()),
             other => Err(other.into()),
         }
     }

@@ -223,7 +223,7 @@ impl Engine {
                     if let Some(record) = &record {
                         unlinks.extend((record.place == Place::File).then_some(Effect::Unlink(*id)));
                         gone.push(*id);
-                        step.effects.push(Effect::Tell(Event::Dropped { blob: record.fact(*id), proof: proof.clone() }));
+                        step.tell(Event::Dropped { blob: record.fact(*id), proof: proof.clone() })?;
                     }
                     round.close(id, Ok((record.map(|record| record.fact(*id)), proof)));
                 }

@@ -75,7 +75,7 @@ impl Alone {
         let mut purged = Vec::new();
         for _ in 0..100 {
             let how = Collect { grace_ms: Some(0), limit };
-            let Reply::Collected(Collected { purged: now, missing, more }) =
+            let Reply::Collected(Collected { purged: now, missing, more, .. }) =
                 self.ask(Input::Collect { request: RequestId(3), how })
             else {
                 panic!("a collection was answered otherwise");

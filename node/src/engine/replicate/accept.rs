@@ -10,7 +10,7 @@ use keepwell_protocol::log::vector::Chain;
 use keepwell_store::error::StoreError;
 
 use crate::engine::apply::{self, Refusal, Strangers, Verdict};
-use crate::engine::effect::{Effect, Event};
+use crate::engine::effect::Event;
 use crate::engine::{Engine, Step};
 use crate::limits::MAX_REFUSED_CHAINS;
 
@@ -97,10 +97,10 @@ impl Engine {
     ) -> Result<bool, StoreError> {
         let arrival = step.txn.next_arrival()?;
         match apply::apply(step.txn, &self.home, entry, placement, arrival, Strangers::Ignored)? {
-            Verdict::Counts => {}
-            Verdict::Void(refused) => self.tell_refused(step, placement.chain, &refused),
+            Verdict::Counts => step.note_declarations(entry)?,
+            Verdict::Void(refused) => self.tell_refused(step, placement.chain, &refused)?,
             Verdict::OfAStranger(refused) => {
-                self.tell_refused(step, placement.chain, &refused);
+                self.tell_refused(step, placement.chain, &refused)?;
                 return Ok(false);
             }
         }
@@ -131,7 +131,7 @@ impl Engine {
         for peer in peers {
             step.send(peer, &Message::Fork(proof.clone()));
         }
-        step.effects.push(Effect::Tell(Event::Forked { chain }));
+        step.tell(Event::Forked { chain })?;
         Ok(())
     }
 
@@ -156,9 +156,10 @@ impl Engine {
     }
 
     /// Says once of a chain that something in it does not count. Of more chains than can be remembered, nothing is said.
-    fn tell_refused(&mut self, step: &mut Step<'_, '_>, chain: Chain, refused: &Refusal) {
+    fn tell_refused(&mut self, step: &mut Step<'_, '_>, chain: Chain, refused: &Refusal) -> Result<(), StoreError> {
         if self.replication.refused.len() < MAX_REFUSED_CHAINS && self.replication.refused.insert(chain) {
-            step.effects.push(Effect::Tell(Event::EntryRefused { chain, reason: refused.to_string() }));
+            step.tell(Event::EntryRefused { chain, reason: refused.to_string() })?;
         }
+        Ok(())
     }
 }

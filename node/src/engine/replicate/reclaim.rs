@@ -10,7 +10,7 @@ use keepwell_protocol::log::op::{Holdings, Op};
 use keepwell_store::error::StoreError;
 
 use crate::engine::author::Batch;
-use crate::engine::effect::{Effect, Event};
+use crate::engine::effect::Event;
 use crate::engine::{Engine, Step};
 
 impl Engine {
@@ -19,7 +19,7 @@ impl Engine {
     pub(super) fn begin_boot_after_rollback(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let old = self.own_chain()?.boot;
         self.begin_boot(step)?;
-        step.effects.push(Effect::Tell(Event::RolledBack { old }));
+        step.tell(Event::RolledBack { old })?;
         Ok(())
     }
 

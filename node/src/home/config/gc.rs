@@ -128,7 +128,7 @@ impl Sources<'_> {
         self.setting(written, variable, default, "a whole number", |text| u64::from_str(text).ok())
     }
 
-    fn duration(
+    pub(super) fn duration(
         &self,
         written: Option<Spanned<String>>,
         variable: &'static str,
@@ -138,7 +138,7 @@ impl Sources<'_> {
     }
 }
 
-fn switch(text: &str) -> Option<bool> {
+pub(super) fn switch(text: &str) -> Option<bool> {
     match text {
         "true" | "1" => Some(true),
         "false" | "0" => Some(false),

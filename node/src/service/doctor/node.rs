@@ -19,9 +19,9 @@ use keepwell_store::store::{Snapshot, Store};
 use super::{ok, problem, warn};
 use crate::failure::{Code, Failure};
 use crate::limits::{CLOCK_SKEW_MS, LOW_SPACE_BYTES, OUT_OF_SPACE_BYTES, STALE_INGEST_MS};
-use crate::service::network;
 use crate::service::refs::name_of;
 use crate::service::types::{CheckLine, PeerLine};
+use crate::service::{network, scrub};
 
 /// An open home.
 pub struct Inside<'a> {
@@ -43,6 +43,8 @@ pub struct Outside {
     pub peers: Vec<PeerLine>,
     /// Why nothing is ended by the machine's clock, if so.
     pub doubt: Option<Doubt>,
+    /// What its threads that move files have been at for too long.
+    pub hung: Vec<String>,
 }
 
 /// Looks at everything; what cannot be looked at is a problem of its own.
@@ -62,7 +64,9 @@ pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> 
     };
     lines.push(told("clock", clock(&snapshot, inside.now_ms, outside.and_then(|outside| outside.doubt))));
     lines.push(told("forks", forks(&snapshot)));
-    lines.push(told("unlinks", unlinks(&snapshot)));
+    let hung = outside.map_or(&[][..], |outside| &outside.hung);
+    lines.push(told("unlinks", unlinks(inside, &snapshot, hung)));
+    lines.push(told("scrub", scrubbed(&snapshot)));
     lines.push(told("quarantine", quarantine(inside.home)));
     lines.push(told("ingest", leftovers(inside, &snapshot)));
     lines
@@ -167,13 +171,43 @@ fn forks(snapshot: &Snapshot) -> Result<CheckLine, Failure> {
         .hint("a home was copied or restored from a backup there: use one copy of it only, and let others join as new nodes"))
 }
 
-fn unlinks(snapshot: &Snapshot) -> Result<CheckLine, Failure> {
-    let queued = snapshot.queued_unlinks()?;
-    let failed: Vec<&String> = queued.iter().filter_map(|(_, row)| row.last_error.as_ref()).collect();
-    Ok(match failed.first() {
-        None => ok("unlinks", format!("{} deleted blobs wait to be moved away", queued.len())),
-        Some(why) => warn("unlinks", format!("{} deleted blobs could not be moved away: {why}", failed.len()))
-            .hint("mend the cause, then stop the daemon and run `keepwell fsck --repair`"),
+/// A deletion that is stuck is a problem: its space stays taken, and nothing but a person can take away what is in its way.
+fn unlinks(inside: &Inside<'_>, snapshot: &Snapshot, hung: &[String]) -> Result<CheckLine, Failure> {
+    let next = "see what is in its way and whether the disk can be written; the daemon goes on trying by itself";
+    if let Some(errand) = hung.first() {
+        let told = format!("the file system does not answer: {errand}");
+        let failure =
+            Failure::new(Code::Unreachable, told).hint("see what the disk does (`dmesg`); everything else goes on meanwhile");
+        return Ok(problem("unlinks", &failure));
+    }
+    let failed = snapshot.failed_unlinks()?;
+    let Some((id, row)) = failed.first() else {
+        return Ok(ok("unlinks", format!("{} deleted blobs wait to be moved away", snapshot.queued_unlinks()?.len())));
+    };
+    let (path, why) = (layout::trash_file(id).under(inside.home), row.last_error.as_deref().unwrap_or("unknown"));
+    let told = format!(
+        "{} deleted blobs could not be moved away; {id} not to {} in {} attempts: {why}",
+        failed.len(),
+        path.display(),
+        row.attempts
+    );
+    Ok(problem("unlinks", &Failure::new(Code::Integrity, told).hint(next)))
+}
+
+/// What was lost here and is needed is a problem until it is here again.
+fn scrubbed(snapshot: &Snapshot) -> Result<CheckLine, Failure> {
+    let (state, lost) = (snapshot.scrub_state()?, scrub::lost(snapshot)?);
+    if let Some(first) = lost.first() {
+        let told = format!("the bytes of {} blobs that refs need were lost or rotten here, such as {first}", lost.len());
+        let hint = "a daemon fetches them from whoever has them: see `keepwell where` and `keepwell status`; else put them again";
+        return Ok(problem("scrub", &Failure::new(Code::Integrity, told).hint(hint)));
+    }
+    let Some(last) = state.last else { return Ok(ok("scrub", "what is held has not been read again yet")) };
+    let when = TimeMs::from_unix_ms(last.ended_ms).map_or_else(|_| "-".to_owned(), |time| time.to_string());
+    let told = format!("all of {} blobs were read by {when}; rotten: {}", last.blobs, last.rotten);
+    Ok(match last.unreadable {
+        0 => ok("scrub", told),
+        some => warn("scrub", format!("{told}; {some} could not be read")).hint("`keepwell events` tells which and why"),
     })
 }
 
@@ -185,7 +219,7 @@ fn quarantine(home: &Path) -> Result<CheckLine, Failure> {
     };
     Ok(match found {
         0 => ok("quarantine", "empty"),
-        _ => warn("quarantine", format!("{found} files were taken out of the way by `fsck`, in {}", folder.display()))
+        _ => warn("quarantine", format!("{found} files were taken out of the way as damaged, in {}", folder.display()))
             .hint("get those blobs from another node or put them again; then delete the files, nothing else will"),
     })
 }

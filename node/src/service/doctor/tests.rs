@@ -76,6 +76,7 @@ fn a_new_home_is_in_order_and_everything_was_looked_at() {
         "clock",
         "forks",
         "unlinks",
+        "scrub",
         "quarantine",
         "ingest",
         "pressure",

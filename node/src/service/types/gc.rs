@@ -1,4 +1,4 @@
-//! The lines about how garbage collection does.
+//! The lines about garbage collection.
 
 use std::collections::BTreeMap;
 
@@ -44,6 +44,18 @@ pub struct GcLastLine {
     pub freed_bytes: u64,
     /// Whether the node did so by itself.
     pub by_itself: bool,
+    /// How many blobs that nothing reaches it looked at.
+    #[serde(default)]
+    pub scanned: u64,
+    /// How many of them it kept, by why.
+    #[serde(default)]
+    pub kept: BTreeMap<String, u64>,
+    /// The longest that others have waited for a step which deleted, since the daemon started, in microseconds.
+    #[serde(default)]
+    pub longest_step_us: Option<u64>,
+    /// Deleted blobs whose files could not be moved out of the way so far.
+    #[serde(default)]
+    pub errors: u64,
 }
 
 /// A blob that garbage collection would delete, or has deleted.
@@ -77,6 +89,9 @@ pub struct GcLine {
     /// Bytes that lie in the trash now.
     #[serde(default)]
     pub trash_bytes: u64,
+    /// Deleted blobs whose files could not be moved out of the way so far. That is tried again; `doctor` tells why.
+    #[serde(default)]
+    pub unlinks_failed: u64,
 }
 
 /// A garbage collection, blob by blob.

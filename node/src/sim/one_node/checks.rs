@@ -149,7 +149,7 @@ fn check_bytes(store: &Store, snapshot: &Snapshot, reput: &BTreeSet<BlobId>) -> 
     snapshot.visit_blobs(&BlobId([0; BlobId::LEN]), |id, record| match store.check_blob(snapshot, &id, &record, Depth::Full)? {
         None => Ok(true),
         // A disk that does not answer has said nothing of the blob.
-        Some(Fault::Unreadable(why)) => Err(Trouble::Failed(why)),
+        Some(Fault::Unreadable { why, .. }) => Err(Trouble::Failed(why)),
         Some(fault) if reput.contains(&id) => Err(Trouble::violated("S5", format!("blob {id}, put again: {fault:?}"))),
         Some(fault) => Err(Trouble::violated("S1", format!("blob {id}: {fault:?}"))),
     })

@@ -67,7 +67,7 @@ pub struct Hands {
     /// Permits a deletion: only tests can mint.
     pub permit: fn(BlobId) -> Permit,
     /// The worker that moves the bytes of deleted blobs away.
-    pub unlink: fn(&Store, &BlobId) -> Result<Unlinked, StoreError>,
+    pub unlink: fn(&Store, &BlobId, u64) -> Result<Unlinked, StoreError>,
     /// Which syncs the disk only pretends to make.
     pub lies: Lies,
     /// Take a request for acknowledged although its commit failed.

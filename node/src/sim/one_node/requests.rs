@@ -169,7 +169,7 @@ impl Driver<'_> {
         let id = self.story.blobs[blob].fact.sha1;
         let mut after = self.known.clone();
         let expected = after.forget(&id);
-        let reply = self.ask(Input::Forget { request: RequestId(4), blob: id }, after)?;
+        let reply = self.ask(Input::Forget { request: RequestId(4), blob: id, why: "rotten".into() }, after)?;
         expect_gone(expected, &reply)
     }
 
@@ -183,7 +183,7 @@ impl Driver<'_> {
         let mut after = self.known.clone();
         after.unlinks.remove(&id);
         self.in_flight = Some(after);
-        match (self.hands.unlink)(&store, &id)? {
+        match (self.hands.unlink)(&store, &id, self.now_ms)? {
             // Still queued; the worker comes again.
             Unlinked::Failed(why) => {
                 self.in_flight = None;

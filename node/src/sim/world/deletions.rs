@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::reference::RefBody;
 use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_store::audit::{Note, Noted};
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
@@ -22,6 +23,23 @@ pub(super) fn check_purged(engine: &Engine, purged: &[BlobFact]) -> Result<(), S
     let reached = reached(&snapshot, |_| true).map_err(text)?;
     match purged.iter().find(|fact| reached.contains(&fact.sha1)) {
         Some(fact) => Err(format!("S17: blob {} was purged, and a ref reaches it", fact.sha1)),
+        None => check_noted(&snapshot, purged.iter().map(|fact| fact.sha1)),
+    }
+}
+
+/// Whoever has deleted something remembers it, and on what that rested.
+fn check_noted(snapshot: &Snapshot, gone: impl IntoIterator<Item = BlobId>) -> Result<(), String> {
+    let from = snapshot.last_note().map_err(text)?.and_then(|last| last.checked_sub(NOTES_BACK));
+    let mut noted = BTreeSet::new();
+    for (_, Noted { note, .. }) in snapshot.notes_after(from, usize::MAX).map_err(text)? {
+        match note {
+            Note::Purged { blobs, .. } => noted.extend(blobs.into_iter().map(|(id, _)| id)),
+            Note::Dropped { blob, .. } => drop(noted.insert(blob.sha1)),
+            _ => {}
+        }
+    }
+    match gone.into_iter().find(|id| !noted.contains(id)) {
+        Some(id) => Err(format!("blob {id} was deleted, and the audit log does not say so")),
         None => Ok(()),
     }
 }
@@ -50,12 +68,16 @@ fn unheard(world: &World, node: usize, engine: &Engine) -> Result<Vec<(BlobFact,
     }
     Ok(gone)
 }
+/// How many notes are looked at: more than one step writes.
+const NOTES_BACK: u64 = 2_000;
 
 /// S20: when a node has given a copy up, as many others hold theirs as the refs that it knows ask for, unless one of them lost its disk.
 /// Of a node that is down it is believed that it holds what it may.
 pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result<(), String> {
     let Some(engine) = world.nodes[node].engine() else { return Ok(()) };
-    let copies = copies_wanted(&engine.store().snapshot().map_err(text)?, blob).map_err(text)?;
+    let snapshot = engine.store().snapshot().map_err(text)?;
+    check_noted(&snapshot, [*blob])?;
+    let copies = copies_wanted(&snapshot, blob).map_err(text)?;
     let mut held = 0;
     for other in world.nodes.iter().enumerate().filter(|(at, _)| *at != node).map(|(_, other)| other) {
         held += match other.engine().map(|engine| engine.store().snapshot()) {

@@ -424,6 +424,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
         Input::Brought { .. } => "the end of a fetch",
+        Input::Note { .. } => "a note",
         Input::Took { .. } => "the time",
         Input::Connected { .. } => "a connection",
         Input::Disconnected { .. } => "a disconnection",

@@ -66,6 +66,7 @@ impl Oracle {
             | Reply::LeaseRefused(_)
             | Reply::Refs(Err(_))
             | Reply::Admitted
+            | Reply::Noted
             | Reply::NotAMember
             | Reply::MayNotAdmit(_)
             | Reply::Gone(_)

@@ -179,7 +179,8 @@ impl World {
     }
 
     pub(super) fn unlink(&mut self, node: usize, blob: &BlobId) -> Result<(), Violation> {
-        let done = self.nodes[node].engine().map_or(Ok(()), |engine| engine.store().unlink(blob).map(drop));
+        let now_ms = self.now_ms;
+        let done = self.nodes[node].engine().map_or(Ok(()), |engine| engine.store().unlink(blob, now_ms).map(drop));
         self.disk_work(node, done)
     }
 
