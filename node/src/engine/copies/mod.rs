@@ -4,7 +4,7 @@
 //! all that is live finds the rest: it begins whenever a member comes into reach, or is no longer counted on. With no ref that asks for
 //! more than one copy nothing is looked at at all.
 //!
-//! Nobody agrees with anybody on who fetches. The order of [`turn`] says who is first; who comes later waits for the earlier ones to have
+//! Nobody agrees with anybody on who fetches. The order of `place::rank::turn` says who is first; who comes later waits for the earlier ones to have
 //! had their time, and fetches when there are still too few. So at worst there is a copy too many, which a drop gives up, and with
 //! anybody in reach who can do it there is never one too few for long.
 
