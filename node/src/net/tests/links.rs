@@ -103,7 +103,19 @@ fn a_node_that_dies_is_missed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_starts_again_on_its_port_is_found_again() {
-    let (mut ada, bob) = pair().await;
+    let (mut ada, bob) = (Node::new(1, &[1, 2]).await, Node::new(2, &[1, 2]).await);
+    bob.dial(&ada);
+    // In either order; a link may be up before the other side has said where it is.
+    let (mut is_connected, mut is_learned) = (false, false);
+    let both = |event| {
+        match event {
+            NetEvent::Connected { .. } => is_connected = true,
+            NetEvent::Learned { .. } => is_learned = true,
+            _ => {}
+        }
+        (is_connected && is_learned).then_some(())
+    };
+    ada.until("connected and learned", both).await;
     let addresses = bob.net.listen_addresses();
     bob.net.shutdown().await;
     let reason = ada.disconnected(id(2)).await;
