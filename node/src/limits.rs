@@ -55,7 +55,7 @@ pub const PURGE_BATCH_BLOBS: usize = 256;
 /// is moved and noted by itself.
 pub const UNASKED_PORTION: usize = 64;
 /// Graces that one step ends.
-pub const GRACES_PER_STEP: usize = 1_000;
+pub const GRACES_PER_STEP: usize = 300;
 /// Values past their deadline that one step looks at, and ends if that is for this node to do.
 pub const EXPIRIES_PER_STEP: usize = 256;
 /// How long a lease lasts unless told otherwise (milliseconds).

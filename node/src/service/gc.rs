@@ -15,7 +15,7 @@ use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLi
 use super::{Node, pressure};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
-use crate::limits::{LOCK_POLL_MS, MAX_TRASH_AGE_MS, MOVES_WAIT_MS, PURGE_BATCH_BLOBS};
+use crate::limits::{LOCK_POLL_MS, MAX_TRASH_AGE_MS, MOVES_WAIT_MS};
 
 /// What nothing needs here, and how much is kept for which reason.
 #[derive(Default)]
@@ -72,7 +72,6 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
     if !run || blocked_by.is_some() {
         items.extend(left.map(|fact| item(fact, blocked_by.clone())));
     }
-    let snapshot = node.store().snapshot()?;
     let (candidates, unlinks_failed) = (items.len() as u64, snapshot.failed_unlinks()?.len() as u64);
     let trash_bytes = snapshot.count(Count::TrashBytes)?;
     let summary = GcLine { run, candidates, freed_bytes, kept: survey.kept, trash_bytes, unlinks_failed };
@@ -94,10 +93,11 @@ fn await_moves(node: &dyn Node, purged: &BTreeMap<BlobId, BlobFact>) -> Result<(
 
 /// How many blobs to purge next: as many as free what is left to be freed, of those that go first, and no more than one step takes.
 fn portion(node: &dyn Node, left_bytes: Option<u64>) -> Result<usize, Failure> {
-    let Some(left_bytes) = left_bytes else { return Ok(PURGE_BATCH_BLOBS) };
+    let most = node.purge_portion();
+    let Some(left_bytes) = left_bytes else { return Ok(most) };
     let snapshot = node.store().snapshot()?;
     let (mut blobs, mut bytes) = (0, 0u64);
-    for (_, id) in snapshot.unneeded_before(u64::MAX, PURGE_BATCH_BLOBS)? {
+    for (_, id) in snapshot.unneeded_before(u64::MAX, most)? {
         if bytes >= left_bytes {
             break;
         }

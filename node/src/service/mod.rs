@@ -46,6 +46,7 @@ use crate::engine::{
     Collect, Collected, Confirmed, Dropped, LeaseOp, LeaseUse, PutBlob, PutOutcome, RefOp, RefOutcome, Settings,
 };
 use crate::failure::Failure;
+use crate::limits::PURGE_BATCH_BLOBS;
 
 /// A node as services need it. Whoever answers has made durable what the answer says.
 pub trait Node: Send + Sync {
@@ -89,6 +90,11 @@ pub trait Node: Send + Sync {
 
     /// Says that a member is dead, or alive after all.
     fn declare(&self, member: NodeId, is_dead: bool) -> Result<(), Failure>;
+
+    /// How many blobs one step of a collection purges: others wait for it, where there are any.
+    fn purge_portion(&self) -> usize {
+        PURGE_BATCH_BLOBS
+    }
 
     /// How full its disk is, and why no more is freed.
     fn pressure(&self) -> Result<PressureReport, Failure> {

@@ -17,6 +17,7 @@ use crate::engine::{
     Collect, Collected, Confirmed, Dropped, Input, LeaseOp, LeaseUse, PutBlob, PutOutcome, RefOp, RefOutcome, Reply, Settings,
 };
 use crate::failure::Failure;
+use crate::limits::UNASKED_PORTION;
 use crate::service::Node;
 
 impl Node for Driver {
@@ -96,6 +97,10 @@ impl Node for Driver {
             Reply::Declared => Ok(()),
             other => Err(other.into()),
         }
+    }
+
+    fn purge_portion(&self) -> usize {
+        UNASKED_PORTION
     }
 
     fn pressure(&self) -> Result<PressureReport, Failure> {
