@@ -88,6 +88,29 @@ pub const SCRUB_NAP: Duration = Duration::from_millis(10);
 /// How often what was lost here is asked of the others again.
 pub const REPAIR_EVERY: Duration = Duration::from_secs(10);
 
+/// Blobs that the node looks at in one tick, whether they lack copies.
+pub const COPY_LOOKS_PER_TICK: usize = 500;
+/// Likewise at the end of any other step.
+pub const COPY_LOOKS_PER_STEP: usize = 50;
+/// Blobs that are remembered to be looked at, whether they lack copies; beyond that all that is live is.
+pub const MAX_COPY_LOOKS_DUE: usize = 50_000;
+/// Blobs that lack copies that are remembered at a time.
+pub const MAX_SHORT_BLOBS: usize = 2_048;
+/// How long each node has to take a copy before it is the next one's turn, in milliseconds.
+pub const COPY_TURN_MS: u64 = 30_000;
+/// Blobs of which copies are fetched at once.
+pub const COPY_BATCH_BLOBS: usize = 256;
+/// The bytes at which no more blobs are fetched at once.
+pub const COPY_BATCH_BYTES: u64 = 64 << 20;
+/// Batches that are fetched at a time.
+pub const MAX_COPY_BATCHES: usize = 4;
+/// After how many milliseconds a copy that nobody gave is tried again, at most; twice as many after each time.
+pub const COPY_RETRY_MS: u64 = 2_000;
+/// And never more than that.
+pub const MAX_COPY_RETRY_MS: u64 = 5 * 60 * 1_000;
+/// How often a copy is tried until a member that comes into reach is reason to try it again.
+pub const COPY_TRIES: u32 = 12;
+
 /// For how long a member may be silent, by the time that this node has run, before it is not waited for any more (milliseconds).
 pub const ABSENT_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// The longest time between two ticks that counts as running: a machine that slept could not have heard anybody (milliseconds).
@@ -232,26 +255,3 @@ const _: () = assert!(SURPLUS_BATCH <= MAX_QUESTION_BLOBS && SURPLUS_RETRY_MORE_
 const _: () = assert!(SCRUB_PERIOD_MS <= VERIFIED_FOR_MS && MIN_SCRUB_RATE_BYTES <= SCRUB_RATE_BYTES);
 const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");
-
-/// Blobs that the node looks at in one tick, whether they lack copies.
-pub const COPY_LOOKS_PER_TICK: usize = 500;
-/// Likewise at the end of any other step.
-pub const COPY_LOOKS_PER_STEP: usize = 50;
-/// Blobs that are remembered to be looked at, whether they lack copies; beyond that all that is live is.
-pub const MAX_COPY_LOOKS_DUE: usize = 50_000;
-/// Blobs that lack copies that are remembered at a time.
-pub const MAX_SHORT_BLOBS: usize = 2_048;
-/// How long each node has to take a copy before it is the next one's turn, in milliseconds.
-pub const COPY_TURN_MS: u64 = 30_000;
-/// Blobs of which copies are fetched at once.
-pub const COPY_BATCH_BLOBS: usize = 256;
-/// The bytes at which no more blobs are fetched at once.
-pub const COPY_BATCH_BYTES: u64 = 64 << 20;
-/// Batches that are fetched at a time.
-pub const MAX_COPY_BATCHES: usize = 4;
-/// After how many milliseconds a copy that nobody gave is tried again, at most; twice as many after each time.
-pub const COPY_RETRY_MS: u64 = 2_000;
-/// And never more than that.
-pub const MAX_COPY_RETRY_MS: u64 = 5 * 60 * 1_000;
-/// How often a copy is tried until a member that comes into reach is reason to try it again.
-pub const COPY_TRIES: u32 = 12;
