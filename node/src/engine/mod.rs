@@ -167,7 +167,9 @@ impl Engine {
             Input::Tick => {
                 self.absence_on_tick(step)?;
                 self.clock_on_tick(step)?;
-                self.expire(step)?;
+                if self.may_write_unasked(step.steady_ms, step.rng) {
+                    self.expire(step)?;
+                }
                 self.collect_on_tick(step)?;
                 self.drop_on_tick(step)?;
                 self.walk_trash(step)?;

@@ -1,7 +1,7 @@
 //! Patience with a full disk: what a node writes by itself is tried again after a while that is drawn, and after a longer one each time.
 //!
-//! A step on a full disk fails whole, and whatever users asked for in it fails too. So ticks leave alone what can wait: the ends of graces
-//! and leases, collections, surplus copies. The trash is emptied all the same, which is what makes room. When the disk is seen to have
+//! A step on a full disk fails whole, and whatever users asked for in it fails too. So ticks leave alone what can wait: the ends of refs,
+//! graces and leases, collections, surplus copies. The trash is emptied all the same, which is what makes room. When the disk is seen to have
 //! room again, nothing is waited for.
 
 use keepwell_protocol::gc::backoff::full_jitter_ms;
@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
     use crate::engine::collect::tests::{Alone, NOW_MS};
-    use crate::engine::{Effect, Input, Settings};
+    use crate::engine::{Effect, Input, RefOp, RefSet, RequestId, Settings};
     use crate::limits::{PUT_GRACE_MS, TICK_MS};
 
     const OVER_MS: u64 = NOW_MS + PUT_GRACE_MS;
@@ -130,6 +130,29 @@ mod tests {
             "{longest}"
         );
         assert!(node.engine.wakes_ms().is_none_or(|wakes_ms| wakes_ms > OVER_MS + 3_599 * TICK_MS), "it is not woken in between");
+    }
+
+    #[test]
+    fn refs_that_are_to_end_on_a_full_disk_are_as_patient() {
+        let mut node = Alone::new();
+        let set = RefSet { expires_ms: Some(NOW_MS + 1), ..RefSet::new("lab/a".parse().unwrap(), "{}", vec![]) };
+        node.step(NOW_MS, Input::WriteRefs { request: RequestId(1), ops: vec![RefOp::Set(set)] });
+        node.disk.set_capacity(Some(0));
+        // By a clock that is told how long the machine has run: else no ref ends by it.
+        let fails = |node: &mut Alone, n: u64, room: Room| {
+            let inputs = vec![Input::Elapsed { boot_ms: n * TICK_MS }, Input::Tick, Input::Room(room)];
+            let failed = node.engine.step(OVER_MS + n * TICK_MS, &mut node.rng, inputs).is_err();
+            if failed {
+                node.engine.restart().unwrap();
+            }
+            failed
+        };
+        let failed = (1..3_600).filter(|n| fails(&mut node, *n, FULL)).count();
+        assert!((1..300).contains(&failed), "{failed} of an hour's ticks failed");
+        node.disk.set_capacity(None);
+        let free = Room { total_bytes: 2, used_bytes: 1 };
+        (3_600..3_603).for_each(|n| assert!(!fails(&mut node, n, free)));
+        assert_eq!(node.engine.store().snapshot().unwrap().next_expiry_ms().unwrap(), None, "it has ended");
     }
 
     #[test]

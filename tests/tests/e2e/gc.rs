@@ -83,6 +83,25 @@ fn what_a_directory_links_to_lives_and_goes_with_it() {
 }
 
 #[test]
+fn a_circle_of_links_goes_with_its_last_name() {
+    let home = TempHome::initialised("ada");
+    let uri = |sha1: &str| format!("sha1://{sha1}");
+    let one = put(&home, "one", b"one");
+    home.file("two", b"two");
+    let two = sha1_of(&home.run(["put", "two", "--link", &uri(&one), "--json"]).ok());
+    home.run(["put", "one", "--link", &uri(&two)]).ok();
+    home.run(["ref", "set", "lab/circle", &format!("data={}", uri(&one))]).ok();
+    assert!(collected(&home.run(RUN).ok()).0.is_empty());
+    home.run(["ref", "rm", "lab/circle"]).ok();
+    let mut purged = collected(&home.run(RUN).ok()).0;
+    purged.sort();
+    let mut both = vec![one, two];
+    both.sort();
+    assert_eq!(purged, both);
+    home.run(["fsck", "--verify"]).ok();
+}
+
+#[test]
 fn nothing_goes_before_every_machine_knows_that_it_may() {
     let (ada, first, ben, second) = two_machines();
     let sha1 = put(&ada, "recording", &noise(3, 200_000));
