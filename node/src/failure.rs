@@ -346,6 +346,11 @@ impl From<LeaseRefusal> for Failure {
             LeaseRefusal::Missing(missing) => {
                 Failure::no_provider(message, &missing).hint("bring them here with `keepwell fetch` or `keepwell put` first")
             }
+            LeaseRefusal::UploadExists(name) => Failure::new(Code::Exists, message)
+                .hint("go on with it, or give it up first with `keepwell upload rm`")
+                .about("upload", name.as_str()),
+            LeaseRefusal::TooManyUploads => Failure::new(Code::Rate, message)
+                .hint("commit some, or give some up with `keepwell upload rm`; `keepwell upload ls` lists them"),
             LeaseRefusal::TooMany => {
                 Failure::new(Code::Rate, message).hint("end some with `keepwell lease rm`, or try again when one has ended")
             }

@@ -68,6 +68,10 @@ pub const MAX_LEASE_BLOBS: usize = 10_000;
 pub const MAX_LEASES: usize = 10_000;
 /// Rows of expired leases that one step removes.
 pub const LEASE_ROWS_PER_STEP: usize = 2_000;
+/// How long an upload waits for its next piece (milliseconds).
+pub const UPLOAD_TTL_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Uploads that a node keeps open.
+pub const MAX_UPLOADS: usize = 1_000;
 /// Links that one step follows to tell what is live.
 pub const SETTLE_MENTIONS: usize = 2_000;
 /// Blobs that may be kept by a cycle of links alone and are looked at in one step.

@@ -11,7 +11,7 @@ use keepwell_protocol::name::{NetworkName, NodeName};
 use keepwell_protocol::units::{DurationMs, SizeBytes};
 use keepwell_store::audit::Note;
 use keepwell_store::error::StoreError;
-use keepwell_store::ingest::IngestId;
+use keepwell_store::ingest::{IngestId, remove_leftover};
 use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
@@ -112,6 +112,8 @@ impl Local {
                     Effect::EmptyTrash { until_ms, enough_bytes } => {
                         self.store.empty_some_trash(until_ms, TRASH_PORTION, enough_bytes)?;
                     }
+                    // What cannot be removed is a leftover at the next start.
+                    Effect::Discard(ingest) => drop(remove_leftover(self.store.fs(), ingest)),
                     Effect::Reply(request, reply) if request == REQUEST => answer = Some(reply),
                     Effect::Reply(..) => {}
                 }

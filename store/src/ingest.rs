@@ -287,6 +287,15 @@ pub fn adopt(fs: &SharedFs, id: IngestId, progress: &mut Progress<'_>) -> Result
     adopt_file(Written { owner: IngestFile::new(fs, id), file }, progress)
 }
 
+/// As [`adopt`], for a file that somebody else removes if the blob is not placed.
+///
+/// # Errors
+/// As for [`ingest`]. The file is still there then.
+pub(crate) fn adopt_shared(fs: &SharedFs, id: IngestId, progress: &mut Progress<'_>) -> Result<Ingested, IngestError> {
+    let file = fs.open(&layout::ingest_file(&id)).map_err(IngestError::Read)?;
+    adopt_file(Written { owner: IngestFile { fs: Arc::clone(fs), id, is_ours: false }, file }, progress)
+}
+
 /// Ingests that an earlier life of the process left behind, for the caller to resume ([`adopt`]) or remove.
 ///
 /// # Errors

@@ -39,4 +39,5 @@ mod testing;
 pub mod trash;
 pub mod unlink;
 pub mod unneeded;
+pub mod uploads;
 pub mod verify;

@@ -41,6 +41,10 @@ pub const FIRST_BUFFER_BYTES: usize = 32 * 1024;
 
 /// How often the SHA-1 state of a growing prefix is saved, so that a resumed fetch need not hash again (bytes).
 pub const SHA1_STATE_EVERY_BYTES: usize = SPAN_BYTES;
+
+/// How much of an upload is taken between two syncs: what a crash can cost its client (bytes).
+pub const UPLOAD_SYNC_EVERY_BYTES: usize = 64 * COPY_BUFFER_BYTES;
+
 /// Blobs above a doubtful one that are looked at to find out whether it is kept by a cycle alone.
 pub const MAX_CYCLE_BLOBS: usize = 10_000;
 

@@ -76,7 +76,7 @@ impl Transaction<'_> {
 impl Store {
     /// Opens the index in `backend` beside the files in `fs`, making its tables if they are not there.
     ///
-    /// Files that an interrupted ingest left are removed: nobody was ever told of them. What a fetch has gathered stays, to be resumed.
+    /// Files that an interrupted ingest left are removed: nobody was ever told of them. What a fetch or an upload has gathered stays, to be resumed.
     pub fn open(backend: impl StorageBackend, fs: SharedFs) -> Result<Store, StoreError> {
         let store = Store { index: Index::open(backend)?, fs, locks: BlobLocks::default() };
         store.make_tables()?;
@@ -168,9 +168,11 @@ impl Store {
 
     fn remove_leftovers(&self) -> Result<(), StoreError> {
         let home = || HomePath::home().as_str().to_owned();
-        let partials = self.snapshot()?.partial_ingests()?;
+        let snapshot = self.snapshot()?;
+        let mut resumed = snapshot.partial_ingests()?;
+        resumed.extend(snapshot.all_uploads()?.iter().map(|(_, upload)| upload.ingest()));
         for id in ingest::leftovers(&self.fs).map_err(|source| StoreError::file("cannot list", home(), source))? {
-            if partials.contains(&id) {
+            if resumed.contains(&id) {
                 continue;
             }
             ingest::remove_leftover(&self.fs, id).map_err(|source| StoreError::file("cannot remove", id.to_string(), source))?;

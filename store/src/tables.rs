@@ -104,6 +104,8 @@ tables! {
         spans: (&'static [u8; 20], u32) => &'static [u8],
         /// SHA-1 of a blob that is being fetched → where its bytes are gathered, and the values that verify them.
         partials: &'static [u8; 20] => &'static [u8],
+        /// Name of an upload → its lease, its file, and how much of it has come.
+        uploads: &'static str => &'static [u8],
         /// SHA-1 of a deleted blob whose bytes are still to be removed → when and why.
         unlinks: &'static [u8; 20] => &'static [u8],
         /// (end of a grace in Unix milliseconds, SHA-1 of the blob that has it) → nothing. Rows of graces that were renewed stay until

@@ -26,6 +26,7 @@ mod refs;
 mod scrub;
 mod trees;
 mod unlinks;
+mod uploads;
 mod why;
 
 /// Bytes that look random and are the same in every run.

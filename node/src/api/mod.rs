@@ -23,6 +23,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod uploads;
 mod why;
 
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ use crate::failure::{Code, Failure};
 use crate::limits::MAX_REQUESTS;
 use crate::service::Node;
 use crate::service::status::status;
+use crate::service::uploads::BusyUploads;
 use answer::{Answer, ApiError, blocking, json};
 use gate::Slot;
 use open_ingests::OpenIngests;
@@ -52,6 +54,7 @@ pub struct Api {
     /// The way to other nodes; none where there is no network.
     daemon: Option<Arc<Daemon>>,
     open_ingests: Mutex<OpenIngests>,
+    busy_uploads: BusyUploads,
     gate: Arc<Semaphore>,
 }
 
@@ -65,7 +68,15 @@ impl Api {
     /// The interface of `node`, whose home is this folder and may hold so much.
     pub fn new(node: Arc<dyn Node>, home: PathBuf, max_size_bytes: Option<u64>, daemon: Option<Arc<Daemon>>) -> Arc<Api> {
         let gate = Arc::new(Semaphore::new(MAX_REQUESTS));
-        Arc::new(Api { node, home, max_size_bytes, daemon, open_ingests: Mutex::default(), gate })
+        Arc::new(Api {
+            node,
+            home,
+            max_size_bytes,
+            daemon,
+            open_ingests: Mutex::default(),
+            busy_uploads: BusyUploads::default(),
+            gate,
+        })
     }
 
     fn open_ingests(&self) -> MutexGuard<'_, OpenIngests> {
@@ -97,6 +108,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/leases/{id}", delete(leases::remove))
         .route("/leases/{id}/renew", post(leases::renew))
         .route("/leases/{id}/blobs", post(leases::give))
+        .route("/uploads", get(uploads::all))
+        .route("/uploads/{name}", get(uploads::get).put(uploads::begin).post(uploads::extend).delete(uploads::remove))
+        .route("/uploads/{name}/commit", post(uploads::commit))
         .route("/gc", get(gc::state).post(gc::collect))
         .route("/fetch", post(fetch::fetch))
         .route("/invites", post(network::invite))

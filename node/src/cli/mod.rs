@@ -23,6 +23,7 @@ mod refs;
 mod stat;
 mod status;
 mod up;
+mod upload;
 mod why;
 
 use std::ffi::OsString;
@@ -88,6 +89,8 @@ enum Command {
     Ref(refs::RefCommand),
     #[command(subcommand)]
     Lease(lease::LeaseCommand),
+    #[command(subcommand)]
+    Upload(upload::UploadCommand),
     Gc(gc::GcArgs),
     Drop(gc::DropArgs),
     Undrop(gc::UndropArgs),
@@ -127,6 +130,7 @@ fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {
         Command::Up(args) => up::run(args, context),
         Command::Ref(command) => refs::run(command, context),
         Command::Lease(command) => lease::run(command, context),
+        Command::Upload(command) => upload::run(command, context),
         Command::Gc(args) => gc::run(args, context),
         Command::Drop(args) => gc::drop_copies(args, context),
         Command::Undrop(args) => gc::undrop(args, context),

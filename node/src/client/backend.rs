@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, Method, header};
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::json::{self, Json};
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
-use keepwell_protocol::name::RefName;
+use keepwell_protocol::name::{OwnerName, RefName};
 use keepwell_protocol::uri::BlobUri;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,7 @@ use crate::service::stat::Asked;
 use crate::service::types::{
     BlobState, CheckLine, DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine,
 };
+use crate::service::uploads::UploadLine;
 use crate::service::why::WhyLine;
 
 #[derive(Serialize)]
@@ -190,6 +191,14 @@ impl Backend for Client {
 
     fn lease(&self, op: LeaseOp) -> Result<LeaseLine, Failure> {
         self.change_lease(op)
+    }
+
+    fn uploads(&self) -> Result<Vec<UploadLine>, Failure> {
+        self.all_uploads()
+    }
+
+    fn remove_upload(&self, name: &OwnerName) -> Result<UploadLine, Failure> {
+        self.ask(Method::DELETE, &format!("/uploads/{}", encoded(name.as_str())), &[])
     }
 
     fn leases(&self) -> Result<Vec<LeaseLine>, Failure> {

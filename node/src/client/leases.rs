@@ -1,4 +1,4 @@
-//! Leases of a daemon's home: each operation is a request.
+//! Leases and uploads of a daemon's home: each operation is a request.
 
 use axum::http::Method;
 use keepwell_protocol::id::BlobId;
@@ -10,10 +10,16 @@ use crate::api::leases::{AddRequest, GiveRequest, RenewRequest};
 use crate::engine::{LeaseOp, LeaseUse};
 use crate::failure::Failure;
 use crate::service::leases::LeaseLine;
+use crate::service::uploads::UploadLine;
 
 #[derive(Deserialize)]
 struct LeaseList {
     leases: Vec<LeaseLine>,
+}
+
+#[derive(Deserialize)]
+struct UploadList {
+    uploads: Vec<UploadLine>,
 }
 
 impl Client {
@@ -33,11 +39,16 @@ impl Client {
                 let request = GiveRequest { blobs: texts(&blobs), owner: named(&used.owner) };
                 self.ask_with(Method::POST, &path(&used, "/blobs"), &[], &request)
             }
+            LeaseOp::Upload { .. } => Err(Failure::usage("an upload is begun with PUT /api/v1/uploads/NAME")),
             LeaseOp::Remove(used) => {
                 let owner = encoded(used.owner.as_str());
                 self.ask(Method::DELETE, &format!("{}?owner={owner}", path(&used, "")), &[])
             }
         }
+    }
+
+    pub(super) fn all_uploads(&self) -> Result<Vec<UploadLine>, Failure> {
+        Ok(self.ask::<UploadList>(Method::GET, "/uploads", &[])?.uploads)
     }
 
     pub(super) fn all_leases(&self) -> Result<Vec<LeaseLine>, Failure> {

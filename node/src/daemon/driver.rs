@@ -368,6 +368,7 @@ impl Running {
             Effect::Retrieve(blob) => self.mover.retrieve(blob),
             Effect::Bring(blobs) => self.world.bring(blobs),
             Effect::Probe { from, question, seed } => self.prober.look(from, question, seed),
+            Effect::Discard(ingest) => self.mover.discard(ingest),
             Effect::EmptyTrash { until_ms, enough_bytes } => self.mover.empty(until_ms, enough_bytes),
             Effect::Reply(request, reply) => {
                 if let Reply::Collected(collected) = &reply {

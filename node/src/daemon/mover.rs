@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use keepwell_protocol::id::BlobId;
 use keepwell_store::error::StoreError;
+use keepwell_store::ingest::{IngestId, remove_leftover};
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 use keepwell_store::unlink::{Move, Moved, Unlinked};
@@ -69,6 +70,7 @@ struct Work {
 enum Errand {
     Unlink(BlobId),
     Retrieve(BlobId),
+    Discard(IngestId),
     Empty { until_ms: u64, enough_bytes: u64 },
 }
 
@@ -106,6 +108,11 @@ impl Mover {
     /// Brings a blob back from the trash, and reports it.
     pub(super) fn retrieve(&self, blob: BlobId) {
         self.shared.add(&mut self.shared.work(), Errand::Retrieve(blob));
+    }
+
+    /// Removes the file of an upload that has ended.
+    pub(super) fn discard(&self, ingest: IngestId) {
+        self.shared.add(&mut self.shared.work(), Errand::Discard(ingest));
     }
 
     /// Removes a portion of the trash for good, and no more once so many bytes have gone. While one is at that, nothing: two would remove more.
@@ -183,6 +190,7 @@ impl Errand {
         match self {
             Errand::Unlink(blob) => format!("moving {blob} to the trash"),
             Errand::Retrieve(blob) => format!("bringing {blob} back from the trash"),
+            Errand::Discard(ingest) => format!("removing the upload {ingest}"),
             Errand::Empty { .. } => "emptying the trash".to_owned(),
         }
     }
@@ -245,6 +253,8 @@ impl Shared {
                     eprintln!("warning: blob {blob} is needed again and cannot be brought back from the trash: {error}")
                 }
             },
+            // It may have become a blob. What cannot be removed is a leftover at the next start.
+            Errand::Discard(ingest) => drop(remove_leftover(self.store.fs(), ingest)),
             Errand::Empty { until_ms, enough_bytes } => {
                 self.store.empty_some_trash(until_ms, TRASH_PORTION, enough_bytes)?;
             }

@@ -8,6 +8,7 @@ use keepwell_protocol::id::{BlobFact, BlobId, BootId, LeaseId, NodeId, StorageId
 use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
 use keepwell_store::collected::Scanned;
+use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
 
 use super::input::RequestId;
@@ -55,6 +56,8 @@ pub enum Effect {
     /// Bring back from the trash what is needed again: `Store::try_retrieve`, then `Input::Restore` for nobody. If that fails, it is asked
     /// for again.
     Retrieve(BlobId),
+    /// Remove the file of an upload that has ended, if it is there.
+    Discard(IngestId),
     /// Remove for good what has been in the trash for long, or for long enough on a full disk: `Store::empty_some_trash`, a portion of it.
     EmptyTrash {
         /// What was deleted then or before, in Unix milliseconds.

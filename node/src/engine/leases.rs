@@ -5,14 +5,16 @@
 use keepwell_protocol::id::{BlobId, LeaseId};
 use keepwell_protocol::name::OwnerName;
 use keepwell_store::error::StoreError;
+use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::{Lease, LeaseError};
 use keepwell_store::tables::{Access, Tables};
+use keepwell_store::uploads::Upload;
 use rand_chacha::rand_core::Rng;
 
 use super::effect::{Effect, PutOutcome, Reply};
 use super::input::RequestId;
 use super::{Engine, Step};
-use crate::limits::{LEASE_ROWS_PER_STEP, MAX_LEASES};
+use crate::limits::{LEASE_ROWS_PER_STEP, MAX_LEASES, MAX_UPLOADS};
 
 /// A lease, and who says that it is theirs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,19 @@ pub struct LeaseUse {
     pub lease: LeaseId,
     /// Whose.
     pub owner: OwnerName,
+}
+
+/// An upload that is to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadWish {
+    /// What its client calls it.
+    pub name: OwnerName,
+    /// Where its bytes are to be.
+    pub ingest: IngestId,
+    /// What it is to become, if its client says.
+    pub sha1: Option<BlobId>,
+    /// How large, in bytes, if its client says.
+    pub size_bytes: Option<u64>,
 }
 
 /// What is to become of a lease.
@@ -51,6 +66,15 @@ pub enum LeaseOp {
         /// The blobs.
         blobs: Vec<BlobId>,
     },
+    /// A new one, on what an upload is to become, held or not. The upload ends with it.
+    Upload {
+        /// Whose.
+        owner: OwnerName,
+        /// How long it lasts from now on, in milliseconds.
+        ttl_ms: u64,
+        /// What it is for.
+        upload: UploadWish,
+    },
     /// It ends.
     Remove(LeaseUse),
 }
@@ -74,6 +98,12 @@ pub enum LeaseRefusal {
     /// It was to protect blobs that are not held here.
     #[error("a lease protects what is stored here, and {} of these blobs are not", .0.len())]
     Missing(Vec<BlobId>),
+    /// There is an upload of that name.
+    #[error("there is an upload `{0}` already")]
+    UploadExists(OwnerName),
+    /// There are as many uploads as there may be.
+    #[error("there are {MAX_UPLOADS} uploads already")]
+    TooManyUploads,
     /// There are as many as there may be.
     #[error("there are {MAX_LEASES} leases already")]
     TooMany,
@@ -123,7 +153,7 @@ impl Engine {
             Err(Stop::Store(error)) => return Err(error),
         };
         step.effects.push(Effect::Reply(request, reply));
-        Ok(())
+        end_uploads(step)
     }
 
     /// Removes a portion of the leases that have expired; whether none is left.
@@ -132,13 +162,25 @@ impl Engine {
             return Ok(true);
         }
         match step.txn.next_lease_expiry_ms()? {
-            Some(expires_ms) if expires_ms <= step.ends_ms => step.txn.end_leases(step.ends_ms, LEASE_ROWS_PER_STEP),
+            Some(expires_ms) if expires_ms <= step.ends_ms => {
+                let all = step.txn.end_leases(step.ends_ms, LEASE_ROWS_PER_STEP)?;
+                end_uploads(step)?;
+                Ok(all)
+            }
             next => {
                 self.leases.look_ms = next.unwrap_or(u64::MAX);
                 Ok(true)
             }
         }
     }
+}
+
+/// What was being uploaded under a lease that has ended goes with it.
+fn end_uploads(step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+    if step.txn.upload_count()? > 0 {
+        step.effects.extend(step.txn.end_uploads()?.into_iter().map(Effect::Discard));
+    }
+    Ok(())
 }
 
 /// The lease, if it lives and is whose it is said to be.
@@ -176,6 +218,19 @@ fn change(step: &mut Step<'_, '_>, op: LeaseOp) -> Result<(LeaseId, Lease), Stop
             usable(step.txn, &used, step.ends_ms)??;
             all_held(step, &blobs)?;
             give(step, &used, &blobs)?;
+            told(step, used.lease)
+        }
+        LeaseOp::Upload { owner, ttl_ms, upload } => {
+            if step.txn.upload(upload.name.as_str())?.is_some() {
+                return Err(LeaseRefusal::UploadExists(upload.name).into());
+            }
+            if step.txn.upload_count()? >= MAX_UPLOADS as u64 {
+                return Err(LeaseRefusal::TooManyUploads.into());
+            }
+            let used = add(step, owner, ttl_ms, true, &[])?;
+            give(step, &used, upload.sha1.as_slice())?;
+            let begun = Upload::new(upload.ingest, used.lease, upload.sha1, upload.size_bytes);
+            step.txn.put_upload(upload.name.as_str(), &begun)?;
             told(step, used.lease)
         }
         LeaseOp::Remove(used) => {

@@ -48,7 +48,7 @@ use drop::{Dropping, Whom};
 pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutOutcome, RefOutcome, RefRefusal, Reply};
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 use leases::LeaseClock;
-pub use leases::{LeaseOp, LeaseRefusal, LeaseUse};
+pub use leases::{LeaseOp, LeaseRefusal, LeaseUse, UploadWish};
 pub use open::{NewHome, OpenError};
 use patience::Patience;
 use pressure::Pressing;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::json::Json;
-use keepwell_protocol::name::RefName;
+use keepwell_protocol::name::{OwnerName, RefName};
 use keepwell_protocol::uri::BlobUri;
 
 use super::events::{EventLine, EventQuery};
@@ -17,6 +17,7 @@ use super::read::ReadError;
 use super::refs::{Query, SetRef};
 use super::stat::Asked;
 use super::types::{DropLine, FetchLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::uploads::UploadLine;
 use super::why::WhyLine;
 use crate::engine::LeaseOp;
 use crate::failure::Failure;
@@ -101,6 +102,12 @@ pub trait Backend {
 
     /// The leases that have not ended.
     fn leases(&self) -> Result<Vec<LeaseLine>, Failure>;
+
+    /// What clients are uploading in pieces.
+    fn uploads(&self) -> Result<Vec<UploadLine>, Failure>;
+
+    /// Gives an upload up.
+    fn remove_upload(&self, name: &OwnerName) -> Result<UploadLine, Failure>;
 
     /// Purges what nothing needs, or tells what a run would purge.
     fn collect(&self, wish: Wish) -> Result<GcReport, Failure>;

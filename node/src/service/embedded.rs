@@ -8,7 +8,7 @@ use std::path::Path;
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::id::BlobId;
 use keepwell_protocol::json::{self, Json};
-use keepwell_protocol::name::RefName;
+use keepwell_protocol::name::{OwnerName, RefName};
 use keepwell_protocol::uri::BlobUri;
 
 use super::Node;
@@ -21,6 +21,7 @@ use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
 use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::uploads::{self, UploadLine};
 use super::why::{WhyLine, why};
 use super::{drop, durable, gc, network, status};
 use crate::engine::LeaseOp;
@@ -118,6 +119,14 @@ impl Backend for Local {
 
     fn lease(&self, op: LeaseOp) -> Result<LeaseLine, Failure> {
         leases::change(self, op)
+    }
+
+    fn uploads(&self) -> Result<Vec<UploadLine>, Failure> {
+        uploads::list(self)
+    }
+
+    fn remove_upload(&self, name: &OwnerName) -> Result<UploadLine, Failure> {
+        uploads::remove(self, name)
     }
 
     fn leases(&self) -> Result<Vec<LeaseLine>, Failure> {

@@ -57,6 +57,7 @@ fn check(op: &LeaseOp) -> Result<(), Failure> {
     let (ttl_ms, blobs) = match op {
         LeaseOp::Add { ttl_ms, blobs, .. } => (Some(*ttl_ms), blobs.as_slice()),
         LeaseOp::Renew { ttl_ms, .. } => (Some(*ttl_ms), &[][..]),
+        LeaseOp::Upload { ttl_ms, .. } => (Some(*ttl_ms), &[][..]),
         LeaseOp::Give { blobs, .. } => (None, blobs.as_slice()),
         LeaseOp::Remove(_) => (None, &[][..]),
     };

@@ -29,6 +29,7 @@ pub mod stat;
 pub mod status;
 pub mod tree;
 pub mod types;
+pub mod uploads;
 pub mod uses;
 pub mod why;
 

@@ -110,6 +110,13 @@ impl<'a> Putter<'a> {
         self.take(number, taken.map_err(Failure::from), children)
     }
 
+    /// Puts what has been uploaded. It is there as before if it is not stored.
+    pub fn put_upload(&mut self, number: usize, name: &str) -> Result<Vec<Outcome>, Failure> {
+        self.check_lease()?;
+        let taken = self.node.store().adopt_upload(name, &mut |_| ());
+        self.take(number, taken.map_err(Failure::from), Vec::new())
+    }
+
     /// Puts a few bytes, recorded with others when there are enough of them.
     pub fn put_small(&mut self, number: usize, mut bytes: &[u8], children: Vec<BlobId>) -> Result<Vec<Outcome>, Failure> {
         let taken = ingest(self.node.store().fs(), self.node.new_ingest(), &mut bytes, &mut |_| ());

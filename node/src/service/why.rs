@@ -110,7 +110,10 @@ impl Found {
             Root::Ref(name) => self.add_values(snapshot, name, named, &line("ref", name.clone(), None))?,
             Root::Lease(id) => {
                 let until_ms = snapshot.lease(id)?.map(|lease| lease.expires_ms);
-                self.roots.push(line("lease", id.to_string(), until_ms));
+                self.roots.push(match snapshot.upload_under(id)? {
+                    Some(upload) => line("ingest", upload, until_ms),
+                    None => line("lease", id.to_string(), until_ms),
+                });
             }
             Root::Grace(until_ms) => {
                 let of = named.map(|id| id.to_string()).unwrap_or_default();

@@ -130,6 +130,9 @@ pub trait BlobFile: Send + Sync {
     /// Makes the bytes, the length and the mode durable; not the name.
     fn sync(&self) -> io::Result<()>;
 
+    /// Makes the file so long, giving up what is beyond (bytes).
+    fn cut(&self, size_bytes: u64) -> io::Result<()>;
+
     /// Takes the write permission from everybody (mode 0444). This handle can still write.
     fn set_read_only(&self) -> io::Result<()>;
 
@@ -239,6 +242,8 @@ mod tests {
             let file = fs.open_to_write(&path("a")).unwrap();
             file.write_all_at(b"d", 3).unwrap();
             assert_eq!(file.size_bytes().unwrap(), 4);
+            file.cut(2).unwrap();
+            assert_eq!(fs.metadata(&path("a")).unwrap().size_bytes, 2);
             assert_eq!(fs.open_to_write(&path("b")).err().unwrap().kind(), io::ErrorKind::NotFound);
         });
     }

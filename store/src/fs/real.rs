@@ -221,6 +221,10 @@ impl BlobFile for RealFile {
         self.file.sync_all()
     }
 
+    fn cut(&self, size_bytes: u64) -> io::Result<()> {
+        self.file.set_len(size_bytes)
+    }
+
     fn set_read_only(&self) -> io::Result<()> {
         self.file.set_permissions(Permissions::from_mode(MODE_READ_ONLY))
     }

@@ -187,7 +187,7 @@ impl Lab {
                 due.extend(retrieved.map(|retrieved| (at, Input::Restore { request: RequestId::NOBODY, retrieved })));
             }
             Effect::Bring(blobs) => self.brings.push((at, blobs)),
-            Effect::Collected(_) | Effect::Publish(_) | Effect::Unlink(_) | Effect::EmptyTrash { .. } => {}
+            Effect::Collected(_) | Effect::Publish(_) | Effect::Unlink(_) | Effect::Discard(_) | Effect::EmptyTrash { .. } => {}
         }
     }
 

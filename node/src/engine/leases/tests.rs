@@ -300,3 +300,23 @@ fn there_are_at_most_max_leases_at_once_each_with_an_id_of_its_own() {
     node.now_ms += TTL_MS;
     node.change(add(&[], TTL_MS, false)).unwrap();
 }
+
+fn upload(name: &str) -> LeaseOp {
+    let upload = UploadWish { name: name.parse().unwrap(), ingest: IngestId([1; 16]), sha1: None, size_bytes: None };
+    LeaseOp::Upload { owner: "ann@gpu".parse().unwrap(), ttl_ms: TTL_MS, upload }
+}
+
+#[test]
+fn there_are_at_most_max_uploads_at_once_and_each_ends_with_its_lease() {
+    let mut node = Alone::new();
+    for n in 0..MAX_UPLOADS {
+        node.change(upload(&format!("u{n}"))).unwrap();
+    }
+    assert_eq!(node.change(upload("one-more")).unwrap_err(), LeaseRefusal::TooManyUploads);
+    let uploads = |node: &Alone| node.engine.store().snapshot().unwrap().upload_count().unwrap();
+    assert_eq!(uploads(&node), MAX_UPLOADS as u64);
+    node.now_ms += TTL_MS;
+    node.change(upload("one-more")).unwrap();
+    assert_eq!(uploads(&node), 1, "what nobody renewed is gone");
+    assert_eq!(node.change(upload("one-more")).unwrap_err(), LeaseRefusal::UploadExists("one-more".parse().unwrap()));
+}

@@ -227,10 +227,11 @@ fn quarantine(home: &Path) -> Result<CheckLine, Failure> {
 /// Files that have not been written to for long and that no fetch will go on with.
 fn leftovers(inside: &Inside<'_>, snapshot: &Snapshot) -> Result<CheckLine, Failure> {
     let folder = layout::ingest_folder().under(inside.home);
-    let partials = snapshot.partial_ingests()?;
+    let (partials, uploads) = (snapshot.partial_ingests()?, snapshot.all_uploads()?);
+    let resumed: BTreeSet<_> = partials.iter().copied().chain(uploads.iter().map(|(_, upload)| upload.ingest())).collect();
     let found = ingest::leftovers(inside.store.fs()).map_err(|error| Failure::file("cannot list", &folder, &error))?;
     let (mut stale, mut stale_bytes) = (0_u64, 0);
-    for id in found.iter().filter(|id| !partials.contains(id)) {
+    for id in found.iter().filter(|id| !resumed.contains(id)) {
         // One that has gone meanwhile is none.
         let Ok(file) = fs::metadata(layout::ingest_file(id).under(inside.home)) else { continue };
         let written = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -240,9 +241,10 @@ fn leftovers(inside: &Inside<'_>, snapshot: &Snapshot) -> Result<CheckLine, Fail
             stale_bytes += file.len();
         }
     }
-    let resumed = match partials.len() {
-        0 => String::new(),
-        fetches => format!("; {fetches} broken-off fetches will go on where they were"),
+    let resumed = match (partials.len(), uploads.len()) {
+        (0, 0) => String::new(),
+        (fetches, 0) => format!("; {fetches} broken-off fetches will go on where they were"),
+        (fetches, uploads) => format!("; {fetches} broken-off fetches and {uploads} uploads will go on where they were"),
     };
     Ok(match stale {
         0 => ok("ingest", format!("nothing is left of broken-off puts{resumed}")),

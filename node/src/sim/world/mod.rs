@@ -320,6 +320,8 @@ impl World {
                     let delay_ms = self.draw(BRING_WITHIN_MS);
                     self.after(delay_ms, Happening::Bring(node, blobs));
                 }
+                // Nobody uploads anything here.
+                Effect::Discard(_) => {}
                 Effect::EmptyTrash { until_ms, enough_bytes } => self.empty_trash(node, until_ms, enough_bytes)?,
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));

@@ -128,6 +128,11 @@ impl BlobFile for SimFile {
         })
     }
 
+    fn cut(&self, size_bytes: u64) -> io::Result<()> {
+        let size = usize::try_from(size_bytes).map_err(io::Error::other)?;
+        self.change("file cut", |file| file.contents.set_len(size))
+    }
+
     fn set_read_only(&self) -> io::Result<()> {
         self.change("file mode", |file| file.read_only = true)
     }
