@@ -125,6 +125,8 @@ pub const SILENCE_NOTED_EVERY_MS: u64 = 10 * 60 * 1_000;
 pub const DROP_TIMEOUT_MS: u64 = 10_000;
 /// How long another member is waited for that was asked to give up its copies: its own round, and the way there and back (milliseconds).
 pub const DROP_FROM_TIMEOUT_MS: u64 = 15_000;
+/// How long a member is waited for that was asked to write the use of a ref, before the next one is asked (milliseconds).
+pub const USE_ELSEWHERE_TIMEOUT_MS: u64 = 5_000;
 /// Rounds at once in which this node gives up copies because other members ask it to; of more, nothing is heard.
 pub const MAX_ROUNDS_OF_OTHERS: usize = 16;
 /// How long an answer is waited for before the question is asked again (milliseconds).

@@ -103,6 +103,8 @@ pub enum Reply {
     Put(Vec<PutOutcome>),
     /// To a write of refs: one outcome an op, or the reason why none was made.
     Refs(Result<Vec<RefOutcome>, RefRefusal>),
+    /// To a use of a ref that somebody else was to write: who has, if anybody.
+    UsedBy(Option<NodeId>),
     /// To an admission.
     Admitted,
     /// To a declaration.

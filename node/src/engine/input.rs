@@ -47,6 +47,13 @@ pub enum Input {
         /// What to write, in order.
         ops: Vec<RefOp>,
     },
+    /// A ref is used here, and not all that it names is: a member that holds it is to write that.
+    UseElsewhere {
+        /// Whom to answer.
+        request: RequestId,
+        /// Which ref.
+        name: RefName,
+    },
     /// A node has proven that it was invited: it becomes a member.
     Admit {
         /// Whom to answer.

@@ -28,6 +28,7 @@ pub mod rebuild;
 mod refs;
 mod replicate;
 mod settings;
+mod uses;
 
 use std::sync::Arc;
 
@@ -54,6 +55,7 @@ use patience::Patience;
 use pressure::Pressing;
 use replicate::Replication;
 pub use settings::Settings;
+use uses::Uses;
 
 /// The engine of one home.
 pub struct Engine {
@@ -70,6 +72,7 @@ pub struct Engine {
     copies: Copies,
     settings: Settings,
     leases: LeaseClock,
+    uses: Uses,
     clock: Clock,
 }
 
@@ -117,6 +120,7 @@ impl Engine {
         self.arrivals = Arrivals::default();
         self.copies = Copies::default();
         self.leases = LeaseClock::default();
+        self.uses = Uses::default();
         Ok(())
     }
 
@@ -135,6 +139,7 @@ impl Engine {
             Input::Put { request, blobs, lease } => self.put(step, request, blobs, lease.as_ref()),
             Input::Lease { request, op } => self.lease(step, request, op),
             Input::WriteRefs { request, ops } => self.write_refs(step, request, ops),
+            Input::UseElsewhere { request, name } => self.use_elsewhere(step, request, name),
             Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
             Input::Declare { request, node, is_dead } => self.declare(step, request, &node, is_dead),
             Input::Delete { request, permit } => self.delete(step, request, permit),
@@ -172,6 +177,7 @@ impl Engine {
                 }
                 self.collect_on_tick(step)?;
                 self.drop_on_tick(step)?;
+                self.uses_on_tick(step);
                 self.walk_trash(step)?;
                 self.tick(step)
             }

@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::leases::LeaseClock;
 use super::patience::Patience;
 use super::pressure::Pressing;
+use super::uses::Uses;
 use super::{Absence, Arrivals, Collector, Copies, Dropping, Engine, EngineRng, Replication, Settings, Step};
 
 /// Why a home cannot be started on.
@@ -113,6 +114,7 @@ impl Engine {
             arrivals: Arrivals::default(),
             copies: Copies::default(),
             leases: LeaseClock::default(),
+            uses: Uses::default(),
             clock: Clock::default(),
             settings: Settings::default(),
         }

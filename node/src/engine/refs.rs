@@ -65,6 +65,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Writes that a ref is used; whether it is written, or needed no writing.
+    pub(super) fn write_use(&self, step: &mut Step<'_, '_>, name: RefName) -> Result<bool, StoreError> {
+        if !self.is_member(step.txn)? {
+            return Ok(false);
+        }
+        match plan_all(step.txn, step.now_ms, vec![RefOp::Touch { name }])? {
+            Ok(planned) => self.carry_out(step, planned).map(|_| true),
+            Err(_) => Ok(false),
+        }
+    }
+
     fn carry_out(&self, step: &mut Step<'_, '_>, planned: Vec<Planned>) -> Result<Vec<RefOutcome>, StoreError> {
         let write = |planned: &Planned| {
             let body = match &planned.change {

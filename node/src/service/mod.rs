@@ -36,6 +36,7 @@ pub mod why;
 use std::sync::Arc;
 
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
+use keepwell_protocol::name::RefName;
 use keepwell_store::audit::Note;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
@@ -76,6 +77,11 @@ pub trait Node: Send + Sync {
 
     /// Writes all of these refs, or none.
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure>;
+
+    /// Has another member write that a ref is used; whether one has.
+    fn use_elsewhere(&self, _name: &RefName) -> Result<bool, Failure> {
+        Ok(false)
+    }
 
     /// Purges a portion of what nothing needs.
     fn collect(&self, how: Collect) -> Result<Collected, Failure>;

@@ -16,7 +16,7 @@ use keepwell_store::store::Snapshot;
 use super::types::{ConflictLine, LinkLine, RefLine};
 use super::{Node, glob};
 use crate::engine::{RefOp, RefRefusal, RefSet, closure};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 
 /// A value for a ref, as its user gives it.
 #[derive(Debug, Clone)]
@@ -136,9 +136,12 @@ pub fn remove(node: &dyn Node, name: &RefName, if_rev: Option<String>) -> Result
     }
 }
 
-/// Uses a ref, which puts off its expiry.
+/// Uses a ref, which puts off its expiry. Where not all is here that it names, a member that holds it is asked to write that.
 pub fn touch(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
-    node.write_refs(vec![RefOp::Touch { name: name.clone() }])?;
+    match node.write_refs(vec![RefOp::Touch { name: name.clone() }]) {
+        Err(failure) if failure.code == Code::NoProvider && node.use_elsewhere(name)? => {}
+        outcome => drop(outcome?),
+    }
     get(node, name)
 }
 

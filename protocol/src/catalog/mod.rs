@@ -13,3 +13,4 @@ pub mod item;
 pub mod member;
 pub mod reference;
 pub mod row;
+pub mod usage;

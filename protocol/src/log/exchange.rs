@@ -6,6 +6,7 @@ use bincode::{Decode, Encode};
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 
 use super::vector::{Chain, Head, Vector};
+use crate::catalog::usage::{UseReport, UseRequest};
 use crate::gc::question::{Question, SignedAnswer};
 use crate::gc::request::{DropReport, DropRequest};
 use crate::id::{BootId, NetworkId, NodeId, Seq};
@@ -44,6 +45,10 @@ pub enum Message {
         /// In Unix milliseconds.
         now_ms: u64,
     },
+    /// Asks the receiver to write that a ref is used.
+    UseRequest(UseRequest),
+    /// Whether it has.
+    UseReport(UseReport),
 }
 
 /// The entries of one chain after a position.

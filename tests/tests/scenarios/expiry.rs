@@ -1,8 +1,13 @@
 //! Refs that lapse, on several machines: one of them says so, all of them see it, and what is used meanwhile lives on.
 
-use keepwell_node::engine::{Input, RefOp, RefSet, Reply, RequestId};
+use keepwell_node::engine::{Effect, Input, RefOp, RefRefusal, RefSet, Reply, RequestId};
+use keepwell_node::limits::USE_ELSEWHERE_TIMEOUT_MS;
 use keepwell_protocol::catalog::item::Item;
+use keepwell_protocol::catalog::reference::RefBody;
+use keepwell_protocol::catalog::usage::UseRequest;
+use keepwell_protocol::id::{BlobId, NodeId, Nonce};
 use keepwell_protocol::limits::MARK_TURN_MS;
+use keepwell_protocol::log::exchange::Message;
 
 use super::lab::{Lab, a_set};
 
@@ -150,4 +155,97 @@ fn a_ref_that_is_used_lives_on_and_its_uses_are_coarse() {
     pass(&mut lab, LASTS_MS);
     assert_eq!(values(&lab), [0, 0]);
     assert_eq!(lab.machines[0].engine().store().snapshot().unwrap().item(&Item::reference("lab/x")).unwrap().values(), []);
+}
+
+/// Two machines of three hold what a ref names that ends some time after its last use; the third knows the ref alone.
+fn lab_with_a_reader() -> (Lab, BlobId) {
+    let mut lab = lab(3);
+    let blob = lab.put(0, b"measured", &[]).sha1;
+    lab.put(1, b"measured", &[]);
+    let expires_ms = Some(lab.now_ms + LASTS_MS);
+    let set = RefSet { expires_ms, ttl_access_ms: Some(LASTS_MS), ..a_set("lab/x", "{}", &[blob]) };
+    let done = write(&mut lab, 0, RefOp::Set(set));
+    assert!(matches!(done, Reply::Refs(Ok(_))), "{done:?}");
+    pass(&mut lab, LASTS_MS / 2);
+    (lab, blob)
+}
+
+fn use_elsewhere(lab: &mut Lab) -> Option<Reply> {
+    lab.give(2, Input::UseElsewhere { request: RequestId(3), name: "lab/x".parse().unwrap() }).pop()
+}
+
+/// When the ref ends, as each machine knows it: its one value.
+fn ends_ms(lab: &Lab) -> Vec<u64> {
+    let end = |machine: usize| {
+        let row = lab.machines[machine].engine().store().snapshot().unwrap().item(&Item::reference("lab/x")).unwrap();
+        let [value] = row.values() else { panic!("not one value on {machine}") };
+        RefBody::of(value).unwrap().expires_ms.unwrap()
+    };
+    (0..lab.machines.len()).map(end).collect()
+}
+
+#[test]
+fn who_lacks_what_a_ref_names_has_a_holder_write_that_it_is_used() {
+    let (mut lab, _) = lab_with_a_reader();
+    let refused = write(&mut lab, 2, RefOp::Touch { name: "lab/x".parse().unwrap() });
+    assert!(matches!(refused, Reply::Refs(Err(RefRefusal::Missing { .. }))), "own copy first");
+    let before = written(&lab, &[0, 1, 2]);
+    assert!(matches!(use_elsewhere(&mut lab), Some(Reply::UsedBy(Some(_)))));
+    let after = written(&lab, &[0, 1, 2]);
+    assert_eq!(after.iter().sum::<u64>(), before.iter().sum::<u64>() + 1, "one machine has written it, once");
+    assert_eq!(after[2], before[2]);
+    assert_eq!(ends_ms(&lab), [lab.now_ms + LASTS_MS; 3]);
+}
+
+#[test]
+fn a_holder_that_does_not_answer_is_passed_over_and_without_any_the_user_is_told() {
+    let (mut lab, _) = lab_with_a_reader();
+    // The holder that is asked first.
+    let asked = lab.machines[1].id();
+    let effects = lab.effects_of(2, Input::UseElsewhere { request: RequestId(3), name: "lab/x".parse().unwrap() });
+    let to = |effects: &[Effect]| {
+        let sent = effects.iter().filter_map(|effect| match effect {
+            Effect::Send { to, bytes } if matches!(Message::decode(bytes), Ok(Message::UseRequest(_))) => Some(*to),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>()
+    };
+    let first = to(&effects);
+    assert_eq!(first.len(), 1, "one at a time");
+    let mut tick_at = |ms: u64| {
+        lab.now_ms += ms;
+        lab.effects_of(2, Input::Elapsed { boot_ms: lab.now_ms });
+        lab.effects_of(2, Input::Tick)
+    };
+    assert_eq!(to(&tick_at(USE_ELSEWHERE_TIMEOUT_MS - 1)), []);
+    let second = to(&tick_at(1));
+    assert!(second.len() == 1 && second != first && (first[0] == asked || second[0] == asked), "{first:?}, then {second:?}");
+    let given_up = tick_at(USE_ELSEWHERE_TIMEOUT_MS);
+    assert!(given_up.iter().any(|effect| matches!(effect, Effect::Reply(RequestId(3), Reply::UsedBy(None)))));
+}
+
+#[test]
+fn a_use_is_written_for_members_alone_and_only_by_who_holds_all_of_it() {
+    let (mut lab, blob) = lab_with_a_reader();
+    let asked = |name: &str| Message::UseRequest(UseRequest { nonce: Nonce([1; 16]), name: name.into() }).encode();
+    let told = |lab: &mut Lab, machine: usize, from: NodeId, name: &str| {
+        let effects = lab.effects_of(machine, Input::Received { from, bytes: asked(name) });
+        let reports = effects.into_iter().filter_map(|effect| match effect {
+            Effect::Send { bytes, .. } => match Message::decode(&bytes) {
+                Ok(Message::UseReport(report)) => Some(report.done),
+                _ => None,
+            },
+            _ => None,
+        });
+        reports.collect::<Vec<_>>()
+    };
+    let (reader, stranger) = (lab.machines[2].id(), NodeId([77; 32]));
+    assert_eq!(told(&mut lab, 0, reader, "no name"), [false]);
+    assert_eq!(told(&mut lab, 0, reader, "lab/other"), [false]);
+    lab.effects_of(0, Input::Connected { peer: stranger });
+    assert_eq!(told(&mut lab, 0, stranger, "lab/x"), [false]);
+    lab.give(1, Input::Forget { request: RequestId(4), blob, why: "rotten".into() });
+    assert_eq!(told(&mut lab, 1, reader, "lab/x"), [false]);
+    assert_eq!(told(&mut lab, 0, reader, "lab/x"), [true]);
+    assert_eq!(told(&mut lab, 0, reader, "lab/x"), [true], "a use so soon after is the same");
 }

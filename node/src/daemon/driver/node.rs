@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
+use keepwell_protocol::name::RefName;
 use keepwell_store::audit::Note;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
@@ -60,6 +61,14 @@ impl Node for Driver {
     fn write_refs(&self, ops: Vec<RefOp>) -> Result<Vec<RefOutcome>, Failure> {
         match self.ask(move |request| Input::WriteRefs { request, ops })? {
             Reply::Refs(outcome) => Ok(outcome?),
+            other => Err(other.into()),
+        }
+    }
+
+    fn use_elsewhere(&self, name: &RefName) -> Result<bool, Failure> {
+        let name = name.clone();
+        match self.ask(move |request| Input::UseElsewhere { request, name })? {
+            Reply::UsedBy(node) => Ok(node.is_some()),
             other => Err(other.into()),
         }
     }

@@ -110,6 +110,11 @@ impl Engine {
                 self.heard_drop_report(step, from, report);
                 Ok(())
             }
+            Ok(Message::UseRequest(asked)) => self.heard_use_request(step, from, asked),
+            Ok(Message::UseReport(report)) => {
+                self.heard_use_report(step, from, report);
+                Ok(())
+            }
             Ok(Message::Clock { now_ms }) => {
                 self.heard_clock(from, now_ms);
                 Ok(())

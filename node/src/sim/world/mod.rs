@@ -415,6 +415,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Put { .. } => "a put",
         Input::Lease { .. } => "a lease",
         Input::WriteRefs { .. } => "a write of refs",
+        Input::UseElsewhere { .. } => "a use of a ref that another is to write",
         Input::Admit { .. } => "a new member",
         Input::Confirm { .. } => "a question how durable something is",
         Input::Declare { .. } => "a declaration",

@@ -63,6 +63,7 @@ impl Oracle {
                 Ok(())
             }
             Reply::Declared
+            | Reply::UsedBy(_)
             | Reply::LeaseRefused(_)
             | Reply::Refs(Err(_))
             | Reply::Admitted
