@@ -26,7 +26,7 @@ use crate::failure::{Code, Failure};
 use crate::limits::{FETCH_BATCH_BLOBS, FETCH_BATCH_BYTES};
 use crate::service::backend::Extent;
 use crate::service::read::recorded;
-use crate::service::{Node, collision};
+use crate::service::{Node, collision, quota};
 use crate::transfer::fetch::{FetchError, Fetched, Fetcher};
 
 pub use progress::Progress;
@@ -97,7 +97,9 @@ impl<'a> Fetch<'a> {
     /// When this node's disk fails or is full; what came before that stays. Blobs that nobody gave are in the outcome.
     pub async fn run(mut self, roots: &[BlobId], extent: Extent) -> Result<Outcome, Failure> {
         let mut wanted = self.look(roots, extent)?;
-        self.progress.want(wanted.values().map(|wanted| wanted.fact.size_bytes).sum());
+        let wanted_bytes = wanted.values().map(|wanted| wanted.fact.size_bytes).sum();
+        quota::leave_room(&*self.node, wanted_bytes)?;
+        self.progress.want(wanted_bytes);
         while let Some(holder) = next_holder(&wanted) {
             self.ask_holder(holder, &mut wanted).await?;
         }

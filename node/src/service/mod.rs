@@ -20,6 +20,7 @@ pub mod leases;
 pub mod network;
 pub mod pressure;
 pub mod put;
+pub mod quota;
 pub mod read;
 pub mod refs;
 pub mod resolve;

@@ -14,7 +14,7 @@ use keepwell_store::place::Placement;
 
 use super::Node;
 use super::collision::{self, collision};
-use super::leases;
+use super::{leases, quota};
 use crate::engine::{LeaseUse, PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{PUT_BATCH_BLOBS, PUT_BATCH_BYTES};
@@ -205,14 +205,19 @@ impl<'a> Putter<'a> {
 fn record(node: &dyn Node, options: &PutOptions, waiting: Vec<Waiting>, blobs: Vec<Ingested>) -> Result<Vec<Outcome>, Failure> {
     let mut taken = BTreeMap::new();
     let snapshot = node.store().snapshot()?;
-    let mut free = Vec::with_capacity(blobs.len());
+    let (mut free, mut new_bytes) = (Vec::with_capacity(blobs.len()), 0);
     for blob in blobs {
         match collision::taken(&snapshot, &blob.fact())? {
             Some(other) => drop(taken.insert(blob.fact(), other)),
-            None => free.push(blob),
+            None => {
+                let is_new = snapshot.blob(&blob.fact().sha1)?.is_none();
+                new_bytes += if is_new { blob.fact().size_bytes } else { 0 };
+                free.push(blob);
+            }
         }
     }
     drop(snapshot);
+    quota::leave_room(node, new_bytes)?;
     let children: BTreeMap<BlobId, &Waiting> = waiting.iter().rev().map(|waiting| (waiting.fact.sha1, waiting)).collect();
     let children_of = |sha1: &BlobId| {
         let own = children.get(sha1).map(|waiting| waiting.children.as_slice()).unwrap_or_default();

@@ -14,8 +14,8 @@ use keepwell_store::uploads::{Upload, UploadError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Node;
 use super::put::{Held, PutOptions, Putter};
+use super::{Node, quota};
 use crate::engine::{LeaseOp, LeaseUse, UploadWish};
 use crate::failure::{Code, Failure};
 use crate::home::owner;
@@ -87,6 +87,7 @@ pub fn begin(node: &dyn Node, name: &OwnerName, wish: &BeginUpload) -> Result<(U
         }
         return Ok((line(node, name.as_str(), &known)?, false));
     }
+    quota::leave_room(node, size_bytes.unwrap_or_default())?;
     let upload = UploadWish { name: name.clone(), ingest: node.new_ingest(), sha1, size_bytes };
     node.lease(LeaseOp::Upload { owner: owner::of_this_process(), ttl_ms: UPLOAD_TTL_MS, upload })?;
     Ok((get(node, name)?, true))

@@ -117,3 +117,38 @@ fn a_machine_that_is_full_gives_up_what_another_proves_and_loses_nothing() {
         home.run(["fsck", "--verify"]).ok();
     }
 }
+
+#[test]
+fn a_home_takes_as_much_as_it_may_hold_and_not_a_byte_more() {
+    let (ada, first, ben, second) = two_machines_with("[gc]\nauto = false\n");
+    let whole = put(&ada, 1, 100_000);
+    second.terminate().ok();
+    let limit = |size: &str| {
+        std::fs::write(ben.path().join("config.toml"), format!("max_size = \"{size}\"\n[gc]\nauto = false\n")).unwrap();
+    };
+    limit("99999B");
+    let second = ben.up();
+    let uri = format!("sha1://{whole}");
+    // A fetch and a put are refused before anything of them is here.
+    until(&ben, &["fetch", &uri], |outcome| outcome.code == Some(7));
+    ben.file("file", &noise(2, 100_000));
+    let refused = ben.run(["put", "file", "--json"]).exits(7);
+    assert_eq!(refused.error_code(), "NO_SPACE");
+    assert_eq!(refused.json()["error"]["details"]["max_size_bytes"], 99_999);
+    let refused = ben.http("PUT /api/v1/uploads/x?size_bytes=100000", &[], b"");
+    assert_eq!((refused.status, refused.error_code()), (507, "NO_SPACE".to_owned()));
+    second.terminate().ok();
+    // Without a daemon too.
+    ben.run(["put", "file"]).exits(7);
+    limit("100000B");
+    let second = ben.up();
+    until_found(&ben, &["fetch", &uri]);
+    ben.run(["put", "file"]).exits(7);
+    // What is here already takes no more room.
+    ben.file("again", &noise(1, 100_000));
+    ben.run(["put", "again"]).ok();
+    assert_eq!(status(&ben)["size_bytes"], 100_000);
+    for daemon in [first, second] {
+        daemon.terminate().ok();
+    }
+}
