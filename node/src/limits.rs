@@ -29,8 +29,8 @@ pub const MAX_CONFIG_BYTES: u64 = 64 << 10;
 pub const MAX_TRASH_AGE_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How often a portion of the old trash is removed (milliseconds).
 pub const TRASH_EVERY_MS: u64 = 10_000;
-/// Blobs in one such portion: the engine waits for it.
-pub const TRASH_PORTION: usize = 32;
+/// Blobs in one such portion: others who write wait for its one commit.
+pub const TRASH_PORTION: usize = 256;
 /// Threads that move the files of deleted blobs: as many may hang and the rest still goes on.
 pub const MOVERS: usize = 4;
 /// How long after a failure the move of a file is tried again; each time twice as long (milliseconds).

@@ -202,53 +202,83 @@ impl Store {
 
     /// As [`Store::empty_trash`], and no more once so many bytes have gone: the rest can still be brought back.
     pub fn empty_some_trash(&self, until_ms: u64, limit: usize, enough_bytes: u64) -> Result<Emptied, StoreError> {
-        let mut emptied = Emptied::default();
-        for id in self.snapshot()?.trash_until(until_ms, limit)? {
-            if emptied.bytes >= enough_bytes {
-                break;
-            }
-            self.empty_one(&id, until_ms, &mut emptied)?;
-        }
-        Ok(emptied)
+        let ids = self.snapshot()?.trash_until(until_ms, limit)?;
+        self.empty(&ids, until_ms, enough_bytes)
     }
 
     /// Removes these blobs for good, if they lie in the trash.
     pub fn empty_trash_of(&self, ids: &[BlobId]) -> Result<Emptied, StoreError> {
-        let mut emptied = Emptied::default();
-        ids.iter().try_for_each(|id| self.empty_one(id, u64::MAX, &mut emptied))?;
-        Ok(emptied)
+        self.empty(ids, u64::MAX, u64::MAX)
     }
 
-    fn empty_one(&self, id: &BlobId, until_ms: u64, emptied: &mut Emptied) -> Result<(), StoreError> {
-        let Some(_guard) = self.locks().try_lock(*id) else { return Ok(()) };
+    /// All bytes first, then all rows in one transaction.
+    fn empty(&self, ids: &[BlobId], until_ms: u64, enough_bytes: u64) -> Result<Emptied, StoreError> {
+        let guards: Vec<BlobGuard> = ids.iter().filter_map(|id| self.locks().try_lock(*id)).collect();
         let snapshot = self.snapshot()?;
-        let Some(trashed) = snapshot.trashed(id)?.filter(|trashed| trashed.deleted_ms <= until_ms) else { return Ok(()) };
-        let is_recorded = snapshot.blob(id)?.is_some();
+        let (mut gone, mut failed, mut freed_bytes, mut is_unsynced) = (Vec::new(), Vec::new(), 0, false);
+        for id in guards.iter().map(BlobGuard::id) {
+            if freed_bytes >= enough_bytes {
+                break;
+            }
+            let Some(trashed) = snapshot.trashed(&id)?.filter(|trashed| trashed.deleted_ms <= until_ms) else { continue };
+            let is_recorded = snapshot.blob(&id)?.is_some();
+            let removed = match trashed.record.place {
+                Place::File => self.remove_file(&id, is_recorded),
+                Place::Inline(_) => Ok(false),
+            };
+            match removed {
+                Ok(was_in_trash) => {
+                    is_unsynced |= was_in_trash;
+                    freed_bytes += trashed.record.size_bytes;
+                    gone.push((id, trashed, is_recorded));
+                }
+                Err(error) => failed.push((id, trashed, error.to_string())),
+            }
+        }
         drop(snapshot);
-        let removed = match trashed.record.place {
-            Place::File => self.remove_file(id, is_recorded),
-            Place::Inline(_) => Ok(()),
-        };
-        if let Err(error) = removed {
-            emptied.failed += 1;
-            return self.note_failure(id, trashed, &error);
+        if is_unsynced && let Err(error) = self.fs().sync_folder(&layout::trash_folder()) {
+            failed.extend(gone.drain(..).map(|(id, trashed, _)| (id, trashed, error.to_string())));
+        }
+        self.note_emptied(gone, failed)
+    }
+
+    fn note_emptied(
+        &self,
+        gone: Vec<(BlobId, Trashed, bool)>,
+        failed: Vec<(BlobId, Trashed, String)>,
+    ) -> Result<Emptied, StoreError> {
+        let bytes = gone.iter().map(|(_, trashed, _)| trashed.record.size_bytes).sum();
+        let emptied = Emptied { blobs: gone.len() as u64, bytes, failed: failed.len() as u64 };
+        if gone.is_empty() && failed.is_empty() {
+            return Ok(emptied);
         }
         self.write(|txn| {
-            txn.remove_trashed(id)?;
-            if !is_recorded {
-                txn.unlinks.remove(id.as_bytes())?;
+            for (id, _, is_recorded) in gone {
+                txn.remove_trashed(&id)?;
+                if !is_recorded {
+                    txn.unlinks.remove(id.as_bytes())?;
+                }
+                txn.remove_spans_unless_used(&id)?;
             }
-            txn.remove_spans_unless_used(id)
-        })?;
-        emptied.blobs += 1;
-        emptied.bytes += trashed.record.size_bytes;
-        Ok(())
+            for (id, trashed, error) in failed {
+                let row = Trashed { attempts: trashed.attempts.saturating_add(1), last_error: Some(error), ..trashed };
+                txn.trash.insert(id.as_bytes(), wire::encode(&row).as_slice())?;
+            }
+            Ok(emptied)
+        })
     }
 
-    /// Removes a deleted blob's file wherever a crash may have left it: in the trash, and, if the blob has no record, among the blobs.
-    fn remove_file(&self, id: &BlobId, is_recorded: bool) -> io::Result<()> {
-        self.unlink_if_there(&layout::trash_file(id), &layout::trash_folder())?;
-        if is_recorded { Ok(()) } else { self.unlink_if_there(&layout::blob_file(id), &layout::blob_folder(id)) }
+    /// Removes a deleted blob's file wherever a crash may have left it: in the trash, and, if the blob has no record, among the
+    /// blobs. Whether it was in the trash, whose folder the caller syncs.
+    fn remove_file(&self, id: &BlobId, is_recorded: bool) -> io::Result<bool> {
+        let was_in_trash = match self.fs().unlink(&layout::trash_file(id)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            outcome => outcome.map(|()| true)?,
+        };
+        if !is_recorded {
+            self.unlink_if_there(&layout::blob_file(id), &layout::blob_folder(id))?;
+        }
+        Ok(was_in_trash)
     }
 
     fn unlink_if_there(&self, path: &crate::fs::HomePath, folder: &crate::fs::HomePath) -> io::Result<()> {
@@ -256,11 +286,6 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             outcome => outcome.and_then(|()| self.fs().sync_folder(folder)),
         }
-    }
-
-    fn note_failure(&self, id: &BlobId, trashed: Trashed, error: &io::Error) -> Result<(), StoreError> {
-        let row = Trashed { attempts: trashed.attempts.saturating_add(1), last_error: Some(error.to_string()), ..trashed };
-        self.write(|txn| txn.trash.insert(id.as_bytes(), wire::encode(&row).as_slice()).map(drop).map_err(StoreError::from))
     }
 
     /// Whether the file lies among the blobs afterwards, durably and in its full length.

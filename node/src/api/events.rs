@@ -43,7 +43,7 @@ pub(super) async fn events(State(api): State<Arc<Api>>, slot: Slot, headers: Hea
         asked = EventQuery { cursor: Some(cursor), since_ms: None };
     }
     let steps = api.daemon.as_ref().map(|daemon| daemon.driver().steps());
-    Ok(followed(Follow { node: Arc::clone(&api.node), asked, steps, _slot: slot }))
+    Ok(followed(Follow { node: Arc::clone(&api.node), asked, steps, closing: api.closing.subscribe(), _slot: slot }))
 }
 
 /// A client that is told of events as they come.
@@ -52,6 +52,8 @@ struct Follow {
     asked: EventQuery,
     /// Says when something may have happened; none where nothing comes any more.
     steps: Option<Receiver<u64>>,
+    /// Says when the daemon ends.
+    closing: Receiver<bool>,
     _slot: Slot,
 }
 
@@ -76,7 +78,10 @@ impl Follow {
                 self.asked.cursor = Some(last.id);
                 return Some(lines.iter().map(told).collect::<String>().into());
             }
-            self.steps.as_mut()?.changed().await.ok()?;
+            tokio::select! {
+                changed = self.steps.as_mut()?.changed() => changed.ok()?,
+                _ = self.closing.wait_for(|is_closing| *is_closing) => return None,
+            }
         }
     }
 }

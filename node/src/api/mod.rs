@@ -34,7 +34,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Router, middleware};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::daemon::Daemon;
 use crate::failure::{Code, Failure};
@@ -56,6 +56,8 @@ pub struct Api {
     open_ingests: Mutex<OpenIngests>,
     busy_uploads: BusyUploads,
     gate: Arc<Semaphore>,
+    /// Whether those who listen for more are to be sent away.
+    closing: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Api {
@@ -75,8 +77,14 @@ impl Api {
             daemon,
             open_ingests: Mutex::default(),
             busy_uploads: BusyUploads::default(),
+            closing: watch::channel(false).0,
             gate,
         })
+    }
+
+    /// Ends what would go on for as long as its client listens.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
     }
 
     fn open_ingests(&self) -> MutexGuard<'_, OpenIngests> {

@@ -106,7 +106,7 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| no_runtime(&error))?;
     let listener = socket::bind(socket)?;
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(listener, api::router(api)).with_graceful_shutdown(async {
+    let server = axum::serve(listener, api::router(Arc::clone(&api))).with_graceful_shutdown(async {
         // Ends when told, or when there is nobody left to tell.
         drop(stopping.await);
     });
@@ -122,6 +122,7 @@ async fn serve(
             return Err(Failure::new(Code::Internal, format!("the socket is no longer served: {why}")));
         }
     }
+    api.close();
     drop(stop);
     // Requests that go on beyond this are broken off: what they had not been told is not promised.
     drop(tokio::time::timeout(STOP_GRACE, server).await);

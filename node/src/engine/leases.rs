@@ -115,6 +115,13 @@ pub(super) struct LeaseClock {
     look_ms: u64,
 }
 
+impl LeaseClock {
+    /// When the next lease ends, in Unix milliseconds; none if there is none, or if that is to be looked for.
+    pub(super) fn next_end_ms(&self) -> Option<u64> {
+        Some(self.look_ms).filter(|look_ms| (1..u64::MAX).contains(look_ms))
+    }
+}
+
 /// Why a change was not made.
 enum Stop {
     Refused(LeaseRefusal),

@@ -111,5 +111,6 @@ fn a_listener_hears_what_comes_and_goes_on_behind_what_it_heard_last() {
     daemon.terminate().ok();
     let body = String::from_utf8_lossy(&asking.join().unwrap().body).into_owned();
     assert!(body.contains("id: 2\nevent: purged\ndata: {") && !body.contains("id: 1\n"), "{body}");
+    assert!(body.ends_with("0\r\n\r\n"), "it ends, and is not broken off: {body}");
     assert!(!body.contains(&first) && body.contains(&second), "{body}");
 }

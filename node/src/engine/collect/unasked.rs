@@ -40,7 +40,7 @@ impl Engine {
             None => (u64::from(!step.txn.unneeded_before(u64::MAX, 1)?.is_empty()), 0),
         };
         schedule.note(step.now_ms, deletions, mutations);
-        let ends = [step.txn.next_grace_ms()?, step.txn.next_expiry_ms()?];
+        let ends = [step.txn.next_grace_ms()?, step.txn.next_expiry_ms()?, self.leases.next_end_ms()];
         schedule.arm(ends.into_iter().flatten().min());
         Ok(())
     }

@@ -2,13 +2,13 @@
 
 use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::gc::schedule::Keys;
-use keepwell_protocol::id::{NodeId, StorageId};
+use keepwell_protocol::id::{BlobId, NodeId, StorageId};
 use keepwell_protocol::limits::{RETRY_MORE_MS, RETRY_MOST_MS};
 
 use super::*;
 use crate::engine::collect::tests::{Alone, NOW_MS};
 use crate::engine::settings::Settings;
-use crate::engine::{Input, RequestId};
+use crate::engine::{Input, LeaseOp, RequestId};
 use crate::limits::{PUT_GRACE_MS, TICK_MS};
 
 /// When the graces of what was put at the beginning are over.
@@ -86,6 +86,29 @@ fn more_than_an_unasked_portion_goes_in_portions_with_pauses_that_follow_from_th
     assert_eq!(tick(&mut node, after_ms).unwrap().purged.len(), 1);
     let last = node.engine.store().snapshot().unwrap().last_collection().unwrap().unwrap();
     assert_eq!(last.blobs, UNASKED_PORTION as u64 + 1, "both are one collection");
+}
+
+#[test]
+fn the_end_of_a_lease_is_when_what_it_covers_goes() {
+    let mut node = unasked();
+    node.put(1);
+    let mut blobs = Vec::new();
+    let visit = |id, _| {
+        blobs.push(id);
+        Ok::<_, StoreError>(true)
+    };
+    node.engine.store().snapshot().unwrap().visit_blobs(&BlobId([0; 20]), visit).unwrap();
+    let ttl_ms = PUT_GRACE_MS + 12_345;
+    let op = LeaseOp::Add { owner: "ann".parse().unwrap(), ttl_ms, is_flat: false, blobs };
+    node.step(NOW_MS, Input::Lease { request: RequestId(3), op });
+    assert_eq!(tick(&mut node, OVER_MS), None, "it is under the lease");
+    let ends_ms = NOW_MS + ttl_ms;
+    assert_eq!(node.engine.wakes_ms(), Some(ends_ms));
+    let gone = (0..3).find_map(|_| {
+        let wakes_ms = node.engine.wakes_ms().unwrap_or(ends_ms);
+        tick(&mut node, wakes_ms.max(ends_ms))
+    });
+    assert_eq!(gone.map(|collected| collected.purged.len()), Some(1));
 }
 
 #[test]
