@@ -101,7 +101,8 @@ fn the_end_of_a_lease_is_when_what_it_covers_goes() {
     let ttl_ms = PUT_GRACE_MS + 12_345;
     let op = LeaseOp::Add { owner: "ann".parse().unwrap(), ttl_ms, is_flat: false, blobs };
     node.step(NOW_MS, Input::Lease { request: RequestId(3), op });
-    assert_eq!(tick(&mut node, OVER_MS), None, "it is under the lease");
+    assert_eq!(tick(&mut node, OVER_MS).unwrap().purged, [], "it is under the lease");
+    took(&mut node, OVER_MS, 0);
     let ends_ms = NOW_MS + ttl_ms;
     assert_eq!(node.engine.wakes_ms(), Some(ends_ms));
     let gone = (0..3).find_map(|_| {
