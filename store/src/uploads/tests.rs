@@ -135,6 +135,9 @@ fn whatever_call_a_crash_comes_at_what_was_noted_is_there_and_the_upload_goes_on
         let offset = home.snapshot().upload("big").unwrap().unwrap().offset_bytes;
         assert!(first.is_err() || offset >= 20_000, "call {call}: {offset} were acknowledged and noted");
         let rest = usize::try_from(offset).unwrap();
+        // What came beyond that and was not noted is no part of it.
+        let so_far = home.store.adopt_upload("big", &mut |_| ()).unwrap();
+        assert_eq!(so_far.fact(), hash_bytes(&bytes[..rest]).fact, "call {call}, which left {offset} bytes");
         extend(&home, &bytes[rest..]).unwrap();
         let blob = home.store.adopt_upload("big", &mut |_| ()).unwrap();
         assert_eq!(blob.fact(), hash_bytes(&bytes).fact, "call {call}, which left {offset} bytes");
