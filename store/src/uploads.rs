@@ -61,6 +61,9 @@ pub enum UploadError {
         /// How many were.
         size_bytes: u64,
     },
+    /// It was read to become a blob, which is to be done again or given up.
+    #[error("upload `{0}` is complete")]
+    Complete(String),
     /// The sender failed.
     #[error("cannot read the input")]
     Read(#[source] io::Error),
@@ -122,7 +125,7 @@ impl Store {
     /// What came before a failure stays, and is noted. One at a time for each upload: the caller sees to that.
     ///
     /// # Errors
-    /// `NotFound` also when it ends meanwhile; `TooLong` when the source has more than the upload may take, which it takes none of.
+    /// `NotFound` also when it ends meanwhile; `Complete` once [`Store::adopt_upload`] has read it; `TooLong` when the source has more than the upload may take, which it takes none of.
     pub fn extend_upload(&self, name: &str, source: &mut dyn Read) -> Result<Upload, UploadError> {
         let (mut upload, file) = self.open_upload(name)?;
         let mut buffer = PageBuffer::zeroed(COPY_BUFFER_BYTES);
@@ -184,6 +187,7 @@ impl Store {
                 self.fs().sync_folder(&layout::ingest_folder()).map_err(failed)?;
                 Ok((upload, file))
             }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(UploadError::Complete(name.to_owned())),
             Err(error) => Err(failed(error).into()),
         }
     }

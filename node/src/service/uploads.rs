@@ -212,6 +212,11 @@ impl From<UploadError> for Failure {
             UploadError::TooLong { size_bytes } => {
                 Failure::usage(format!("more bytes came than the {size_bytes} that were said")).hint("what was sent before stays")
             }
+            UploadError::Complete(name) => {
+                Failure::new(Code::Exists, format!("the upload `{name}` is complete: it was to be committed"))
+                    .hint("commit it again, or give it up with `keepwell upload rm`")
+                    .about("upload", name)
+            }
             UploadError::Read(source) => Failure::from(keepwell_store::ingest::IngestError::Read(source)),
             UploadError::Store(error) => error.into(),
         }
