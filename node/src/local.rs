@@ -185,6 +185,13 @@ impl Node for Local {
         }
     }
 
+    fn give_up(&self, blobs: Vec<BlobId>, by: String) -> Result<Dropped, Failure> {
+        match self.ask(Input::GiveUp { request: REQUEST, blobs, by })? {
+            Reply::Dropped(dropped) => Ok(dropped),
+            other => Err(other.into()),
+        }
+    }
+
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
         match self.ask(Input::Restore { request: REQUEST, retrieved })? {
             Reply::Restored(restored) => Ok(restored),

@@ -115,6 +115,13 @@ pub enum Note {
         /// From whom.
         from: Vec<NodeId>,
     },
+    /// A copy was given up by command, without the proof of others.
+    GivenUp {
+        /// Of which blob.
+        blob: BlobFact,
+        /// Who asked for it.
+        by: String,
+    },
 }
 
 /// A note and when it was written.

@@ -18,6 +18,7 @@ mod gc;
 mod homes;
 mod http;
 mod kills;
+mod last_copy;
 mod leases;
 mod network;
 mod pressure;

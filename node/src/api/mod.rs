@@ -80,6 +80,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/blobs", post(blobs::add))
         .route("/blobs/stat", post(blobs::stat))
         .route("/blobs/drop", post(gc::drop_copies))
+        .route("/blobs/give-up", post(gc::give_up))
         .route("/blobs/{sha1}", get(content::read).put(blobs::add_named).delete(gc::drop_copy))
         .route("/ingests", post(ingests::issue))
         .route("/ingests/commit", post(ingests::commit))

@@ -95,6 +95,15 @@ pub enum Input {
         /// Of which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
         blobs: Vec<BlobId>,
     },
+    /// Copies are to be given up here without proof, because an operator says so.
+    GiveUp {
+        /// Whom to answer.
+        request: RequestId,
+        /// Of which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
+        blobs: Vec<BlobId>,
+        /// Who says so.
+        by: String,
+    },
     /// On how many disks are these blobs, as others prove now?
     Confirm {
         /// Whom to answer.

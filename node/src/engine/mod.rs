@@ -142,6 +142,7 @@ impl Engine {
             Input::Collect { request, how } => self.collect(step, request, how),
             Input::Drop { request, blobs } => self.drop_copies(step, Whom::Request(request), &blobs),
             Input::DropFrom { request, node, blobs } => self.drop_from(step, request, node, blobs),
+            Input::GiveUp { request, blobs, by } => self.give_up(step, request, &blobs, &by),
             Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
             Input::Note { request, note } => {
                 step.txn.note(step.now_ms, note)?;

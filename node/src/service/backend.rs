@@ -108,6 +108,9 @@ pub trait Backend {
     /// Gives up the copies of `blobs` that this node has, or the member `from`, as far as others prove theirs: one line each, in order.
     fn drop_copies(&self, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure>;
 
+    /// Gives up the copies of `blobs` that this node has without proof of others: one line each, in order. Who asks is this process's user.
+    fn give_up(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure>;
+
     /// Brings a deleted blob back from the trash.
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure>;
 

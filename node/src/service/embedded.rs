@@ -23,8 +23,10 @@ use super::stat::{self, Asked};
 use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
 use super::why::{WhyLine, why};
 use super::{drop, durable, gc, network, status};
+use crate::api::socket::User;
 use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
+use crate::home::owner::user_of_this_process;
 use crate::limits::LIST_EVENTS;
 use crate::local::Local;
 
@@ -138,6 +140,15 @@ impl Backend for Local {
             return Err(needs_daemon("giving up copies", "other nodes must prove theirs first"));
         }
         drop::drop_copies(self, blobs, from)
+    }
+
+    fn give_up(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
+        if self.nodes()?.len() > 1 {
+            return Err(needs_daemon("giving up copies", "other nodes may be asking about them"));
+        }
+        let user =
+            user_of_this_process().map_err(|error| Failure::new(Code::Internal, format!("this user is not known: {error}")))?;
+        drop::give_up(self, blobs, &User(user).to_string())
     }
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {

@@ -124,6 +124,7 @@ fn line(names: &Names, id: u64, Noted { at_ms, note }: Noted) -> EventLine {
             let from: Vec<String> = from.iter().map(|node| name_of(names, node)).collect();
             of_id("repaired", &blob, format!("fetched again from {}", from.join(", ")))
         }
+        Note::GivenUp { blob, by } => of("given_up", &blob, format!("{by} asked for it, without proof of other copies")),
     }
 }
 

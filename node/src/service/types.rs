@@ -459,6 +459,9 @@ pub struct DropLine {
     pub freed_bytes: u64,
     /// What stood in the way.
     pub missing: Vec<MissingLine>,
+    /// Of a copy that was given up without proof: the refs that reach it, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refs: Vec<String>,
 }
 
 /// One thing that stood in the way of giving up a copy.

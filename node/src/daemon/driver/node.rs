@@ -85,6 +85,13 @@ impl Node for Driver {
         }
     }
 
+    fn give_up(&self, blobs: Vec<BlobId>, by: String) -> Result<Dropped, Failure> {
+        match self.ask(move |request| Input::GiveUp { request, blobs, by })? {
+            Reply::Dropped(dropped) => Ok(dropped),
+            other => Err(other.into()),
+        }
+    }
+
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
         match self.ask(move |request| Input::Restore { request, retrieved })? {
             Reply::Restored(restored) => Ok(restored),

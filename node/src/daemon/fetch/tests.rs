@@ -123,6 +123,12 @@ impl Node for TestNode {
             other => Err(other.into()),
         }
     }
+    fn give_up(&self, blobs: Vec<BlobId>, by: String) -> Result<Dropped, Failure> {
+        match self.ask(Input::GiveUp { request: RequestId(1), blobs, by }) {
+            Reply::Dropped(dropped) => Ok(dropped),
+            other => Err(other.into()),
+        }
+    }
     fn declare(&self, node: NodeId, is_dead: bool) -> Result<(), Failure> {
         match self.ask(Input::Declare { request: RequestId(1), node, is_dead }) {
             Reply::Declared => Ok(()),

@@ -420,6 +420,7 @@ fn name_of(input: &Input) -> &'static str {
         Input::Collect { .. } => "a collection",
         Input::Drop { .. } => "a request to drop",
         Input::DropFrom { .. } => "a request to have another drop",
+        Input::GiveUp { .. } => "a command to give up copies",
         Input::Probed(_) => "what a look at copies found",
         Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
