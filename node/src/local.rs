@@ -206,6 +206,13 @@ impl Node for Local {
         }
     }
 
+    fn remove(&self, node: NodeId) -> Result<(), Failure> {
+        match self.ask(Input::Remove { request: REQUEST, node })? {
+            Reply::Declared => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+
     fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
         match self.ask(Input::Forget { request: REQUEST, blob, why: why.to_owned() })? {
             Reply::Gone(gone) => Ok(gone),

@@ -122,6 +122,15 @@ pub enum Note {
         /// Who asked for it.
         by: String,
     },
+    /// A member was removed, or taken in again.
+    Removed {
+        /// Who.
+        node: NodeId,
+        /// Whether it is no member any more.
+        is_removed: bool,
+        /// Who says so.
+        by: NodeId,
+    },
 }
 
 /// A note and when it was written.

@@ -24,6 +24,7 @@ mod network;
 mod pressure;
 mod putting;
 mod refs;
+mod removal;
 mod scrub;
 mod trees;
 mod unlinks;

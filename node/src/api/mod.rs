@@ -104,6 +104,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/nodes", get(network::nodes))
         .route("/nodes/{name}/dead", post(network::declare_dead))
         .route("/nodes/{name}/revive", post(network::revive))
+        .route("/nodes/{name}/remove", post(network::remove))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), gate::enter));
     Router::new()
         .nest("/api/v1", v1)

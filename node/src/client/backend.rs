@@ -180,6 +180,10 @@ impl Backend for Client {
         self.ask(Method::POST, &format!("/nodes/{}/{word}", encoded(member)), &[])
     }
 
+    fn remove_member(&self, member: &str) -> Result<NodeLine, Failure> {
+        self.ask(Method::POST, &format!("/nodes/{}/remove", encoded(member)), &[])
+    }
+
     fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure> {
         self.ask_with(Method::POST, "/invites", &[], &InviteRequest { admin, uses, lasts_ms })
     }

@@ -65,6 +65,13 @@ pub enum Input {
         /// Whether it is dead.
         is_dead: bool,
     },
+    /// An admin says that a member is none any more.
+    Remove {
+        /// Whom to answer.
+        request: RequestId,
+        /// Of whom.
+        node: NodeId,
+    },
     /// A verdict permits the deletion of a blob from this node.
     Delete {
         /// Whom to answer.

@@ -20,12 +20,13 @@ mod effect;
 mod expiry;
 mod input;
 pub mod leases;
-mod members;
+pub mod members;
 mod open;
 mod patience;
 pub mod pressure;
 pub mod rebuild;
 mod refs;
+mod removal;
 mod replicate;
 mod settings;
 
@@ -137,6 +138,7 @@ impl Engine {
             Input::WriteRefs { request, ops } => self.write_refs(step, request, ops),
             Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
             Input::Declare { request, node, is_dead } => self.declare(step, request, &node, is_dead),
+            Input::Remove { request, node } => self.remove_member(step, request, &node),
             Input::Delete { request, permit } => self.delete(step, request, permit),
             Input::Forget { request, blob, why } => self.forget(step, request, blob, why),
             Input::Collect { request, how } => self.collect(step, request, how),

@@ -89,6 +89,9 @@ pub trait Backend {
     /// Says that the member of this name or id is dead, or alive after all.
     fn declare(&self, member: &str, is_dead: bool) -> Result<NodeLine, Failure>;
 
+    /// Removes the member of this name or id; what was known of it.
+    fn remove_member(&self, member: &str) -> Result<NodeLine, Failure>;
+
     /// Invites machines. Needs the daemon: it is whom they come to.
     fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure>;
 

@@ -195,6 +195,7 @@ fn said(why: Why) -> &'static str {
         Why::RolledBack => "was restored from an old copy of its disk",
         Why::Draining => "is about to leave",
         Why::ReadOnly => "may not vouch for anything",
+        Why::DeclaredDead => "was declared dead: `keepwell node revive` on an admin's machine takes that back",
     }
 }
 

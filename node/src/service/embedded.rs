@@ -110,6 +110,11 @@ impl Backend for Local {
         network::declare(self, &node, member, is_dead)
     }
 
+    fn remove_member(&self, member: &str) -> Result<NodeLine, Failure> {
+        let node = self.engine().home().node;
+        network::remove(self, &node, member)
+    }
+
     fn invite(&self, _admin: bool, _uses: u32, _lasts_ms: u64) -> Result<InviteLine, Failure> {
         Err(needs_daemon("inviting", "whoever is invited comes to it"))
     }

@@ -94,6 +94,9 @@ pub trait Node: Send + Sync {
     /// Says that a member is dead, or alive after all.
     fn declare(&self, member: NodeId, is_dead: bool) -> Result<(), Failure>;
 
+    /// Removes a member.
+    fn remove(&self, member: NodeId) -> Result<(), Failure>;
+
     /// How many blobs one step of a collection purges: others wait for it, where there are any.
     fn purge_portion(&self) -> usize {
         PURGE_BATCH_BLOBS

@@ -2,12 +2,14 @@
 
 mod clock;
 mod gc;
+mod standing;
 
 use keepwell_protocol::json::Json;
 use serde::{Deserialize, Serialize};
 
 pub use clock::ClockLine;
 pub use gc::{GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine, PressureLine};
+pub use standing::Standing;
 
 /// A home that was made.
 #[derive(Debug, Clone, Serialize)]
@@ -197,6 +199,9 @@ pub struct StatusLine {
     pub node: String,
     /// The network's id.
     pub network: String,
+    /// How it stands to the network.
+    #[serde(default)]
+    pub standing: Standing,
     /// Whether a daemon answers.
     pub daemon: bool,
     /// The other members.

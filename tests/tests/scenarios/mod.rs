@@ -15,4 +15,6 @@ mod hostile;
 mod lab;
 mod last_copy;
 mod pressure;
+mod removal;
+mod removal_orders;
 mod world;

@@ -106,6 +106,13 @@ impl Node for Driver {
         }
     }
 
+    fn remove(&self, node: NodeId) -> Result<(), Failure> {
+        match self.ask(move |request| Input::Remove { request, node })? {
+            Reply::Declared => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+
     fn purge_portion(&self) -> usize {
         UNASKED_PORTION
     }

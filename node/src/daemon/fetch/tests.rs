@@ -135,6 +135,12 @@ impl Node for TestNode {
             other => Err(other.into()),
         }
     }
+    fn remove(&self, node: NodeId) -> Result<(), Failure> {
+        match self.ask(Input::Remove { request: RequestId(1), node }) {
+            Reply::Declared => Ok(()),
+            other => Err(other.into()),
+        }
+    }
     fn collect(&self, how: Collect) -> Result<Collected, Failure> {
         match self.ask(Input::Collect { request: RequestId(1), how }) {
             Reply::Collected(collected) => Ok(collected),
