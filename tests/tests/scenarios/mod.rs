@@ -16,5 +16,6 @@ mod lab;
 mod last_copy;
 mod pressure;
 mod removal;
+mod removal_forged;
 mod removal_orders;
 mod world;
