@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 
+use keepwell_protocol::catalog::authority::AuthorityError;
 use keepwell_protocol::directory::DirectoryError;
 use keepwell_protocol::json::{JsonError, LinkError};
 use keepwell_protocol::name::NameError;
@@ -387,6 +388,8 @@ impl From<Reply> for Failure {
         match reply {
             Reply::NotAMember => Failure::new(Code::Denied, "this node is not a member of its network, as far as it knows")
                 .hint("let it reach another member; if it was removed, ask an admin to invite it again"),
+            Reply::MayNotAdmit(refused @ AuthorityError::Creator) => Failure::new(Code::Denied, refused.to_string())
+                .hint("all that admins may do rests on it; a machine that is lost is declared dead with `keepwell node dead`"),
             Reply::MayNotAdmit(refused) => Failure::new(Code::Denied, refused.to_string())
                 .hint("ask an admin of the network to do it, on the admin's own machine"),
             Reply::NotConnected(node) => Failure::new(Code::Unreachable, format!("{node} is not connected"))

@@ -187,6 +187,13 @@ impl Node for Local {
         }
     }
 
+    fn give_up(&self, blobs: Vec<BlobId>, by: String) -> Result<Dropped, Failure> {
+        match self.ask(Input::GiveUp { request: REQUEST, blobs, by })? {
+            Reply::Dropped(dropped) => Ok(dropped),
+            other => Err(other.into()),
+        }
+    }
+
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
         match self.ask(Input::Restore { request: REQUEST, retrieved })? {
             Reply::Restored(restored) => Ok(restored),
@@ -196,6 +203,13 @@ impl Node for Local {
 
     fn declare(&self, node: NodeId, is_dead: bool) -> Result<(), Failure> {
         match self.ask(Input::Declare { request: REQUEST, node, is_dead })? {
+            Reply::Declared => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+
+    fn remove(&self, node: NodeId) -> Result<(), Failure> {
+        match self.ask(Input::Remove { request: REQUEST, node })? {
             Reply::Declared => Ok(()),
             other => Err(other.into()),
         }

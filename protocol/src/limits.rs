@@ -175,10 +175,13 @@ pub const MAX_CHANGE_DEPS: usize = 64;
 pub const MAX_REPLACES: usize = 1_024;
 /// Bytes of one item's body (a ref's links come on top of its object and meta).
 pub const MAX_BODY_BYTES: usize = 256 << 10;
+/// Parts of a member's boots whose last entry that counts one removal names. Of more, those with the fewest entries are not named.
+pub const MAX_REMOVAL_CUTS: usize = 8_192;
 /// Children in one link fact; a parent with more has several facts, whose children add up.
 pub const MAX_FACT_CHILDREN: usize = 8_192;
 
 const _: () = assert!(MAX_FACT_CHILDREN <= MAX_ENTRY_OPS, "one fact fits in an entry's count");
 const _: () = assert!(MAX_FACT_CHILDREN * 64 < MAX_ENTRY_BYTES, "one fact fits in an entry's bytes");
+const _: () = assert!(MAX_REMOVAL_CUTS * 26 < MAX_BODY_BYTES, "one removal fits in a body");
 const _: () = assert!(MAX_BODY_BYTES < MAX_ENTRY_BYTES / 2, "one write fits in an entry");
 const _: () = assert!(MAX_GOSSIP_ENTRY_BYTES < MAX_ENTRY_BYTES);

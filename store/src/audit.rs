@@ -115,6 +115,22 @@ pub enum Note {
         /// From whom.
         from: Vec<NodeId>,
     },
+    /// A copy was given up by command, without the proof of others.
+    GivenUp {
+        /// Of which blob.
+        blob: BlobFact,
+        /// Who asked for it.
+        by: String,
+    },
+    /// A member was removed, or taken in again.
+    Removed {
+        /// Who.
+        node: NodeId,
+        /// Whether it is no member any more.
+        is_removed: bool,
+        /// Who says so.
+        by: NodeId,
+    },
 }
 
 /// A note and when it was written.

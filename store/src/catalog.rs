@@ -16,6 +16,9 @@ use crate::row;
 use crate::store::Transaction;
 use crate::tables::{Access, AuthorityKey, FactKey, Tables, Writing};
 
+/// A write that authority rests on, as a row is made of them.
+pub(crate) type AuthorityWrite = (ValueId, Order, NodeId, Write);
+
 impl<A: Access> Tables<A> {
     /// The values of `item`; an empty row when it has none.
     pub fn item(&self, item: &Item) -> Result<Row, StoreError> {
@@ -42,6 +45,11 @@ impl<A: Access> Tables<A> {
 
     /// The values that `item` has for somebody whose causal past is `past`. Only items that authority rests on are kept so.
     pub fn authority_at(&self, item: &Item, past: &Past) -> Result<Row, StoreError> {
+        Ok(Row::of(&self.authority_writes(item, past)?))
+    }
+
+    /// The writes to `item` within `past`.
+    pub(crate) fn authority_writes(&self, item: &Item, past: &Past) -> Result<Vec<AuthorityWrite>, StoreError> {
         let mut writes = Vec::new();
         for row in self.authority_rows(item)? {
             let (found, value) = row?;
@@ -51,7 +59,7 @@ impl<A: Access> Tables<A> {
                 writes.push((id, order, author, write));
             }
         }
-        Ok(Row::of(&writes))
+        Ok(writes)
     }
 
     /// The ids of all known writes to `item`, replaced since or not. Only items that authority rests on are kept so.

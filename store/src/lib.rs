@@ -28,6 +28,7 @@ pub mod mark;
 pub mod partial;
 pub mod place;
 pub mod reach;
+pub mod removals;
 pub mod roots;
 mod row;
 pub mod scrub;

@@ -19,6 +19,9 @@ pub(crate) type FactKey = (&'static [u8; 20], &'static [u8; 16], u64, u32);
 /// A write to an item that authority rests on: kind, key, boot, seq, index.
 pub(crate) type AuthorityKey = (u16, &'static str, &'static [u8; 16], u64, u32);
 
+/// A write that removes a member: node, boot, seq, index.
+pub(crate) type RemovalKey = (&'static [u8; 32], &'static [u8; 16], u64, u32);
+
 /// A value of a ref by when it lapses: Unix milliseconds, name of the ref, boot, seq, index.
 pub(crate) type ExpiryKey = (u64, &'static str, &'static [u8; 16], u64, u32);
 
@@ -145,6 +148,14 @@ tables! {
         items: (u16, &'static str) => &'static [u8],
         /// (kind, key, boot, seq, index) → a write to an item that authority rests on, also after it has been replaced.
         authority: AuthorityKey => &'static [u8],
+        /// Node, and the write that says that it was removed → what still counts of it, and whether that is in force.
+        removals: RemovalKey => &'static [u8],
+        /// Those of `authority` that are void because their authors were removed → nothing.
+        cut_writes: AuthorityKey => (),
+        /// (node, boot, seq) of a write of that member's record → how many entries its author knew of.
+        admissions: Position => u64,
+        /// The id of a value that a void write had replaced: boot, seq, index → nothing.
+        returned: (&'static [u8; 16], u64, u32) => (),
         /// (SHA-1, ref) for every blob that some value of the ref names → how many values do.
         ref_links: (&'static [u8; 20], &'static str) => u32,
         /// Link fact → children.

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{ConnectInfo, Path, RawQuery, State};
 use axum::http::StatusCode;
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,8 @@ use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
 use super::blobs::blob_id;
 use super::gate::Slot;
 use super::query::Pairs;
-use crate::failure::Failure;
+use super::socket::User;
+use crate::failure::{Code, Failure};
 use crate::service::{drop, gc};
 
 /// How to collect garbage.
@@ -59,6 +61,34 @@ pub(super) async fn drop_copies(State(api): State<Arc<Api>>, slot: Slot, body: B
     }
     let blobs = request.sha1.iter().map(|text| blob_id(text)).collect::<Result<Vec<_>, Failure>>()?;
     let lines = blocking(slot, move || drop::drop_copies(&*api.node, &blobs, request.from.as_deref())).await?;
+    json_list("blobs", &lines, None)
+}
+
+/// Copies to give up here without proof.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GiveUpRequest {
+    /// Of which blobs.
+    pub(crate) sha1: Vec<String>,
+}
+
+/// `POST /blobs/give-up`: for the command line alone, over the socket, which tells who asks.
+pub(super) async fn give_up(
+    State(api): State<Arc<Api>>,
+    slot: Slot,
+    user: Option<Extension<ConnectInfo<User>>>,
+    body: Body,
+) -> Answer {
+    let Some(Extension(ConnectInfo(user))) = user else {
+        let failure = Failure::new(Code::Denied, "who asks for this must come over the socket of the home");
+        return Err(failure.hint("use `keepwell drop --allow-last-copy` on that machine").into());
+    };
+    let request: GiveUpRequest = read_json(body).await?;
+    if request.sha1.len() > MAX_QUESTION_BLOBS {
+        return Err(ApiError::too_large("blobs", MAX_QUESTION_BLOBS));
+    }
+    let blobs = request.sha1.iter().map(|text| blob_id(text)).collect::<Result<Vec<_>, Failure>>()?;
+    let lines = blocking(slot, move || drop::give_up(&*api.node, &blobs, &user.to_string())).await?;
     json_list("blobs", &lines, None)
 }
 

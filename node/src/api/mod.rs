@@ -99,6 +99,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/blobs", post(blobs::add))
         .route("/blobs/stat", post(blobs::stat))
         .route("/blobs/drop", post(gc::drop_copies))
+        .route("/blobs/give-up", post(gc::give_up))
         .route("/blobs/{sha1}", get(content::read).put(blobs::add_named).delete(gc::drop_copy))
         .route("/ingests", post(ingests::issue))
         .route("/ingests/commit", post(ingests::commit))
@@ -125,6 +126,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/nodes", get(network::nodes))
         .route("/nodes/{name}/dead", post(network::declare_dead))
         .route("/nodes/{name}/revive", post(network::revive))
+        .route("/nodes/{name}/remove", post(network::remove))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), gate::enter));
     Router::new()
         .nest("/api/v1", v1)

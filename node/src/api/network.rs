@@ -60,6 +60,15 @@ pub(super) async fn revive(State(api): State<Arc<Api>>, slot: Slot, Path(name): 
     declare(api, slot, name, false).await
 }
 
+/// `POST /nodes/{name}/remove`
+pub(super) async fn remove(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>) -> Answer {
+    let line = blocking(slot, move || {
+        let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
+        network::remove(&*api.node, &home.node, &name)
+    });
+    json(StatusCode::OK, &line.await?)
+}
+
 async fn declare(api: Arc<Api>, slot: Slot, name: String, is_dead: bool) -> Answer {
     let line = blocking(slot, move || {
         let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;

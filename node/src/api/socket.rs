@@ -1,12 +1,14 @@
 //! The Unix socket of a home: where it is, who may talk on it, and what becomes of one that nobody answers on.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 
@@ -51,6 +53,23 @@ pub fn bind(path: &Path) -> Result<Guarded, Failure> {
 /// The user id of this process, as another process on a socket is told it.
 pub(crate) fn own_user() -> io::Result<u32> {
     Ok(UnixStream::pair()?.0.peer_cred()?.uid())
+}
+
+/// The user at the other end of a connection, as the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User(pub u32);
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "user {}", self.0)
+    }
+}
+
+impl Connected<IncomingStream<'_, Guarded>> for User {
+    fn connect_info(stream: IncomingStream<'_, Guarded>) -> User {
+        // Somebody whom the kernel does not know any more was let in, so it was this user or root.
+        User(stream.io().peer_cred().map_or(ROOT, |peer| peer.uid()))
+    }
 }
 
 /// A listening socket that lets in this user and root, and is removed when dropped.

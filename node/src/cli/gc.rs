@@ -40,6 +40,11 @@ pub(super) struct DropArgs {
     /// Ask another machine to give up its own copies, by its name or id: it asks the others itself, and says what it came to
     #[arg(long, value_name = "NODE")]
     from: Option<String>,
+    /// Give up this machine's own copies even where no other machine proves one, so that nobody may have the data any more
+    ///
+    /// Leases and the grace of a put still keep them. It is written to the audit log with who asked for it.
+    #[arg(long, conflicts_with = "from")]
+    allow_last_copy: bool,
 }
 
 /// Bring deleted blobs back, while they are still in the trash
@@ -85,8 +90,15 @@ pub(super) fn run(args: GcArgs, context: &mut Context) -> Result<u8, Stop> {
 
 pub(super) fn drop_copies(args: DropArgs, context: &mut Context) -> Result<u8, Stop> {
     let blobs: Vec<BlobId> = args.blobs.iter().map(|uri| uri.sha1).collect();
-    let lines = context.backend()?.drop_copies(&blobs, args.from.as_deref())?;
+    let backend = context.backend()?;
+    let lines = match args.allow_last_copy {
+        true => backend.give_up(&blobs)?,
+        false => backend.drop_copies(&blobs, args.from.as_deref())?,
+    };
     for line in &lines {
+        if !line.refs.is_empty() {
+            context.out.note(&missed(&line.sha1, &line.refs))?;
+        }
         context.out.line(line, || match line.dropped {
             true => format!("{} is given up", line.sha1),
             false => format!("{} stays: {}", line.sha1, line.why()),
@@ -99,6 +111,19 @@ pub(super) fn drop_copies(args: DropArgs, context: &mut Context) -> Result<u8, S
         _ => Code::Partial.exit(),
     })
 }
+
+/// What the refs have lost that reach a blob whose copy here went without proof of others.
+fn missed(sha1: &str, refs: &[String]) -> String {
+    let named = refs.iter().take(NAMED_REFS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = refs.len().saturating_sub(NAMED_REFS);
+    let more = if more > 0 { format!(" and {more} more refs") } else { String::new() };
+    format!(
+        "{named}{more} now miss {sha1} on this machine; `keepwell where` tells who else holds it, `keepwell undrop` takes it back"
+    )
+}
+
+/// Refs that are named one by one.
+const NAMED_REFS: usize = 10;
 
 pub(super) fn undrop(args: UndropArgs, context: &mut Context) -> Result<u8, Stop> {
     let backend = context.backend()?;

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::output::Stop;
 use crate::service::types::NodeLine;
 
-/// Look at the members of the network, and say which ones are gone for good
+/// Look at the members of the network, say which ones are gone for good, and remove some
 #[derive(Debug, Subcommand)]
 pub(super) enum NodeCommand {
     /// List all members
@@ -26,6 +26,16 @@ pub(super) enum NodeCommand {
         #[arg(value_name = "NODE")]
         node: String,
     },
+    /// Remove a member: it is none any more, and only what this machine has heard of it so far counts
+    ///
+    /// For an admin, about a machine that is lost to somebody else, or that does harm. Whatever it writes from now on, and whatever it wrote that
+    /// has not arrived here, is void on all machines; what it deleted in that comes back. Its copies count no more, so others are made. It
+    /// comes back with a new home and a new invitation.
+    Remove {
+        /// Which: its name or id
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
 }
 
 pub(super) fn run(command: NodeCommand, context: &mut Context) -> Result<u8, Stop> {
@@ -34,6 +44,7 @@ pub(super) fn run(command: NodeCommand, context: &mut Context) -> Result<u8, Sto
         NodeCommand::Ls => backend.nodes()?,
         NodeCommand::Dead { node } => vec![backend.declare(&node, true)?],
         NodeCommand::Revive { node } => vec![backend.declare(&node, false)?],
+        NodeCommand::Remove { node } => vec![backend.remove_member(&node)?],
     };
     for line in lines {
         context.out.line(&line, || text(&line))?;

@@ -46,6 +46,9 @@ fn text(line: &StatusLine) -> String {
         format!("refs       {}", line.refs),
         format!("converged  {converged}{clock}"),
     ];
+    if let Some((what, hint)) = line.standing.advice() {
+        lines.insert(0, format!("standing   {what}\n           {hint}"));
+    }
     if line.unlinks_failed > 0 {
         lines.push(format!(
             "unlinks    {} files of deleted blobs could not be moved away: see `keepwell doctor`",

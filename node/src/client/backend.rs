@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::put::RemotePutter;
 use super::{Client, Header, encoded};
-use crate::api::gc::{DropRequest, GcRequest};
+use crate::api::gc::{DropRequest, GcRequest, GiveUpRequest};
 use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
@@ -181,6 +181,10 @@ impl Backend for Client {
         self.ask(Method::POST, &format!("/nodes/{}/{word}", encoded(member)), &[])
     }
 
+    fn remove_member(&self, member: &str) -> Result<NodeLine, Failure> {
+        self.ask(Method::POST, &format!("/nodes/{}/remove", encoded(member)), &[])
+    }
+
     fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure> {
         self.ask_with(Method::POST, "/invites", &[], &InviteRequest { admin, uses, lasts_ms })
     }
@@ -216,6 +220,16 @@ impl Backend for Client {
             let sha1 = portion.iter().map(ToString::to_string).collect();
             let request = DropRequest { sha1, from: from.map(str::to_owned) };
             let list: DropList = self.ask_with(Method::POST, "/blobs/drop", &[], &request)?;
+            lines.extend(list.blobs);
+        }
+        Ok(lines)
+    }
+
+    fn give_up(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
+        let mut lines = Vec::new();
+        for portion in blobs.chunks(MAX_QUESTION_BLOBS) {
+            let request = GiveUpRequest { sha1: portion.iter().map(ToString::to_string).collect() };
+            let list: DropList = self.ask_with(Method::POST, "/blobs/give-up", &[], &request)?;
             lines.extend(list.blobs);
         }
         Ok(lines)

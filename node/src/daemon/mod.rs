@@ -147,7 +147,7 @@ impl Daemon {
     pub fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {
         let mut line = status(&self.driver, max_size_bytes, true)?;
         let snapshot = self.driver.store().snapshot()?;
-        let (mine, names) = (snapshot.vector()?, service::network::names(&snapshot)?);
+        let (mine, names) = (snapshot.vector()?, service::network::members(&snapshot)?);
         let (peers, seen, dead) = (self.driver.peers(), self.seen(), dead(&snapshot)?);
         for (node, name) in names.iter().filter(|(node, _)| **node != self.driver.home().node) {
             let Seen { connected, rtt_ms, last_seen_ms, .. } = seen.get(node).cloned().unwrap_or_default();

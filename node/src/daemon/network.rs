@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::member::{NetworkBody, NodeBody, Role};
@@ -33,13 +34,18 @@ const JOIN_ATTEMPTS: u32 = 3;
 pub struct Outward {
     net: Net,
     members: BTreeSet<NodeId>,
+    /// Since when somebody who is no member any more is still connected.
+    leaving: Option<Instant>,
     brings: UnboundedSender<Vec<BlobId>>,
 }
+
+/// How long whoever was removed stays connected, so that it hears of it.
+const LEAVING_LASTS: Duration = Duration::from_secs(3);
 
 impl Outward {
     /// Sends over `net`, which was started with `members`. Whoever fetches copies is told of them by `brings`.
     pub fn new(net: Net, members: BTreeSet<NodeId>, brings: UnboundedSender<Vec<BlobId>>) -> Outward {
-        Outward { net, members, brings }
+        Outward { net, members, leaving: None, brings }
     }
 }
 
@@ -71,9 +77,17 @@ impl World for Outward {
     }
 
     fn stepped(&mut self, store: &Store) -> Result<(), StoreError> {
-        let members = members(&store.snapshot()?)?;
+        let mut members = members(&store.snapshot()?)?;
         // A node that has not heard yet that it is a member trusts whom it was told to trust when it started.
-        if members.contains(&self.net.local()) && members != self.members {
+        if !members.contains(&self.net.local()) {
+            return Ok(());
+        }
+        if self.members.is_subset(&members) {
+            self.leaving = None;
+        } else if self.leaving.get_or_insert_with(Instant::now).elapsed() < LEAVING_LASTS {
+            members.extend(&self.members);
+        }
+        if members != self.members {
             self.net.set_members(members.clone());
             self.members = members;
         }
@@ -97,7 +111,7 @@ fn text_of(event: &Event) -> Option<String> {
     }
 }
 
-/// Everybody whom the catalog calls a member: those with a record, and the network's creator.
+/// Everybody whom the catalog calls a member: those with a record, and the network's creator; nobody who was removed.
 pub fn members(snapshot: &Snapshot) -> Result<BTreeSet<NodeId>, StoreError> {
     let mut members = BTreeSet::new();
     snapshot.visit_items::<StoreError>(Kind::NODE, "", |key, _| {
@@ -109,6 +123,8 @@ pub fn members(snapshot: &Snapshot) -> Result<BTreeSet<NodeId>, StoreError> {
         members.extend(bodies.map(|body| body.creator));
         Ok(true)
     })?;
+    let removed = snapshot.removed()?;
+    members.retain(|node| !removed.contains(node));
     Ok(members)
 }
 

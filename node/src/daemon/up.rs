@@ -106,10 +106,11 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| no_runtime(&error))?;
     let listener = socket::bind(socket)?;
     let (stop, stopping) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(listener, api::router(Arc::clone(&api))).with_graceful_shutdown(async {
-        // Ends when told, or when there is nobody left to tell.
-        drop(stopping.await);
-    });
+    let server = axum::serve(listener, api::router(Arc::clone(&api)).into_make_service_with_connect_info::<socket::User>())
+        .with_graceful_shutdown(async {
+            // Ends when told, or when there is nobody left to tell.
+            drop(stopping.await);
+        });
     let mut server = tokio::spawn(server.into_future());
     ready()?;
     tokio::select! {

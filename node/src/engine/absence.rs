@@ -1,12 +1,13 @@
-//! Who is waited for: every member but the dead and the absent.
+//! Who is waited for: every member but the dead, the absent, and those who were removed.
 //!
 //! An admin declares a member dead, which is an item of the catalog. Absent is who has been silent for [`ABSENT_AFTER_MS`] of the time that
 //! this node has run: a clock that jumps, or a laptop that sleeps, makes nobody absent. What was noted of that survives a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::catalog::item::Kind;
+use keepwell_protocol::catalog::item::{Item, Kind};
 use keepwell_protocol::catalog::member::NodeBody;
+use keepwell_protocol::gc::question::Why;
 use keepwell_protocol::id::{NodeId, StorageId};
 use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
@@ -65,7 +66,7 @@ impl Engine {
         silent.is_some_and(|ms| *ms >= ABSENT_AFTER_MS)
     }
 
-    /// The other members that nobody declared dead, with the disks that their records name.
+    /// The other members that nobody declared dead or removed, with the disks that their records name.
     pub(super) fn members(&self, txn: &Transaction<'_>) -> Result<BTreeMap<NodeId, StorageId>, StoreError> {
         let mut members = BTreeMap::new();
         txn.visit_items(Kind::NODE, "", |key, row| {
@@ -77,9 +78,19 @@ impl Engine {
             Ok::<_, StoreError>(true)
         })?;
         members.remove(&self.home.node);
-        let dead = dead(txn)?;
-        members.retain(|node, _| !dead.contains(node));
+        let (dead, removed) = (dead(txn)?, txn.removed()?);
+        members.retain(|node, _| !dead.contains(node) && !removed.contains(node));
         Ok(members)
+    }
+
+    /// Why this node may delete nothing whatever others say: it was declared dead, and nobody asks what it knows any more.
+    pub(super) fn refuses_as_dead(&self, txn: &Transaction<'_>) -> Result<Option<Why>, StoreError> {
+        Ok((!txn.item(&Item::death(&self.home.node))?.is_empty()).then_some(Why::DeclaredDead))
+    }
+
+    /// Whether others count on this node: then what it deletes has been agreed on with them.
+    pub(super) fn is_counted_on(&self, txn: &Transaction<'_>) -> Result<bool, StoreError> {
+        Ok(self.is_member(txn)? && self.refuses_as_dead(txn)?.is_none())
     }
 }
 

@@ -1,16 +1,18 @@
 //! Applying an entry to the tables: all of it or nothing, the same for our own entries and for those of others.
 //!
 //! First every op is judged, then every op is applied; nothing in the second half can be refused. An entry that breaks a rule is void: it
-//! stays in its chain, so that all nodes have the same log, and nothing of what it says counts. What an entry names is taken by the
+//! stays in its chain, so that all nodes have the same log, and nothing of what it says counts. Nor does an entry past the cut of its
+//! author's removal, but later ones may build on it: see `removal`. What an entry names is taken by the
 //! names that chains have here, which differ from its author's once a boot is known to have forked: see `branch` in the protocol.
 
 use std::borrow::Cow;
 
-use keepwell_protocol::catalog::authority::{Authority, AuthorityError, role_of};
+use keepwell_protocol::catalog::authority::{Authority, AuthorityError, creator_of, role_of};
 use keepwell_protocol::catalog::change::{AppliedChange, Change, ChangeError, Order, Write};
 use keepwell_protocol::catalog::doc::change_hash;
 use keepwell_protocol::catalog::item::{Item, Kind};
 use keepwell_protocol::catalog::reference::RefBody;
+use keepwell_protocol::catalog::removal::{Cut, RemovalBody};
 use keepwell_protocol::catalog::row::{Row, Value};
 use keepwell_protocol::id::{BootId, NodeId, StorageId, ValueId};
 use keepwell_protocol::log::admit::{Applied, Placement, meant_by};
@@ -23,6 +25,8 @@ use keepwell_store::error::StoreError;
 use keepwell_store::home::Home;
 use keepwell_store::log::ChainState;
 use keepwell_store::store::Transaction;
+
+use super::removal::{is_void, note_removal};
 
 /// Why an entry does not count: a function of its author's causal past, so the same on every node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +46,8 @@ pub(super) enum Verdict {
     Counts,
     /// It is in its chain, and nothing of it counts.
     Void(Refusal),
+    /// It breaks no rule, and does not count all the same, because somebody was removed.
+    Cut,
     /// Nobody ever took its author in: it is not kept.
     OfAStranger(Refusal),
 }
@@ -69,6 +75,7 @@ pub(super) fn apply(
     };
     let mut past = past_of(placement, before.as_ref());
     let verdict = match judge(txn, home, entry, placement, &past)? {
+        Ok(()) if is_void(txn, home, entry, &chain.boot, &past)? => Verdict::Cut,
         Ok(()) => Verdict::Counts,
         Err(refused) if was_taken_in(txn, &chain.node, &past)? => Verdict::Void(refused),
         Err(refused) if strangers == Strangers::Ignored => return Ok(Verdict::OfAStranger(refused)),
@@ -83,9 +90,10 @@ pub(super) fn apply(
         txn.put_branch(&chain, branch)?;
     }
     past.extend(chain.boot, entry.head.seq);
-    if matches!(verdict, Verdict::Counts) {
+    if matches!(verdict, Verdict::Counts | Verdict::Cut) {
         let next = ValueId { boot: chain.boot, seq: entry.head.seq, index: 0 };
-        let mut applying = Applying { txn, home, chain, signed_boot: entry.chain.boot, past: &past, next };
+        let is_cut = matches!(verdict, Verdict::Cut);
+        let mut applying = Applying { txn, home, chain, signed_boot: entry.chain.boot, past: &past, next, is_cut };
         for op in &entry.ops {
             applying.op(op)?;
         }
@@ -110,27 +118,67 @@ fn judge(
     placement: &Placement,
     past: &Past,
 ) -> Result<Result<(), Refusal>, StoreError> {
-    let author = entry.chain.node;
-    let member = txn.authority_at(&Item::node(&author), past)?;
-    let role = role_of(&author, &txn.authority_at(&Item::network(), past)?, &member);
-    if role.is_none() && !is_genesis(entry) {
-        return Ok(Err(AuthorityError::NotAMember(author).into()));
+    if let Err(refused) = judge_authority(txn, home, entry, past, Basis::AllWritten)? {
+        return Ok(Err(refused.into()));
     }
-    let authority = Authority { network: &home.network, author, role };
     let written_by = parts_written(txn, placement)?;
-    for op in &entry.ops {
-        let Op::Change(change) = op else { continue };
+    for change in changes_of(entry) {
         let change = by_names_here(txn, change, past)?;
         if let Err(refused) = change.check(&written_by, past, &txn.doc(change.shard, change.epoch)?, &**txn)? {
             return Ok(Err(refused.into()));
         }
-        for write in &change.writes {
-            if let Err(refused) = authority.judge(write, &txn.authority_at(&write.item, past)?) {
-                return Ok(Err(refused.into()));
-            }
+    }
+    Ok(Ok(()))
+}
+
+/// Which writes authority is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Basis {
+    /// All of the author's causal past, as if nobody had been removed: so whether an entry fits in the log depends on no removal.
+    AllWritten,
+    /// Those that are not void by a removal.
+    WhatCounts,
+}
+
+/// Whether all that `entry` writes was its author's to write.
+pub(super) fn judge_authority(
+    txn: &Transaction<'_>,
+    home: &Home,
+    entry: &Entry,
+    past: &Past,
+    basis: Basis,
+) -> Result<Result<(), AuthorityError>, StoreError> {
+    let row_of = |item: &Item| match basis {
+        Basis::AllWritten => txn.authority_at(item, past),
+        Basis::WhatCounts => txn.counting_authority_at(item, past),
+    };
+    let (author, network) = (entry.chain.node, row_of(&Item::network())?);
+    let is_removed = basis == Basis::WhatCounts && !row_of(&Item::removal(&author))?.is_empty();
+    let role = role_of(&author, &network, &row_of(&Item::node(&author))?).filter(|_| !is_removed);
+    if role.is_none() && !is_genesis(entry) {
+        return Ok(Err(AuthorityError::NotAMember(author)));
+    }
+    // Who made the network is no matter of what somebody had seen: its id tells, and nobody was ever a member before that was known.
+    let creator = creator_of(&txn.item(&Item::network())?);
+    let authority = Authority { network: &home.network, author, creator, role };
+    for write in changes_of(entry).flat_map(|change| &change.writes) {
+        if let Err(refused) = authority.judge(write, &row_of(&write.item)?) {
+            return Ok(Err(refused));
+        }
+        if write.item.kind == Kind::REMOVAL && !names_what_was_seen(txn, write, past)? {
+            return Ok(Err(AuthorityError::UnseenCut));
         }
     }
     Ok(Ok(()))
+}
+
+fn names_what_was_seen(txn: &Transaction<'_>, write: &Write, past: &Past) -> Result<bool, StoreError> {
+    let Some(body) = write.body.as_deref().and_then(|body| wire::decode_own::<RemovalBody>(body).ok()) else { return Ok(true) };
+    Ok(Cut::of(&body, past, &txn.all_branches()?).is_some())
+}
+
+fn changes_of(entry: &Entry) -> impl Iterator<Item = &Change> {
+    entry.ops.iter().filter_map(|op| if let Op::Change(change) = op { Some(change) } else { None })
 }
 
 /// Whether anybody in `past` ever wrote a record of `node`, whatever became of it.
@@ -179,19 +227,22 @@ struct Applying<'a, 't> {
     past: &'a Past,
     /// The id of the next write.
     next: ValueId,
+    /// Whether it is void because somebody was removed. What later entries may build on is noted all the same.
+    is_cut: bool,
 }
 
 impl Applying<'_, '_> {
     fn op(&mut self, op: &Op) -> Result<(), StoreError> {
         match op {
             Op::Boot(_) => Ok(()),
+            Op::Holdings(_) if self.is_cut => Ok(()),
             Op::Holdings(holdings) => self.holdings(holdings),
             Op::Change(change) => self.change(change),
             Op::LinkFact(fact) => {
                 let id = self.next_id();
                 self.txn.put_link_fact(&id, fact)
             }
-            Op::Unknown(raw) if raw.kind & PROTECTS != 0 => self.txn.add_to_count(Count::UnknownProtecting, 1),
+            Op::Unknown(raw) if raw.kind & PROTECTS != 0 && !self.is_cut => self.txn.add_to_count(Count::UnknownProtecting, 1),
             Op::Unknown(_) => Ok(()),
         }
     }
@@ -233,8 +284,15 @@ impl Applying<'_, '_> {
         let hash = change_hash(change, ValueId { boot: self.signed_boot, ..first });
         let change = &*by_names_here(self.txn, change, self.past)?;
         for (at, write) in change.writes.iter().enumerate() {
-            let id = self.next_id();
-            self.write(id, change.order_of(at, first.boot), write)?;
+            let (id, order) = (self.next_id(), change.order_of(at, first.boot));
+            let is_removal = write.item.kind == Kind::REMOVAL && write.body.is_some();
+            // One that is in force stays so, also when its author is removed in turn.
+            let in_force = is_removal && note_removal(self.txn, id, self.chain.node, self.past, write)?;
+            if self.is_cut && !in_force {
+                self.write_void(id, order, write)?;
+            } else {
+                self.write(id, order, write)?;
+            }
         }
         let mut state = self.txn.doc(change.shard, change.epoch)?;
         state.note(first.boot, hash, change);
@@ -255,7 +313,27 @@ impl Applying<'_, '_> {
         }
         match write.item.kind {
             Kind::REF => self.count_ref(existed, &row),
-            Kind::NETWORK | Kind::NODE => self.txn.put_authority(&id, order, self.chain.node, write),
+            _ => self.keep_authority(id, order, write),
+        }
+    }
+
+    /// A write that does not count: its item stays as it is.
+    fn write_void(&mut self, id: ValueId, order: Order, write: &Write) -> Result<(), StoreError> {
+        if write.item.kind == Kind::REF {
+            return write.replaces.iter().try_for_each(|replaced| self.txn.note_returned(replaced));
+        }
+        self.keep_authority(id, order, write)?;
+        self.txn.note_cut_write(&write.item, &id)
+    }
+
+    /// Keeps what authority rests on, whatever replaces it.
+    fn keep_authority(&mut self, id: ValueId, order: Order, write: &Write) -> Result<(), StoreError> {
+        if let (Kind::NODE, Ok(node)) = (write.item.kind, write.item.key.parse()) {
+            let known = self.past.0.values().fold(0, |sum, seq| u64::saturating_add(sum, seq.0));
+            self.txn.note_admission(&node, &id, known)?;
+        }
+        match write.item.kind {
+            Kind::NETWORK | Kind::NODE | Kind::REMOVAL => self.txn.put_authority(&id, order, self.chain.node, write),
             _ => Ok(()),
         }
     }

@@ -29,6 +29,13 @@ impl Default for Arrivals {
     }
 }
 
+impl Arrivals {
+    /// Has all of the trash looked at anew.
+    pub(super) fn look_at_all(&mut self) {
+        self.next = Some(FIRST);
+    }
+}
+
 /// No blob comes before it.
 const FIRST: BlobId = BlobId([0; BlobId::LEN]);
 

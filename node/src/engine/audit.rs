@@ -20,13 +20,18 @@ impl Step<'_, '_> {
         Ok(())
     }
 
-    /// Remembers whom an entry that counts declares dead, or alive after all.
+    /// Remembers whom an entry that counts declares dead, or alive after all, removes, or takes in again.
     pub(super) fn note_declarations(&mut self, entry: &Entry) -> Result<(), StoreError> {
         let changes = entry.ops.iter().filter_map(|op| if let Op::Change(change) = op { Some(change) } else { None });
-        for write in changes.flat_map(|change| &change.writes).filter(|write| write.item.kind == Kind::DEATH) {
+        for write in changes.flat_map(|change| &change.writes) {
             // A key that is no node was refused with its entry.
             let Ok(node) = write.item.key.parse::<NodeId>() else { continue };
-            self.txn.note(self.now_ms, Note::Declared { node, is_dead: write.body.is_some(), by: entry.chain.node })?;
+            let (is_so, by) = (write.body.is_some(), entry.chain.node);
+            match write.item.kind {
+                Kind::DEATH => self.txn.note(self.now_ms, Note::Declared { node, is_dead: is_so, by })?,
+                Kind::REMOVAL => self.txn.note(self.now_ms, Note::Removed { node, is_removed: is_so, by })?,
+                _ => {}
+            }
         }
         Ok(())
     }

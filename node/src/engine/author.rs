@@ -118,8 +118,10 @@ impl Engine {
         let mut news: Vec<(Chain, Head)> = txn.vector()?.0.into_iter().collect();
         news.retain(|(chain, head)| chain != own && !told(chain, head));
         if news.len() > MAX_NEWS {
-            let records = [txn.writes_to(&Item::network())?, txn.writes_to(&Item::node(&self.home.node))?].concat();
-            let boots: BTreeSet<BootId> = records.into_iter().map(|id| id.boot).collect();
+            let mut boots: BTreeSet<BootId> = BTreeSet::new();
+            for item in [Item::network(), Item::node(&self.home.node), Item::removal(&self.home.node)] {
+                boots.extend(txn.writes_to(&item)?.into_iter().map(|id| id.boot));
+            }
             news.sort_by_key(|(chain, _)| !boots.contains(&chain.boot));
         }
         Ok(news)
@@ -150,6 +152,7 @@ impl Engine {
         match apply::apply(txn, &self.home, &entry, &placement, arrival, Strangers::Ignored)? {
             Verdict::Counts => authored.entries.push(bytes),
             Verdict::Void(refused) | Verdict::OfAStranger(refused) => return Err(own(&refused)),
+            Verdict::Cut => return Err(StoreError::Inconsistent("own entry refused: this node was removed".into())),
         }
         Ok(())
     }

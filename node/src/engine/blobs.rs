@@ -60,7 +60,7 @@ impl Engine {
         let gone = step.txn.delete(permit, step.now_ms)?.map(|record| record.fact(id));
         if let Some(blob) = gone {
             step.txn.note(step.now_ms, Note::Deleted { blob })?;
-            self.publish(step, removal(id))?;
+            self.no_longer_holds(step, id)?;
             step.effects.push(Effect::Unlink(id));
         }
         step.effects.push(Effect::Reply(request, Reply::Gone(gone)));
@@ -72,10 +72,15 @@ impl Engine {
         let gone = step.txn.remove_record(&id)?.map(|record| record.fact(id));
         if let Some(blob) = gone {
             step.txn.note(step.now_ms, Note::Forgotten { blob, why })?;
-            self.publish(step, removal(id))?;
+            self.no_longer_holds(step, id)?;
         }
         step.effects.push(Effect::Reply(request, Reply::Gone(gone)));
         Ok(())
+    }
+
+    /// Says that the copy of a blob is gone. Who is no member says nothing, and nobody counts on what it said.
+    fn no_longer_holds(&self, step: &mut Step<'_, '_>, id: BlobId) -> Result<(), StoreError> {
+        if self.is_member(step.txn)? { self.publish(step, removal(id)) } else { Ok(()) }
     }
 
     /// Writes `batch` and has its entries published.

@@ -76,7 +76,9 @@ impl Engine {
         self.keep_sweeping(step.txn)?;
         let oldest_ms = step.txn.oldest_trash_ms()?;
         let until_ms = step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS);
-        if oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.steady_ms >= self.collector.trash_ms + TRASH_EVERY_MS {
+        let is_due =
+            oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.steady_ms >= self.collector.trash_ms + TRASH_EVERY_MS;
+        if is_due && self.is_counted_on(step.txn)? {
             self.collector.trash_ms = step.steady_ms;
             step.effects.push(Effect::EmptyTrash { until_ms, enough_bytes: u64::MAX });
         }
@@ -275,7 +277,7 @@ impl Engine {
     /// Why nothing may be purged now, if so: not everybody in reach has been heard since the start (R11).
     fn refuses_to_purge(&mut self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<Option<Why>, StoreError> {
         let reachable: Vec<NodeId> = self.connected_peers().filter(|peer| waited_for.contains(peer)).copied().collect();
-        Ok(self.start(txn)?.refuses_to_purge(&reachable, waited_for))
+        Ok(self.refuses_as_dead(txn)?.or(self.start(txn)?.refuses_to_purge(&reachable, waited_for)))
     }
 }
 

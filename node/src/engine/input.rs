@@ -72,6 +72,13 @@ pub enum Input {
         /// Whether it is dead.
         is_dead: bool,
     },
+    /// An admin says that a member is none any more.
+    Remove {
+        /// Whom to answer.
+        request: RequestId,
+        /// Of whom.
+        node: NodeId,
+    },
     /// A verdict permits the deletion of a blob from this node.
     Delete {
         /// Whom to answer.
@@ -101,6 +108,15 @@ pub enum Input {
         node: NodeId,
         /// Of which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
         blobs: Vec<BlobId>,
+    },
+    /// Copies are to be given up here without proof, because an operator says so.
+    GiveUp {
+        /// Whom to answer.
+        request: RequestId,
+        /// Of which blobs, at most `MAX_QUESTION_BLOBS` of the protocol.
+        blobs: Vec<BlobId>,
+        /// Who says so.
+        by: String,
     },
     /// On how many disks are these blobs, as others prove now?
     Confirm {

@@ -1,6 +1,6 @@
 //! Members: who they are, taking one in, and saying that one is dead.
 
-use keepwell_protocol::catalog::authority::{Authority, AuthorityError, role_of};
+use keepwell_protocol::catalog::authority::{Authority, AuthorityError, creator_of, role_of};
 use keepwell_protocol::catalog::change::Write;
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{DeathBody, NodeBody, Role};
@@ -9,6 +9,7 @@ use keepwell_protocol::wire;
 use keepwell_store::audit::Note;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
+use keepwell_store::tables::{Access, Tables};
 
 use super::author::{Batch, OwnWrite};
 use super::effect::{Effect, Reply};
@@ -21,9 +22,8 @@ impl Engine {
         Ok(self.role(txn)?.is_some())
     }
 
-    fn role(&self, txn: &Transaction<'_>) -> Result<Option<Role>, StoreError> {
-        let node = &self.home.node;
-        Ok(role_of(node, &txn.item(&Item::network())?, &txn.item(&Item::node(node))?))
+    pub(super) fn role(&self, txn: &Transaction<'_>) -> Result<Option<Role>, StoreError> {
+        role(txn, &self.home.node)
     }
 
     /// Writes the record of a node that has proven its invitation.
@@ -38,10 +38,16 @@ impl Engine {
             step.effects.push(Effect::Reply(request, Reply::NotAMember));
             return Ok(());
         };
-        let reply = match self.write_as(step, role, Item::node(node), Some(wire::encode(body)))? {
-            Ok(()) => Reply::Admitted,
-            Err(refused) => Reply::MayNotAdmit(refused),
-        };
+        let mut writes = vec![OwnWrite { item: Item::node(node), body: Some(wire::encode(body)) }];
+        let was_removed = !step.txn.item(&Item::removal(node))?.is_empty();
+        if was_removed {
+            writes.push(OwnWrite { item: Item::removal(node), body: None });
+        }
+        let outcome = self.write_all_as(step, role, writes)?;
+        if was_removed && outcome.is_ok() {
+            step.txn.note(step.now_ms, Note::Removed { node: *node, is_removed: false, by: self.home.node })?;
+        }
+        let reply = outcome.map_or_else(Reply::MayNotAdmit, |()| Reply::Admitted);
         step.effects.push(Effect::Reply(request, reply));
         Ok(())
     }
@@ -74,22 +80,33 @@ impl Engine {
     }
 
     /// Writes what authority rests on, if this node may.
-    fn write_as(
+    pub(super) fn write_as(
         &self,
         step: &mut Step<'_, '_>,
         role: Role,
         item: Item,
         body: Option<Vec<u8>>,
     ) -> Result<Result<(), AuthorityError>, StoreError> {
-        if let Err(refused) = self.judge(step.txn, role, &item, body.as_deref())? {
-            return Ok(Err(refused));
+        self.write_all_as(step, role, vec![OwnWrite { item, body }])
+    }
+
+    fn write_all_as(
+        &self,
+        step: &mut Step<'_, '_>,
+        role: Role,
+        writes: Vec<OwnWrite>,
+    ) -> Result<Result<(), AuthorityError>, StoreError> {
+        for OwnWrite { item, body } in &writes {
+            if let Err(refused) = self.judge(step.txn, role, item, body.as_deref())? {
+                return Ok(Err(refused));
+            }
         }
-        self.publish(step, Batch { writes: vec![OwnWrite { item, body }], ..Batch::default() })?;
+        self.publish(step, Batch { writes, ..Batch::default() })?;
         Ok(Ok(()))
     }
 
     /// As every node will judge it: an entry that others refuse must not be written.
-    fn judge(
+    pub(super) fn judge(
         &self,
         txn: &Transaction<'_>,
         role: Role,
@@ -97,7 +114,14 @@ impl Engine {
         body: Option<&[u8]>,
     ) -> Result<Result<(), AuthorityError>, StoreError> {
         let write = Write { item: item.clone(), replaces: vec![], body: body.map(<[u8]>::to_vec) };
-        let authority = Authority { network: &self.home.network, author: self.home.node, role: Some(role) };
+        let creator = creator_of(&txn.item(&Item::network())?);
+        let authority = Authority { network: &self.home.network, author: self.home.node, creator, role: Some(role) };
         Ok(authority.judge(&write, &txn.item(item)?))
     }
+}
+
+/// What `node` may do in its network, as far as the catalog is known here; none if it is no member.
+pub fn role<A: Access>(tables: &Tables<A>, node: &NodeId) -> Result<Option<Role>, StoreError> {
+    let is_removed = !tables.item(&Item::removal(node))?.is_empty();
+    Ok(role_of(node, &tables.item(&Item::network())?, &tables.item(&Item::node(node))?).filter(|_| !is_removed))
 }

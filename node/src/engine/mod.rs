@@ -20,12 +20,13 @@ mod effect;
 mod expiry;
 mod input;
 pub mod leases;
-mod members;
+pub mod members;
 mod open;
 mod patience;
 pub mod pressure;
 pub mod rebuild;
 mod refs;
+mod removal;
 mod replicate;
 mod settings;
 mod uses;
@@ -142,11 +143,13 @@ impl Engine {
             Input::UseElsewhere { request, name } => self.use_elsewhere(step, request, name),
             Input::Admit { request, node, body } => self.admit_member(step, request, &node, &body),
             Input::Declare { request, node, is_dead } => self.declare(step, request, &node, is_dead),
+            Input::Remove { request, node } => self.remove_member(step, request, &node),
             Input::Delete { request, permit } => self.delete(step, request, permit),
             Input::Forget { request, blob, why } => self.forget(step, request, blob, why),
             Input::Collect { request, how } => self.collect(step, request, how),
             Input::Drop { request, blobs } => self.drop_copies(step, Whom::Request(request), &blobs),
             Input::DropFrom { request, node, blobs } => self.drop_from(step, request, node, blobs),
+            Input::GiveUp { request, blobs, by } => self.give_up(step, request, &blobs, &by),
             Input::Confirm { request, blobs } => self.confirm(step, request, &blobs),
             Input::Note { request, note } => {
                 step.txn.note(step.now_ms, note)?;

@@ -77,7 +77,8 @@ impl Engine {
         if pressure.level > before.level {
             self.trigger_collection(step.now_ms);
         }
-        if pressure.level != Level::None {
+        // What nobody counts on any more is for its operator to free.
+        if pressure.level != Level::None && self.is_counted_on(step.txn)? {
             match self.settings.schedule {
                 Some(_) => self.relieve(step, &pressure, &mut waits)?,
                 None => waits.push(Wait::NotSetTo),

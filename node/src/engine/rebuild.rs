@@ -10,6 +10,7 @@ use keepwell_store::store::Transaction;
 
 use super::Engine;
 use super::apply::{self, Strangers};
+use super::removal::next_in_force;
 
 /// The derived tables that a rebuild changes, by name; none when they were right. Of what is counted only too few reasons are wrong.
 pub type Differences = Vec<&'static str>;
@@ -47,9 +48,20 @@ impl Engine {
         })
     }
 
-    /// Replays the log as a part of a larger transaction.
+    /// Replays the log as a part of a larger transaction: once, and once more for each removal that comes to be in force.
     pub(super) fn replay(&self, txn: &mut Transaction<'_>) -> Result<(), StoreError> {
-        txn.rederive(|txn| self.replay_entries(txn))
+        txn.rederive(|txn| self.replay_entries(txn))?;
+        let mut in_force = Vec::new();
+        while let Some(next) = next_in_force(txn)? {
+            in_force.push(next);
+            txn.rederive(|txn| {
+                for known in &in_force {
+                    txn.put_removal(&known.node, &known.removal, true)?;
+                }
+                self.replay_entries(txn)
+            })?;
+        }
+        Ok(())
     }
 
     fn replay_entries(&self, txn: &mut Transaction<'_>) -> Result<(), StoreError> {

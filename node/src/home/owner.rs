@@ -9,10 +9,15 @@ use keepwell_protocol::name::OwnerName;
 /// It tells people's programs apart. It is no proof of anything: who can reach the home may take any name.
 pub fn of_this_process() -> OwnerName {
     let named = ["USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok()).find(|user| !user.is_empty());
-    let user = named.or_else(|| Some(std::fs::metadata("/proc/self").ok()?.uid().to_string()));
+    let user = named.or_else(|| Some(user_of_this_process().ok()?.to_string()));
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy();
     OwnerName::of_user(user.as_deref().unwrap_or("user"), host.split('.').next().unwrap_or_default())
+}
+
+/// The number of the user that this process runs as.
+pub fn user_of_this_process() -> std::io::Result<u32> {
+    Ok(std::fs::metadata("/proc/self")?.uid())
 }
 
 #[cfg(test)]

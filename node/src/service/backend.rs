@@ -90,6 +90,9 @@ pub trait Backend {
     /// Says that the member of this name or id is dead, or alive after all.
     fn declare(&self, member: &str, is_dead: bool) -> Result<NodeLine, Failure>;
 
+    /// Removes the member of this name or id; what was known of it.
+    fn remove_member(&self, member: &str) -> Result<NodeLine, Failure>;
+
     /// Invites machines. Needs the daemon: it is whom they come to.
     fn invite(&self, admin: bool, uses: u32, lasts_ms: u64) -> Result<InviteLine, Failure>;
 
@@ -114,6 +117,9 @@ pub trait Backend {
 
     /// Gives up the copies of `blobs` that this node has, or the member `from`, as far as others prove theirs: one line each, in order.
     fn drop_copies(&self, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure>;
+
+    /// Gives up the copies of `blobs` that this node has without proof of others: one line each, in order. Who asks is this process's user.
+    fn give_up(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure>;
 
     /// Brings a deleted blob back from the trash.
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure>;

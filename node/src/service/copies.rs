@@ -48,14 +48,15 @@ fn wanted(snapshot: &Snapshot) -> Result<BTreeMap<BlobId, u32>, StoreError> {
     Ok(wanted)
 }
 
-/// The disks of the members that nobody declared dead.
+/// The disks of the members that nobody declared dead or removed.
 fn storages(snapshot: &Snapshot) -> Result<BTreeMap<NodeId, StorageId>, StoreError> {
-    let dead = dead(snapshot)?;
+    let (dead, removed) = (dead(snapshot)?, snapshot.removed()?);
     let mut storages = BTreeMap::new();
     snapshot.visit_items::<StoreError>(Kind::NODE, "", |key, row| {
         let body = row.winner().and_then(|value| wire::decode_own::<NodeBody>(&value.body).ok());
         if let (Ok(node), Some(body)) = (key.parse::<NodeId>(), body)
             && !dead.contains(&node)
+            && !removed.contains(&node)
         {
             storages.insert(node, body.storage);
         }

@@ -6,6 +6,7 @@ use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::Why;
 use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
+use keepwell_store::roots::Root;
 use keepwell_store::store::Snapshot;
 
 use super::refs::name_of;
@@ -13,6 +14,7 @@ use super::types::{DropLine, MissingLine};
 use super::{Node, network};
 use crate::engine::DropOutcome;
 use crate::failure::{Code, Failure};
+use crate::limits::{WHY_ROOTS, WHY_VISITS};
 
 /// Gives up the copies of `blobs` that this node has, or the member `from`, as far as others prove theirs: one line each, in order.
 pub fn drop_copies(node: &dyn Node, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure> {
@@ -44,6 +46,27 @@ pub fn drop_copy(node: &dyn Node, id: BlobId, from: Option<&str>) -> Result<Drop
     let missing = serde_json::to_value(&line.missing).unwrap_or_default();
     let failure = Failure::new(Code::Unsafe, format!("{id} stays {place}: {}", line.why()));
     Err(failure.hint("`details.missing` says what it takes").about("missing", missing))
+}
+
+/// Gives up the copies of `blobs` here because `by` says so, without proof of others: one line each, in order, with the refs that miss it now.
+pub fn give_up(node: &dyn Node, blobs: &[BlobId], by: &str) -> Result<Vec<DropLine>, Failure> {
+    let mut lines: BTreeMap<BlobId, DropLine> = BTreeMap::new();
+    let wanted: Vec<BlobId> = blobs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+    for portion in wanted.chunks(MAX_QUESTION_BLOBS) {
+        let dropped = node.give_up(portion.to_vec(), by.to_owned())?;
+        let snapshot = node.store().snapshot()?;
+        for outcome in dropped.outcomes {
+            let refs = if outcome.gone.is_some() { refs_reaching(&snapshot, &outcome.blob, node.now_ms())? } else { Vec::new() };
+            lines.insert(outcome.blob, DropLine { refs, ..line(&snapshot, &outcome, &[])? });
+        }
+    }
+    blobs.iter().map(|id| lines.get(id).cloned().ok_or_else(unanswered)).collect()
+}
+
+/// The refs that reach `blob`, the nearest first, as far as `why` looks.
+fn refs_reaching(snapshot: &Snapshot, blob: &BlobId, now_ms: u64) -> Result<Vec<String>, Failure> {
+    let roots = snapshot.roots_of(blob, now_ms, WHY_VISITS, WHY_ROOTS)?.found.into_iter();
+    Ok(roots.filter_map(|(root, _)| if let Root::Ref(name) = root { Some(name) } else { None }).collect())
 }
 
 /// The other member of this name or id; none if nobody is named, or this node itself.
@@ -114,7 +137,7 @@ fn line(snapshot: &Snapshot, outcome: &DropOutcome, unheard: &[NodeId]) -> Resul
         }
     }
     let (dropped, freed_bytes) = (outcome.gone.is_some(), outcome.gone.map_or(0, |fact| fact.size_bytes));
-    Ok(DropLine { sha1: outcome.blob.to_string(), dropped, freed_bytes, missing })
+    Ok(DropLine { sha1: outcome.blob.to_string(), dropped, freed_bytes, missing, refs: Vec::new() })
 }
 
 /// Why the copies that others are said to have were not proven.
@@ -151,6 +174,9 @@ pub(super) fn told(missing: &Missing) -> (&'static str, &'static str) {
         Missing::Dead => ("that no ref reaches it", "a ref reaches it now"),
         Missing::Sweep => ("that nothing needed it for a while", "it has been unneeded for too short a time: try again"),
         Missing::Acknowledgement(_) => ("a word from every member", "a member has not said that it knows"),
+        Missing::GraceOver => {
+            ("that its grace is over", "it was put or fetched lately, or something that links to it was: see `keepwell why`")
+        }
         Missing::Copies { .. } => ("copies that are proven", "too few others have proven theirs"),
     }
 }
@@ -169,6 +195,7 @@ fn said(why: Why) -> &'static str {
         Why::RolledBack => "was restored from an old copy of its disk",
         Why::Draining => "is about to leave",
         Why::ReadOnly => "may not vouch for anything",
+        Why::DeclaredDead => "was declared dead: `keepwell node revive` on an admin's machine takes that back",
     }
 }
 
@@ -181,7 +208,7 @@ mod tests {
         let missing =
             |why: &str, node: Option<&str>| MissingLine { need: String::new(), why: why.into(), node: node.map(Into::into) };
         let missing = vec![missing("0 of 1 other copies can be proven", None), missing("does not hold it", Some("ben"))];
-        let line = DropLine { sha1: String::new(), dropped: false, freed_bytes: 0, missing };
+        let line = DropLine { sha1: String::new(), dropped: false, freed_bytes: 0, missing, refs: vec![] };
         assert_eq!(line.why(), "0 of 1 other copies can be proven; ben: does not hold it");
     }
 }

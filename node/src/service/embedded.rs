@@ -24,8 +24,10 @@ use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, 
 use super::uploads::{self, UploadLine};
 use super::why::{WhyLine, why};
 use super::{drop, durable, gc, network, status};
+use crate::api::socket::User;
 use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
+use crate::home::owner::user_of_this_process;
 use crate::limits::LIST_EVENTS;
 use crate::local::Local;
 
@@ -109,6 +111,11 @@ impl Backend for Local {
         network::declare(self, &node, member, is_dead)
     }
 
+    fn remove_member(&self, member: &str) -> Result<NodeLine, Failure> {
+        let node = self.engine().home().node;
+        network::remove(self, &node, member)
+    }
+
     fn invite(&self, _admin: bool, _uses: u32, _lasts_ms: u64) -> Result<InviteLine, Failure> {
         Err(needs_daemon("inviting", "whoever is invited comes to it"))
     }
@@ -147,6 +154,15 @@ impl Backend for Local {
             return Err(needs_daemon("giving up copies", "other nodes must prove theirs first"));
         }
         drop::drop_copies(self, blobs, from)
+    }
+
+    fn give_up(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
+        if self.nodes()?.len() > 1 {
+            return Err(needs_daemon("giving up copies", "other nodes may be asking about them"));
+        }
+        let user =
+            user_of_this_process().map_err(|error| Failure::new(Code::Internal, format!("this user is not known: {error}")))?;
+        drop::give_up(self, blobs, &User(user).to_string())
     }
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {

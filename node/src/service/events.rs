@@ -124,6 +124,10 @@ fn line(names: &Names, id: u64, Noted { at_ms, note }: Noted) -> EventLine {
             let from: Vec<String> = from.iter().map(|node| name_of(names, node)).collect();
             of_id("repaired", &blob, format!("fetched again from {}", from.join(", ")))
         }
+        Note::Removed { node, is_removed, by } => {
+            of_node(if is_removed { "removed" } else { "taken_in_again" }, &node, format!("{} says so", name_of(names, &by)))
+        }
+        Note::GivenUp { blob, by } => of("given_up", &blob, format!("{by} asked for it, without proof of other copies")),
     }
 }
 

@@ -138,7 +138,7 @@ pub fn state(node: &dyn Node) -> Result<GcStateLine, Failure> {
 
 /// Brings a deleted blob back from the trash.
 pub fn undrop(node: &dyn Node, id: &BlobId) -> Result<DropLine, Failure> {
-    let line = DropLine { sha1: id.to_string(), dropped: false, freed_bytes: 0, missing: Vec::new() };
+    let line = DropLine { sha1: id.to_string(), dropped: false, freed_bytes: 0, missing: Vec::new(), refs: Vec::new() };
     if let Some(retrieved) = node.store().retrieve(id)?
         && node.restore(retrieved)?.is_some()
     {

@@ -90,6 +90,9 @@ pub trait Node: Send + Sync {
     /// Gives up copies as far as others prove theirs, here or on the member `from`: of at most `MAX_QUESTION_BLOBS` blobs (protocol).
     fn drop_copies(&self, blobs: Vec<BlobId>, from: Option<NodeId>) -> Result<Dropped, Failure>;
 
+    /// Gives up copies here without proof, because `by` says so: of at most `MAX_QUESTION_BLOBS` blobs (protocol).
+    fn give_up(&self, blobs: Vec<BlobId>, by: String) -> Result<Dropped, Failure>;
+
     /// On how many disks each of these blobs is at least, as others prove now: at most `MAX_QUESTION_BLOBS` (protocol).
     fn confirm(&self, blobs: Vec<BlobId>) -> Result<Confirmed, Failure>;
 
@@ -98,6 +101,9 @@ pub trait Node: Send + Sync {
 
     /// Says that a member is dead, or alive after all.
     fn declare(&self, member: NodeId, is_dead: bool) -> Result<(), Failure>;
+
+    /// Removes a member.
+    fn remove(&self, member: NodeId) -> Result<(), Failure>;
 
     /// How many blobs one step of a collection purges: others wait for it, where there are any.
     fn purge_portion(&self) -> usize {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::catalog::authority::role_of;
-use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
+use keepwell_store::holdings::Holding;
 use keepwell_store::store::Snapshot;
 
 use super::Node;
@@ -38,7 +38,7 @@ pub fn holders(node: &dyn Node, itself: &NodeId, blob: &BlobId) -> Result<WhereL
 pub(super) fn holders_in(snapshot: &Snapshot, itself: &NodeId, blob: &BlobId) -> Result<WhereLine, Failure> {
     let names = names(snapshot)?;
     let record = snapshot.blob(blob)?;
-    let holdings = snapshot.holders(blob)?;
+    let holdings = holdings(snapshot, blob)?;
     let size_bytes = record.map(|record| record.size_bytes).or_else(|| holdings.first().map(|holding| holding.fact.size_bytes));
     let holders = holdings.into_iter().map(|holding| {
         let here = holding.node == *itself;
@@ -52,10 +52,17 @@ pub(super) fn holders_in(snapshot: &Snapshot, itself: &NodeId, blob: &BlobId) ->
     Ok(WhereLine { sha1: blob.to_string(), size_bytes, holders: holders.collect() })
 }
 
+/// What members say that they hold of `blob`. Who was removed says nothing any more.
+pub(super) fn holdings(snapshot: &Snapshot, blob: &BlobId) -> Result<Vec<Holding>, StoreError> {
+    let (mut holdings, removed) = (snapshot.holders(blob)?, snapshot.removed()?);
+    holdings.retain(|holding| !removed.contains(&holding.node));
+    Ok(holdings)
+}
+
 /// The members, by name. `seen` is what a running daemon knows of the others.
 pub fn nodes(node: &dyn Node, itself: &NodeId, seen: &BTreeMap<NodeId, Seen>) -> Result<Vec<NodeLine>, Failure> {
     let snapshot = node.store().snapshot()?;
-    let (names, dead) = (names(&snapshot)?, dead(&snapshot)?);
+    let (names, dead) = (members(&snapshot)?, dead(&snapshot)?);
     let mut lines: Vec<NodeLine> = names.iter().map(|(id, name)| line(id, name, itself, seen.get(id))).collect();
     for line in lines.iter_mut().filter(|line| line.state != "self") {
         if dead.iter().any(|id| id.to_string() == line.node) {
@@ -78,9 +85,21 @@ pub fn declare(node: &dyn Node, itself: &NodeId, member: &str, is_dead: bool) ->
     found.ok_or_else(|| Failure::new(Code::Internal, format!("{member} is no longer a member")))
 }
 
+/// Removes the member of this name or id; what was known of it.
+pub fn remove(node: &dyn Node, itself: &NodeId, member: &str) -> Result<NodeLine, Failure> {
+    let id = member_of(&node.store().snapshot()?, member)?;
+    if id == *itself {
+        return Err(Failure::usage("a node does not remove itself").hint("say it on another machine, of an admin"));
+    }
+    let found = nodes(node, itself, &BTreeMap::new())?.into_iter().find(|line| line.node == id.to_string());
+    node.remove(id)?;
+    let line = found.ok_or_else(|| Failure::new(Code::Internal, format!("{member} is no longer a member")))?;
+    Ok(NodeLine { state: "removed".to_owned(), ..line })
+}
+
 /// The member of this name or id.
 pub fn member_of(snapshot: &Snapshot, member: &str) -> Result<NodeId, Failure> {
-    let names = names(snapshot)?;
+    let names = members(snapshot)?;
     let meant: Vec<NodeId> =
         names.iter().filter(|(id, name)| *name == member || id.to_string() == member).map(|(id, _)| *id).collect();
     match meant.as_slice() {
@@ -100,7 +119,14 @@ pub fn is_waited_for(snapshot: &Snapshot, dead: &BTreeSet<NodeId>, node: &NodeId
     Ok(!dead.contains(node) && silent_ms < ABSENT_AFTER_MS)
 }
 
-/// The names of all members.
+/// The names of all members, without those who were removed.
+pub fn members(snapshot: &Snapshot) -> Result<BTreeMap<NodeId, String>, StoreError> {
+    let (mut members, removed) = (names(snapshot)?, snapshot.removed()?);
+    members.retain(|node, _| !removed.contains(node));
+    Ok(members)
+}
+
+/// The names of all who are or were members.
 pub fn names(snapshot: &Snapshot) -> Result<BTreeMap<NodeId, String>, StoreError> {
     let mut names = BTreeMap::new();
     snapshot.visit_items::<StoreError>(Kind::NODE, "", |key, row| {
@@ -115,7 +141,7 @@ pub fn names(snapshot: &Snapshot) -> Result<BTreeMap<NodeId, String>, StoreError
 
 /// What `node` may do in its network, as far as the catalog is known here; none if it is no member.
 pub fn role(snapshot: &Snapshot, node: &NodeId) -> Result<Option<Role>, StoreError> {
-    Ok(role_of(node, &snapshot.item(&Item::network())?, &snapshot.item(&Item::node(node))?))
+    crate::engine::members::role(snapshot, node)
 }
 
 /// The name of a member; its id when the catalog has no name for it.

@@ -238,7 +238,8 @@ fn line(snapshot: &Snapshot, name: &RefName, value: &Value) -> Result<RefLine, F
         conflicts: None,
         copies: body.copies,
         unproven: None,
-        state: if body.unbacked { "unbacked" } else { "backed" }.to_owned(),
+        // What had been deleted by somebody whose entries are void since may have lost its blobs meanwhile.
+        state: if body.unbacked || snapshot.came_back(&value.id)? { "unbacked" } else { "backed" }.to_owned(),
     })
 }
 

@@ -5,6 +5,7 @@ use keepwell_protocol::name::Label;
 use keepwell_store::store::Snapshot;
 
 use super::Node;
+use super::network::holdings;
 use super::types::{BlobState, StatLine};
 use crate::failure::Failure;
 use crate::limits::VERIFIED_FOR_MS;
@@ -21,7 +22,7 @@ pub fn stat(node: &dyn Node, asked: &[Asked]) -> Result<Vec<StatLine>, Failure> 
 /// What `snapshot` knows of one blob.
 pub(super) fn stat_in(snapshot: &Snapshot, now_ms: u64, id: &BlobId, label: Option<&Label>) -> Result<StatLine, Failure> {
     let record = snapshot.blob(id)?;
-    let holders = snapshot.holders(id)?;
+    let holders = holdings(snapshot, id)?;
     let links = snapshot.children(id)?.len();
     let held_size = holders.first().map(|holding| holding.fact.size_bytes);
     let state = match &record {

@@ -5,7 +5,7 @@ use keepwell_store::error::StoreError;
 
 use super::copies::under_replicated;
 use super::refs::name_of;
-use super::types::{ClockLine, StatusLine};
+use super::types::{ClockLine, Standing, StatusLine};
 use super::{Node, pressure};
 use crate::failure::Failure;
 
@@ -18,6 +18,7 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         name: name_of(&snapshot, &home.node)?,
         node: home.node.to_string(),
         network: home.network.to_string(),
+        standing: Standing::of(&snapshot, &home.node)?,
         daemon,
         peers: Vec::new(),
         blobs: snapshot.count(Count::Blobs)?,

@@ -2,12 +2,14 @@
 
 mod clock;
 mod gc;
+mod standing;
 
 use keepwell_protocol::json::Json;
 use serde::{Deserialize, Serialize};
 
 pub use clock::ClockLine;
 pub use gc::{GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine, PressureLine};
+pub use standing::Standing;
 
 /// A home that was made.
 #[derive(Debug, Clone, Serialize)]
@@ -197,6 +199,9 @@ pub struct StatusLine {
     pub node: String,
     /// The network's id.
     pub network: String,
+    /// How it stands to the network.
+    #[serde(default)]
+    pub standing: Standing,
     /// Whether a daemon answers.
     pub daemon: bool,
     /// The other members.
@@ -459,6 +464,9 @@ pub struct DropLine {
     pub freed_bytes: u64,
     /// What stood in the way.
     pub missing: Vec<MissingLine>,
+    /// Of a copy that was given up without proof: the refs that reach it, the nearest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refs: Vec<String>,
 }
 
 /// One thing that stood in the way of giving up a copy.

@@ -1,13 +1,15 @@
 //! Who may write what: a function of an entry's causal past, so that every node judges alike.
 //!
 //! The creator of a network is its first admin, by the network id itself. Members may invite members; only admins may make admins or
-//! change a member's record or declare it dead; a node may change its own name. Everybody who is a member may write refs.
+//! change a member's record, declare it dead, or remove it and take it in again; nobody removes the creator, or themself; a node may change its own name. Everybody who is a member may write refs.
 
 use super::change::Write;
 use super::item::{Item, Kind};
 use super::member::{DeathBody, NetworkBody, NodeBody, Role};
+use super::removal::RemovalBody;
 use super::row::Row;
 use crate::id::{NetworkId, NodeId};
+use crate::limits::MAX_REMOVAL_CUTS;
 use crate::wire;
 
 /// Why a write was not its author's to make.
@@ -22,6 +24,15 @@ pub enum AuthorityError {
     /// The network's own record is fixed by its id.
     #[error("the network's record does not match its id")]
     WrongNetwork,
+    /// There must be somebody left to say who is in.
+    #[error("nobody removes themself from a network")]
+    Oneself,
+    /// All authority rests on the creator's.
+    #[error("the creator of a network cannot be removed from it")]
+    Creator,
+    /// A removal names what still counts, and can only name what it knows.
+    #[error("a removal names an entry that its author had not seen")]
+    UnseenCut,
     /// A record of the catalog that is not in its format.
     #[error("unreadable record of `{0}`")]
     Unreadable(String),
@@ -33,6 +44,8 @@ pub struct Authority<'a> {
     pub network: &'a NetworkId,
     /// Who writes.
     pub author: NodeId,
+    /// Who made the network.
+    pub creator: Option<NodeId>,
     /// The author's role, as far as its entry's past tells; none for a stranger.
     pub role: Option<Role>,
 }
@@ -47,7 +60,24 @@ impl Authority<'_> {
                 body::<DeathBody>(write)?;
                 self.member().and_then(|_| self.admin())
             }
+            Kind::REMOVAL => self.judge_removal(write),
             _ => self.member().map(|_| ()),
+        }
+    }
+
+    fn judge_removal(&self, write: &Write) -> Result<(), AuthorityError> {
+        let body = body::<RemovalBody>(write)?;
+        self.member().and_then(|_| self.admin())?;
+        let Some(body) = body else { return Ok(()) };
+        if body.cuts.len() > MAX_REMOVAL_CUTS {
+            return Err(AuthorityError::Unreadable(write.item.key.clone()));
+        }
+        if write.item == Item::removal(&self.author) {
+            return Err(AuthorityError::Oneself);
+        }
+        match self.creator.filter(|creator| write.item == Item::removal(creator)) {
+            Some(_) => Err(AuthorityError::Creator),
+            None => Ok(()),
         }
     }
 
@@ -82,13 +112,16 @@ impl Authority<'_> {
 
 /// The role that the rows of the catalog give `node`: the creator's by the network's record, others' by their own.
 pub fn role_of(node: &NodeId, network: &Row, member: &Row) -> Option<Role> {
-    let creator =
-        |value: &super::row::Value| wire::decode_own::<NetworkBody>(&value.body).is_ok_and(|body| body.creator == *node);
-    if network.values().iter().any(creator) {
+    if creator_of(network) == Some(*node) {
         return Some(Role::Admin);
     }
     let value = member.winner()?;
     wire::decode_own::<NodeBody>(&value.body).ok().map(|body| body.role)
+}
+
+/// Who made the network whose record this is. The network's id tells, so all that it has say the same.
+pub fn creator_of(network: &Row) -> Option<NodeId> {
+    network.values().iter().find_map(|value| wire::decode_own::<NetworkBody>(&value.body).ok()).map(|body| body.creator)
 }
 
 fn body<T: bincode::Decode<()> + bincode::Encode>(write: &Write) -> Result<Option<T>, AuthorityError> {
@@ -111,7 +144,7 @@ mod tests {
     }
 
     fn judge(author: NodeId, role: Option<Role>, write: &Write, row: &Row) -> Result<(), AuthorityError> {
-        Authority { network: &network().id(), author, role }.judge(write, row)
+        Authority { network: &network().id(), author, creator: Some(ADMIN), role }.judge(write, row)
     }
 
     fn node(node: NodeId, role: Role) -> Write {
@@ -163,6 +196,25 @@ mod tests {
             assert!(judge(STRANGER, None, &death(body), &Row::default()).is_err());
         }
         assert!(judge(ADMIN, Some(Role::Admin), &death(Some(vec![9])), &Row::default()).is_err());
+    }
+
+    #[test]
+    fn only_admins_remove_members_and_nobody_the_creator_or_themself() {
+        let removal = |of: &NodeId, cuts: usize| {
+            let body = RemovalBody { removed_ms: 1, cuts: vec![(BootId([1; 16]), Seq(1)); cuts] };
+            Write { item: Item::removal(of), replaces: vec![], body: Some(wire::encode(&body)) }
+        };
+        let empty = Row::default();
+        let admin = |author, write: &Write| judge(author, Some(Role::Admin), write, &empty);
+        assert_eq!(admin(ADMIN, &removal(&MEMBER, MAX_REMOVAL_CUTS)), Ok(()));
+        assert!(admin(ADMIN, &removal(&MEMBER, MAX_REMOVAL_CUTS + 1)).is_err());
+        assert!(judge(STRANGER, Some(Role::Member), &removal(&MEMBER, 1), &empty).is_err());
+        assert!(judge(STRANGER, None, &removal(&MEMBER, 1), &empty).is_err());
+        assert_eq!(admin(MEMBER, &removal(&MEMBER, 1)), Err(AuthorityError::Oneself));
+        assert_eq!(admin(MEMBER, &removal(&ADMIN, 1)), Err(AuthorityError::Creator));
+        let again = |role| judge(STRANGER, role, &Write { item: Item::removal(&MEMBER), replaces: vec![], body: None }, &empty);
+        assert_eq!(again(Some(Role::Admin)), Ok(()));
+        assert!(again(Some(Role::Member)).is_err());
     }
 
     #[test]

@@ -22,6 +22,8 @@ impl Kind {
     pub const NODE: Kind = Kind(3);
     /// That a member was declared dead: nobody waits for it. Its key is the node id.
     pub const DEATH: Kind = Kind(4);
+    /// That a member was removed: it is none any more, and only a part of what it wrote counts. Its key is the node id.
+    pub const REMOVAL: Kind = Kind(5);
 
     /// Whether values of this kind may name data that must be kept.
     pub const fn protects(self) -> bool {
@@ -30,7 +32,7 @@ impl Kind {
 
     /// Whether this build knows what values of this kind say.
     pub fn is_known(self) -> bool {
-        [Kind::REF, Kind::NETWORK, Kind::NODE, Kind::DEATH].contains(&self)
+        [Kind::REF, Kind::NETWORK, Kind::NODE, Kind::DEATH, Kind::REMOVAL].contains(&self)
     }
 }
 
@@ -64,12 +66,17 @@ impl Item {
         Item { kind: Kind::DEATH, key: node.to_string() }
     }
 
+    /// The word that `node` was removed.
+    pub fn removal(node: &NodeId) -> Item {
+        Item { kind: Kind::REMOVAL, key: node.to_string() }
+    }
+
     /// Whether its key is one that things of its kind can have. Of an unknown kind, any is.
     pub fn has_legal_key(&self) -> bool {
         match self.kind {
             Kind::REF => RefName::parse(&self.key).is_ok(),
             Kind::NETWORK => self.key.is_empty(),
-            Kind::NODE | Kind::DEATH => self.key.parse::<NodeId>().is_ok_and(|node| node.to_string() == self.key),
+            Kind::NODE | Kind::DEATH | Kind::REMOVAL => self.key.parse::<NodeId>().is_ok_and(|node| node.to_string() == self.key),
             _ => true,
         }
     }
@@ -104,6 +111,7 @@ mod tests {
             Item::network(),
             Item::node(&node),
             Item::death(&node),
+            Item::removal(&node),
             Item { kind: Kind(77), key: "x".into() },
         ] {
             assert!(legal.has_legal_key(), "{legal:?}");
@@ -116,6 +124,7 @@ mod tests {
             key(Kind::NODE, "n1"),
             key(Kind::NODE, &upper),
             key(Kind::DEATH, "n1"),
+            key(Kind::REMOVAL, "n1"),
         ] {
             assert!(!illegal.has_legal_key(), "{illegal:?}");
         }

@@ -3,7 +3,7 @@
 //! A blob that no ref reaches is *purged* when the catalog has converged on that: [`sweep`]. A surplus copy of a live blob is *dropped*
 //! when enough other nodes have proven that they keep theirs: [`attempt`] asks, [`question`] says what travels, [`witness`] answers.
 //! With [`request`]s one node asks another
-//! to drop what is its own. Both end in the one thing that lets a store delete: a [`permit`]. [`start`] holds all of it back until a node that has started has
+//! to drop what is its own; an [`operator`] does so without proof. All end in the one thing that lets a store delete: a [`permit`]. [`start`] holds all of it back until a node that has started has
 //! heard from the others. [`schedule`] says when it is worth looking, [`pressure`] when it is needed, [`backoff`] when to try again. The rules R1 to R12 are those of the design; the models in
 //! `tests/model` drive these very machines.
 //!
@@ -11,6 +11,7 @@
 
 pub mod attempt;
 pub mod backoff;
+pub mod operator;
 pub mod permit;
 pub mod pressure;
 pub mod question;
@@ -75,6 +76,8 @@ pub enum Missing {
     Acknowledgement(crate::id::NodeId),
     /// It has been unreached for less long than the sweep is old.
     Sweep,
+    /// It was put or fetched lately, or something that links to it was.
+    GraceOver,
 }
 
 #[cfg(test)]

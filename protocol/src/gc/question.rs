@@ -69,6 +69,8 @@ pub enum Why {
     Draining,
     /// It may not change anything.
     ReadOnly,
+    /// An admin declared it dead.
+    DeclaredDead,
 }
 
 /// What is said of one blob.

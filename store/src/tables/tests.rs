@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use keepwell_protocol::catalog::change::{AppliedChange, ChangeHash, DocState, Order, Write};
 use keepwell_protocol::catalog::item::Item;
+use keepwell_protocol::catalog::removal::{Cut, Removal};
 use keepwell_protocol::catalog::row::Row;
 use keepwell_protocol::id::{BlobId, BootId, EntryHash, NodeId, Seq, StorageId, ValueId};
 use keepwell_protocol::log::branch::Branch;
@@ -23,7 +24,7 @@ const BOOT: BootId = BootId([1; 16]);
 type Fill = fn(&mut Transaction<'_>, u64) -> Result<(), StoreError>;
 
 /// One way into each derived table, with the tables that it writes. The number makes rows differ in their values alone.
-const FILLS: [(&[&str], Fill); 10] = [
+const FILLS: [(&[&str], Fill); 14] = [
     (&["positions", "chains"], |txn, n| {
         let head = Head { seq: Seq(1), hash: EntryHash([u8::try_from(n).unwrap(); 32]) };
         let chain = Chain { node: NODE, boot: BOOT };
@@ -46,6 +47,13 @@ const FILLS: [(&[&str], Fill); 10] = [
         txn.put_item(&write().item, &row)
     }),
     (&["authority"], |txn, n| txn.put_authority(&id(1), order(n), NODE, &write())),
+    (&["removals"], |txn, n| {
+        let removal = Removal { id: id(1), author: NODE, admitted: n, cut: Cut::default(), knows: vec![] };
+        txn.put_removal(&NODE, &removal, false).map(drop)
+    }),
+    (&["cut_writes"], |txn, n| txn.note_cut_write(&write().item, &id(n))),
+    (&["admissions"], |txn, n| txn.note_admission(&NODE, &id(1), n)),
+    (&["returned"], |txn, n| txn.note_returned(&id(n))),
     (&["ref_links"], |txn, n| (0..n).try_for_each(|_| txn.add_ref_link(&BlobId([1; 20]), "lab/raw"))),
     (&["links", "parents"], |txn, n| {
         txn.put_link_fact(&id(1), &LinkFact { parent: BlobId([1; 20]), children: vec![fact(u8::try_from(n).unwrap())] })

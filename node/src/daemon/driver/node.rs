@@ -94,6 +94,13 @@ impl Node for Driver {
         }
     }
 
+    fn give_up(&self, blobs: Vec<BlobId>, by: String) -> Result<Dropped, Failure> {
+        match self.ask(move |request| Input::GiveUp { request, blobs, by })? {
+            Reply::Dropped(dropped) => Ok(dropped),
+            other => Err(other.into()),
+        }
+    }
+
     fn restore(&self, retrieved: Retrieved) -> Result<Option<BlobFact>, Failure> {
         match self.ask(move |request| Input::Restore { request, retrieved })? {
             Reply::Restored(restored) => Ok(restored),
@@ -103,6 +110,13 @@ impl Node for Driver {
 
     fn declare(&self, node: NodeId, is_dead: bool) -> Result<(), Failure> {
         match self.ask(move |request| Input::Declare { request, node, is_dead })? {
+            Reply::Declared => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+
+    fn remove(&self, node: NodeId) -> Result<(), Failure> {
+        match self.ask(move |request| Input::Remove { request, node })? {
             Reply::Declared => Ok(()),
             other => Err(other.into()),
         }

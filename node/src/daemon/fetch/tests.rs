@@ -123,8 +123,20 @@ impl Node for TestNode {
             other => Err(other.into()),
         }
     }
+    fn give_up(&self, blobs: Vec<BlobId>, by: String) -> Result<Dropped, Failure> {
+        match self.ask(Input::GiveUp { request: RequestId(1), blobs, by }) {
+            Reply::Dropped(dropped) => Ok(dropped),
+            other => Err(other.into()),
+        }
+    }
     fn declare(&self, node: NodeId, is_dead: bool) -> Result<(), Failure> {
         match self.ask(Input::Declare { request: RequestId(1), node, is_dead }) {
+            Reply::Declared => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+    fn remove(&self, node: NodeId) -> Result<(), Failure> {
+        match self.ask(Input::Remove { request: RequestId(1), node }) {
             Reply::Declared => Ok(()),
             other => Err(other.into()),
         }

@@ -43,7 +43,7 @@ impl Engine {
         let waited_for = self.waited_for(txn)?;
         Ok(Facts {
             boot: self.own_chain()?.boot,
-            refuses: self.start(txn)?.refuses_to_drop(&waited_for),
+            refuses: self.refuses_as_dead(txn)?.or(self.start(txn)?.refuses_to_drop(&waited_for)),
             is_settled: txn.is_settled()?,
             understands_all: txn.count(Count::UnknownProtecting)? == 0,
             wanted: Wanted::default(),
@@ -58,6 +58,11 @@ impl Engine {
             if !self.dropping.start.has_exchanged(node) && contains(&**txn, &ack.persisted)? {
                 heard.push(*node);
             }
+        }
+        if !heard.is_empty() {
+            // An exchange with who is no member says nothing.
+            let removed = txn.removed()?;
+            heard.retain(|node| !removed.contains(node));
         }
         heard.into_iter().for_each(|node| self.dropping.start.exchanged(node));
         Ok(())

@@ -10,6 +10,7 @@ mod asking;
 mod confirm;
 mod elsewhere;
 mod facts;
+mod operator;
 mod surplus;
 mod witness;
 

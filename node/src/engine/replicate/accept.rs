@@ -98,6 +98,7 @@ impl Engine {
         let arrival = step.txn.next_arrival()?;
         match apply::apply(step.txn, &self.home, entry, placement, arrival, Strangers::Ignored)? {
             Verdict::Counts => step.note_declarations(entry)?,
+            Verdict::Cut => {}
             Verdict::Void(refused) => self.tell_refused(step, placement.chain, &refused)?,
             Verdict::OfAStranger(refused) => {
                 self.tell_refused(step, placement.chain, &refused)?;
@@ -109,6 +110,7 @@ impl Engine {
         if entry.chain.node == self.home.node {
             self.correct_copies(step, entry)?;
         }
+        self.heard_of_removals(step, entry)?;
         Ok(true)
     }
 
@@ -123,9 +125,7 @@ impl Engine {
         }
         step.txn.put_fork(&chain, seq, prev_hash, &proof)?;
         self.replay(step.txn)?;
-        self.collector.forget_sweep();
-        self.dropping.end_attempts();
-        self.copies.look_at_all();
+        self.look_at_all_anew();
         self.replication.waiting.forget_chain(&chain);
         let peers: Vec<NodeId> = self.replication.peers.keys().copied().collect();
         for peer in peers {

@@ -20,7 +20,7 @@ use super::{ok, problem, warn};
 use crate::failure::{Code, Failure};
 use crate::limits::{CLOCK_SKEW_MS, LOW_SPACE_BYTES, OUT_OF_SPACE_BYTES, STALE_INGEST_MS};
 use crate::service::refs::name_of;
-use crate::service::types::{CheckLine, PeerLine};
+use crate::service::types::{CheckLine, PeerLine, Standing};
 use crate::service::{network, scrub};
 
 /// An open home.
@@ -62,6 +62,7 @@ pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> 
             return lines;
         }
     };
+    lines.push(told("standing", standing(&snapshot)));
     lines.push(told("clock", clock(&snapshot, inside.now_ms, outside.and_then(|outside| outside.doubt))));
     lines.push(told("forks", forks(&snapshot)));
     let hung = outside.map_or(&[][..], |outside| &outside.hung);
@@ -70,6 +71,16 @@ pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> 
     lines.push(told("quarantine", quarantine(inside.home)));
     lines.push(told("ingest", leftovers(inside, &snapshot)));
     lines
+}
+
+fn standing(snapshot: &Snapshot) -> Result<CheckLine, Failure> {
+    let home = snapshot.home()?.ok_or_else(|| StoreError::Inconsistent("the home does not say what it is".into()))?;
+    let standing = Standing::of(snapshot, &home.node)?;
+    Ok(match standing.advice() {
+        None => ok("standing", "a member of its network"),
+        Some((what, hint)) if standing == Standing::Unknown => warn("standing", what).hint(hint),
+        Some((what, hint)) => problem("standing", &Failure::new(Code::Denied, what).hint(hint)),
+    })
 }
 
 fn disk(inside: &Inside<'_>) -> Result<CheckLine, Failure> {

@@ -14,6 +14,7 @@ mod network;
 mod node;
 mod oracle;
 mod pressure;
+mod rest;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -215,8 +216,9 @@ impl World {
     pub fn run(mut self) -> Result<Summary, Violation> {
         let active_until = EPOCH_MS + self.plan.active_ms;
         self.go_on_until(active_until)?;
-        self.make_peace()?;
+        self.begin_to_rest()?;
         self.go_on_until(active_until + self.plan.quiet_ms)?;
+        self.let_last_words_arrive()?;
         checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         copies::check_enough(&self).map_err(|broken| self.violation(broken))?;
         match self.plan.full_disks {
@@ -419,10 +421,12 @@ fn name_of(input: &Input) -> &'static str {
         Input::Admit { .. } => "a new member",
         Input::Confirm { .. } => "a question how durable something is",
         Input::Declare { .. } => "a declaration",
+        Input::Remove { .. } => "a removal",
         Input::Delete { .. } => "a delete",
         Input::Collect { .. } => "a collection",
         Input::Drop { .. } => "a request to drop",
         Input::DropFrom { .. } => "a request to have another drop",
+        Input::GiveUp { .. } => "a command to give up copies",
         Input::Probed(_) => "what a look at copies found",
         Input::Restore { .. } => "a restoration",
         Input::Forget { .. } => "a forget",
