@@ -47,7 +47,7 @@ fn copies_that_are_given_up_everywhere_at_once_keep_enough() {
     let faults = Faults { loss_percent: 10, repeat_percent: 10, max_delay_ms: 1_500, every_ms: 6_000, ..Faults::all() };
     let (mut dropped, mut crashes, mut rollbacks) = (0, 0, 0);
     for seed in 0..seeds(3) {
-        let summary = run(Plan { contents: 8, act_every_ms: 100, ..plan(1_100 + seed, faults.clone()) });
+        let summary = run(Plan { contents: 8, act_every_ms: 100, ..plan(1_200 + seed, faults.clone()) });
         dropped += summary.copies_dropped;
         crashes += summary.crashes;
         rollbacks += summary.rollbacks;

@@ -17,12 +17,12 @@ impl World {
             let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).next();
             let Some(bytes) = bytes.filter(|_| self.nodes[node].is_running()) else { continue };
             match self.nodes[node].take_in(&bytes) {
-                Ok(Some(placed)) => {
+                Ok(blob @ Stored::New(_)) => {
                     self.summary.copies_brought += 1;
-                    let blobs = vec![PutBlob { blob: Stored::New(placed), children: Vec::new() }];
+                    let blobs = vec![PutBlob { blob, children: Vec::new() }];
                     self.give(node, Input::Put { request: RequestId(10), blobs, lease: None })?;
                 }
-                Ok(None) => {}
+                Ok(Stored::Known(_)) => {}
                 Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
                 Err(error) => return Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
             }

@@ -15,13 +15,12 @@ use keepwell_store::fs::SharedFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::{IngestId, ingest};
-use keepwell_store::place::Placed;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::engine::{Effect, Engine, Input, NewHome, Settings};
+use crate::engine::{Effect, Engine, Input, NewHome, Settings, Stored};
 
 /// A short grace, so that nodes have something to purge by themselves; else what users get.
 const SETTINGS: Settings =
@@ -135,14 +134,15 @@ impl SimNode {
         Ok(engine.step(now_ms, &mut self.rng, vec![Input::Elapsed { boot_ms }, input])?)
     }
 
-    /// Takes in bytes and puts them in place, as a worker does before it reports to the engine. None if they are held already.
-    pub(super) fn take_in(&mut self, mut bytes: &[u8]) -> Result<Option<Placed>, Failed> {
+    /// Takes in bytes and puts them in place, unless they are held already, as a worker does before it reports to the engine.
+    pub(super) fn take_in(&mut self, mut bytes: &[u8]) -> Result<Stored, Failed> {
         let engine = self.engine.as_ref().ok_or("it does not run")?;
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         let source: &mut dyn Read = &mut bytes;
         let ingested = ingest(engine.store().fs(), IngestId(id), source, &mut |_| {})?;
-        Ok(engine.store().place(vec![ingested])?.placed.pop())
+        let fact = ingested.fact();
+        Ok(engine.store().place(vec![ingested])?.placed.pop().map_or(Stored::Known(fact), Stored::New))
     }
 
     /// All that it holds, while it runs.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keepwell_protocol::gc::question::Question;
-use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::RefName;
 use keepwell_store::error::StoreError;
 use keepwell_store::trash::Retrieved;
@@ -28,6 +28,8 @@ const LASTS_STEP_MS: u64 = 20;
 const LONG_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The size of a blob that lives in a file, in bytes.
 const LARGE_BYTES: usize = 40_000;
+/// Blobs in a circle of links.
+const CIRCLE: u64 = 3;
 
 impl World {
     /// Makes the network: the first node invites the others.
@@ -59,7 +61,8 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
-        match self.draw(26) {
+        match self.draw(27) {
+            26 => self.put_circle(node),
             24..=25 => self.lease(node),
             22 => self.declare(),
             18..=21 => self.drop_copies(node),
@@ -75,21 +78,42 @@ impl World {
 
     fn put(&mut self, node: usize) -> Result<(), Violation> {
         let content = self.draw(self.plan.contents);
-        let mut bytes = format!("content {content}").into_bytes();
-        if content.is_multiple_of(4) {
-            bytes.resize(LARGE_BYTES, u8::try_from(content).unwrap_or(0));
-        }
         let children = if content.is_multiple_of(3) { self.some_held(node, 3) } else { Vec::new() };
-        let placed = match self.nodes[node].take_in(&bytes) {
-            Ok(Some(placed)) => placed,
-            Ok(None) => return Ok(()),
-            Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
-            Err(error) => return Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
-        };
-        let sha1 = placed.fact().sha1;
+        let Some(blob) = self.take_in(node, &bytes_of(content))? else { return Ok(()) };
+        let sha1 = blob.fact().sha1;
+        // What is held already is put all the same at times: with other links than it had.
+        if matches!(blob, Stored::Known(_)) && self.draw(4) > 0 {
+            return Ok(());
+        }
         let children = children.into_iter().filter(|child| *child != sha1).collect();
-        let blobs = vec![PutBlob { blob: Stored::New(placed), children }];
+        let blobs = vec![PutBlob { blob, children }];
         self.give(node, Input::Put { request: RequestId(1), blobs, lease: None })
+    }
+
+    /// Puts a few blobs that link to each other in a circle, whether they were there or not. Circles stay apart from each other, or one ref
+    /// would soon reach all there is.
+    fn put_circle(&mut self, node: usize) -> Result<(), Violation> {
+        let first = self.draw(self.plan.contents / CIRCLE) * CIRCLE;
+        let (mut blobs, mut facts): (Vec<PutBlob>, Vec<BlobFact>) = (Vec::new(), Vec::new());
+        for content in first..first + CIRCLE {
+            let Some(blob) = self.take_in(node, &bytes_of(content))? else { return Ok(()) };
+            let children = facts.last().map(|fact| fact.sha1).into_iter().collect();
+            facts.push(blob.fact());
+            blobs.push(PutBlob { blob, children });
+        }
+        if let (Some(first), Some(last)) = (facts.first(), facts.last()) {
+            blobs.push(PutBlob { blob: Stored::Known(*first), children: vec![last.sha1] });
+        }
+        self.give(node, Input::Put { request: RequestId(1), blobs, lease: None })
+    }
+
+    /// Takes in bytes for a put; none if it came to nothing.
+    fn take_in(&mut self, node: usize, bytes: &[u8]) -> Result<Option<Stored>, Violation> {
+        match self.nodes[node].take_in(bytes) {
+            Ok(stored) => Ok(Some(stored)),
+            Err(_) if self.nodes[node].disk_crashed() => self.crashed(node).map(|()| None),
+            Err(error) => Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
+        }
     }
 
     /// Whatever nothing needs may go at once: users here cut every grace short.
@@ -252,4 +276,13 @@ impl World {
         }
         chosen
     }
+}
+
+/// What users put under a number.
+fn bytes_of(content: u64) -> Vec<u8> {
+    let mut bytes = format!("content {content}").into_bytes();
+    if content.is_multiple_of(4) {
+        bytes.resize(LARGE_BYTES, u8::try_from(content).unwrap_or(0));
+    }
+    bytes
 }
