@@ -23,9 +23,9 @@ use crate::engine::Engine;
 #[derive(Default)]
 pub(super) struct Ended {
     /// Refs with more than one value.
-    pub(super) conflicts: usize,
+    pub(super) conflicts: u64,
     /// Boots that are known to have forked.
-    pub(super) forks: usize,
+    pub(super) forks: u64,
 }
 
 /// Checks all of it.
@@ -39,9 +39,10 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
         let model = Model::of(&snapshot).map_err(|error| context(error.to_string()))?;
         let vector = snapshot.vector().map_err(|error| context(error.to_string()))?;
         ended.conflicts = check_catalog(&snapshot, &model).map_err(context)?;
-        ended.forks = snapshot.forked().map_err(|error| context(error.to_string()))?.len();
+        ended.forks = snapshot.forked().map_err(|error| context(error.to_string()))?.len() as u64;
         check_documents(&snapshot, &model).map_err(context)?;
         check_blobs(world, number, engine, &snapshot).map_err(context)?;
+        check_moved(&snapshot).map_err(context)?;
         check_announced(engine, &snapshot, &model).map_err(context)?;
         deletions::check_restored(&snapshot).map_err(context)?;
         deletions::check_trash_counted(&snapshot).map_err(context)?;
@@ -57,7 +58,7 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
 }
 
 /// S8: an item's values are those that no known write replaces. The number of refs with conflicts.
-fn check_catalog(snapshot: &Snapshot, model: &Model) -> Result<usize, String> {
+fn check_catalog(snapshot: &Snapshot, model: &Model) -> Result<u64, String> {
     let mut conflicts = 0;
     let mut naming: BTreeMap<BlobId, BTreeSet<String>> = BTreeMap::new();
     for (item, writes) in &model.writes {
@@ -66,7 +67,7 @@ fn check_catalog(snapshot: &Snapshot, model: &Model) -> Result<usize, String> {
             return Err(format!("S8: item {item:?} shows {found:?}, its writes amount to {expected:?}"));
         }
         if item.kind == Kind::REF {
-            conflicts += usize::from(!found.conflicts().is_empty());
+            conflicts += u64::from(!found.conflicts().is_empty());
             note_links(item, &found, &mut naming)?;
         }
     }
@@ -165,6 +166,14 @@ fn check_announced(engine: &Engine, snapshot: &Snapshot, model: &Model) -> Resul
         }
     }
     Ok(())
+}
+
+/// S5: what was deleted is out of the way in the end.
+fn check_moved(snapshot: &Snapshot) -> Result<(), String> {
+    match snapshot.queued_unlinks().map_err(|error| error.to_string())?.first() {
+        Some((id, row)) => Err(format!("S5: the file of blob {id} is never moved: {row:?}")),
+        None => Ok(()),
+    }
 }
 
 fn check_rebuild(engine: &Engine) -> Result<(), String> {

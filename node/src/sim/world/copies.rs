@@ -13,7 +13,8 @@ impl World {
     /// A node fetches blobs, each from the first node in reach that has it.
     pub(super) fn bring(&mut self, node: usize, blobs: Vec<BlobId>) -> Result<(), Violation> {
         for id in &blobs {
-            let givers = (0..self.nodes.len()).filter(|giver| *giver != node && self.network.can_hear(*giver, node));
+            let givers = (0..self.nodes.len())
+                .filter(|giver| *giver != node && self.network.can_hear(*giver, node) && !self.paused.contains_key(giver));
             let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).next();
             let Some(bytes) = bytes.filter(|_| self.nodes[node].is_running()) else { continue };
             match self.nodes[node].take_in(&bytes) {
@@ -23,8 +24,7 @@ impl World {
                     self.give(node, Input::Put { request: RequestId(10), blobs, lease: None })?;
                 }
                 Ok(Stored::Known(_)) => {}
-                Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
-                Err(error) => return Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
+                Err(error) => self.work_failed(node, &error)?,
             }
         }
         self.give(node, Input::Brought { blobs })

@@ -48,10 +48,14 @@ impl World {
     /// A crash in the last call of a commit may leave it made and told to nobody: what was deleted so lies in the trash.
     pub(super) fn hear_of_deletions(&mut self, node: usize) -> Result<(), Violation> {
         let Some(engine) = self.nodes[node].engine() else { return Ok(()) };
-        let gone = unheard(self, node, engine).map_err(|error| self.violation(error.to_string()))?;
+        let gone = match unheard(self, node, engine) {
+            Ok(gone) => gone,
+            Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
+            Err(error) => return Err(self.violation(error.to_string())),
+        };
         let (purged, dropped): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(_, was_purged)| *was_purged);
         let purged: Vec<BlobFact> = purged.into_iter().map(|(fact, _)| fact).collect();
-        check_purged(engine, &purged).map_err(|broken| self.violation(format!("node {node}, before it crashed: {broken}")))?;
+        self.judge(node, |_| check_purged(engine, &purged).map_err(|broken| format!("before it crashed: {broken}")))?;
         purged.into_iter().for_each(|fact| self.oracle.purged(node, fact));
         dropped.into_iter().for_each(|(fact, _)| self.oracle.gave_up(node, fact));
         Ok(())
@@ -80,9 +84,10 @@ pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result
     let copies = copies_wanted(&snapshot, blob).map_err(text)?;
     let mut held = 0;
     for other in world.nodes.iter().enumerate().filter(|(at, _)| *at != node).map(|(_, other)| other) {
+        // Of one whose disk has just failed likewise.
         held += match other.engine().map(|engine| engine.store().snapshot()) {
-            Some(snapshot) => u32::from(snapshot.map_err(text)?.blob(blob).map_err(text)?.is_some()),
-            None => 1,
+            Some(Ok(snapshot)) => u32::from(snapshot.blob(blob).map_err(text)?.is_some()),
+            _ => 1,
         };
     }
     if held < copies.max(1) && !world.oracle.lost.contains(blob) {

@@ -9,11 +9,14 @@ mod copies;
 mod deletions;
 mod faults;
 mod leases;
+mod looks;
+mod mishaps;
 mod model;
 mod network;
 mod node;
 mod oracle;
 mod pressure;
+mod summary;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +32,8 @@ pub use faults::Faults;
 use network::Network;
 use node::SimNode;
 use oracle::Oracle;
+pub use summary::Summary;
+use summary::{name_of, received_bytes};
 
 /// When simulated time begins, in Unix milliseconds.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -76,41 +81,6 @@ pub struct Violation {
     pub trace: Vec<String>,
 }
 
-/// What a run came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// A hash over everything that happened: equal for equal plans.
-    pub trace_hash: [u8; 32],
-    /// Inputs that nodes were given.
-    pub inputs: u64,
-    /// Writes to refs that were acknowledged.
-    pub refs_written: usize,
-    /// Puts that were acknowledged.
-    pub blobs_put: usize,
-    /// Copies that were purged.
-    pub copies_purged: u64,
-    /// Surplus copies that were given up.
-    pub copies_dropped: u64,
-    /// Copies that nodes fetched by themselves.
-    pub copies_brought: u64,
-    /// Those of the purged that nobody had asked for.
-    pub copies_purged_unasked: u64,
-    /// Those of the given up that went in the end, when all disks were full.
-    pub copies_dropped_unasked: u64,
-    /// Marks of values whose time was over.
-    pub marks: u64,
-    /// Those of them that a clock which was a little ahead wrote too early.
-    pub early_marks: u64,
-    /// Times that a node crashed.
-    pub crashes: u64,
-    /// Times that an old state of a disk was put back.
-    pub rollbacks: u64,
-    /// Boots that forked, as far as all nodes know in the end.
-    pub forks: usize,
-    /// Refs that ended with more than one value.
-    pub conflicts: usize,
-}
-
 /// Something that will happen.
 #[derive(Debug)]
 enum Happening {
@@ -124,6 +94,8 @@ enum Happening {
     Act,
     /// Something goes wrong.
     Fault,
+    /// A checker looks at all nodes.
+    Look,
     /// A crashed node starts again.
     Restart(usize),
     /// A node gets around to bringing a blob back from its trash.
@@ -134,6 +106,14 @@ enum Happening {
     Took(usize, u64),
     /// A parted network is whole again.
     Heal,
+    /// The network parts once more, or is whole again, and so on so many times.
+    Flap { sides: Vec<bool>, left: u64 },
+    /// A node that was paused goes on.
+    Resume(usize),
+    /// A node that was paused is given what came for it.
+    Give(usize, Input),
+    /// A disk has room again.
+    Room(usize),
 }
 
 /// Several nodes and all there is around them.
@@ -143,6 +123,8 @@ pub struct World {
     now_ms: u64,
     nodes: Vec<SimNode>,
     network: Network,
+    /// The nodes that take nothing in now, and what waits for them.
+    paused: BTreeMap<usize, Vec<Happening>>,
     oracle: Oracle,
     clocks: Clocks,
     /// The nodes on which an old disk was put back: they may fork.
@@ -176,25 +158,9 @@ impl World {
     pub fn new(plan: Plan) -> Result<World, Violation> {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
         let nodes = (0..plan.nodes).map(|at| SimNode::new(at, &mut rng)).collect();
-        let summary = Summary {
-            trace_hash: [0; 32],
-            inputs: 0,
-            refs_written: 0,
-            blobs_put: 0,
-            copies_purged: 0,
-            copies_dropped: 0,
-            copies_brought: 0,
-            copies_purged_unasked: 0,
-            copies_dropped_unasked: 0,
-            marks: 0,
-            early_marks: 0,
-            crashes: 0,
-            rollbacks: 0,
-            forks: 0,
-            conflicts: 0,
-        };
         let mut world = World {
             network: Network::new(plan.nodes),
+            paused: BTreeMap::new(),
             rng,
             now_ms: EPOCH_MS,
             nodes,
@@ -204,7 +170,7 @@ impl World {
             queue: BTreeMap::new(),
             scheduled: 0,
             trace: Trace { hasher: blake3::Hasher::new(), lines: Vec::new() },
-            summary,
+            summary: Summary::default(),
             plan,
         };
         world.found()?;
@@ -227,9 +193,8 @@ impl World {
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_garbage_gone(&self).map_err(|broken| self.violation(broken))?;
         (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
-        self.summary.refs_written = self.oracle.values.len();
-        let gone = usize::try_from(self.oracle.purged + self.oracle.dropped).unwrap_or(0);
-        self.summary.blobs_put = self.oracle.held.len() + gone;
+        self.summary.refs_written = self.oracle.values.len() as u64;
+        self.summary.blobs_put = self.oracle.held.len() as u64 + self.oracle.purged + self.oracle.dropped;
         (self.summary.copies_purged, self.summary.copies_dropped) = (self.oracle.purged, self.oracle.dropped);
         (self.summary.marks, self.summary.early_marks) = (self.clocks.marks, self.clocks.early_marks);
         self.summary.trace_hash = *self.trace.hasher.finalize().as_bytes();
@@ -251,6 +216,7 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        let Some(happening) = self.unless_paused(happening) else { return Ok(()) };
         match happening {
             Happening::Deliver { from, to, bytes } if self.network.can_hear(from, to) => {
                 self.note_clock(from, to, &bytes);
@@ -262,15 +228,24 @@ impl World {
             Happening::Tick(node) => {
                 self.after(TICK_MS, Happening::Tick(node));
                 self.give(node, Input::Tick)?;
+                self.retry_unlinks(node)?;
                 self.measure(node)
             }
             Happening::Act => self.act(),
             Happening::Fault => self.fault(),
+            Happening::Look => self.look(),
             Happening::Restart(node) => self.restart(node),
             Happening::Retrieve(node, blob) => self.retrieve(node, &blob),
             Happening::Bring(node, blobs) => self.bring(node, blobs),
             Happening::Took(node, cost_us) => self.give(node, Input::Took { cost_us }),
             Happening::Heal => self.heal(),
+            Happening::Flap { sides, left } => self.flap(sides, left),
+            Happening::Resume(node) => self.resume(node),
+            Happening::Give(node, input) => self.give(node, input),
+            Happening::Room(node) => {
+                self.nodes[node].fill_disk(false);
+                Ok(())
+            }
         }
     }
 
@@ -279,11 +254,13 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
+        let Some(input) = self.put_off_if_paused(node, input) else { return Ok(()) };
         self.summary.inputs += 1;
         self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} takes {}", name_of(&input)), received_bytes(&input));
         let by_itself = matches!(input, Input::Tick | Input::Collect { .. });
         let (now_ms, boot_ms) = (self.clock_of(node), self.ran_ms());
-        match self.nodes[node].step(now_ms, boot_ms, input) {
+        let connected: Vec<NodeId> = self.network.peers_of(node).map(|peer| self.nodes[peer].id()).collect();
+        match self.nodes[node].step(now_ms, boot_ms, connected.into_iter(), input) {
             Ok(effects) => {
                 self.end_acknowledged_leases(node);
                 for effect in &effects {
@@ -293,8 +270,7 @@ impl World {
                 }
                 self.carry_out(node, effects)
             }
-            Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
-            Err(error) => Err(self.violation(format!("node {node} failed without a fault: {error}"))),
+            Err(error) => self.step_failed(node, &error),
         }
     }
 
@@ -332,9 +308,10 @@ impl World {
                 }
                 Effect::Tell(Event::Dropped { blob, .. }) => {
                     self.oracle.gave_up(node, blob);
-                    let checked =
-                        deletions::check_dropped(self, node, &blob.sha1).and_then(|()| self.check_leases(node, &[blob]));
-                    checked.map_err(|broken| self.violation(format!("node {node}: {broken}")))?;
+                    self.judge(node, |world| {
+                        deletions::check_dropped(world, node, &blob.sha1)?;
+                        world.check_leases(node, &[blob])
+                    })?;
                 }
                 Effect::Tell(event) => return Err(self.violation(format!("node {node} accuses an honest node: {event:?}"))),
             }
@@ -359,10 +336,20 @@ impl World {
 
     /// A deletion is judged by itself, from the refs and links alone, at the moment at which it has been made.
     fn check_deletions(&mut self, node: usize, reply: &Reply) -> Result<(), Violation> {
-        match (reply, self.nodes[node].engine()) {
-            (Reply::Collected(collected), Some(engine)) => deletions::check_purged(engine, &collected.purged)
-                .and_then(|()| self.check_leases(node, &collected.purged))
-                .map_err(|broken| self.violation(format!("node {node}: {broken}"))),
+        let Reply::Collected(collected) = reply else { return Ok(()) };
+        self.judge(node, |world| {
+            let Some(engine) = world.nodes[node].engine() else { return Ok(()) };
+            deletions::check_purged(engine, &collected.purged)?;
+            world.check_leases(node, &collected.purged)
+        })
+    }
+
+    /// Holds a node to a check, unless a fault struck while the checker was looking.
+    fn judge(&self, node: usize, check: impl FnOnce(&World) -> Result<(), String>) -> Result<(), Violation> {
+        let faults = || self.nodes.iter().map(SimNode::faults).sum::<u64>();
+        let before = faults();
+        match check(self) {
+            Err(broken) if faults() == before => Err(self.violation(format!("node {node}: {broken}"))),
             _ => Ok(()),
         }
     }
@@ -405,41 +392,5 @@ impl World {
     fn violation(&self, broken: String) -> Violation {
         let at_ms = self.now_ms - EPOCH_MS;
         Violation { seed: self.plan.seed, at_ms, broken, trace: self.trace.lines.clone() }
-    }
-}
-
-fn name_of(input: &Input) -> &'static str {
-    match input {
-        Input::Put { .. } => "a put",
-        Input::Lease { .. } => "a lease",
-        Input::WriteRefs { .. } => "a write of refs",
-        Input::Admit { .. } => "a new member",
-        Input::Confirm { .. } => "a question how durable something is",
-        Input::Declare { .. } => "a declaration",
-        Input::Delete { .. } => "a delete",
-        Input::Collect { .. } => "a collection",
-        Input::Drop { .. } => "a request to drop",
-        Input::DropFrom { .. } => "a request to have another drop",
-        Input::Probed(_) => "what a look at copies found",
-        Input::Restore { .. } => "a restoration",
-        Input::Forget { .. } => "a forget",
-        Input::Brought { .. } => "the end of a fetch",
-        Input::Note { .. } => "a note",
-        Input::Took { .. } => "the time",
-        Input::Connected { .. } => "a connection",
-        Input::Disconnected { .. } => "a disconnection",
-        Input::Received { .. } => "a message",
-        Input::Gossiped { .. } => "gossip",
-        Input::Room(_) => "how full its disk is",
-        Input::Elapsed { .. } => "the time since it was started",
-        Input::Tick => "a tick",
-    }
-}
-
-fn received_bytes(input: &Input) -> &[u8] {
-    match input {
-        Input::Received { bytes, .. } => bytes,
-        Input::Gossiped { entry } => entry,
-        _ => &[],
     }
 }

@@ -47,6 +47,7 @@ impl World {
         }
         self.heal()?;
         self.after(1, Happening::Act);
+        self.after(1, Happening::Look);
         if self.plan.faults.every_ms > 0 {
             self.after(self.plan.faults.every_ms, Happening::Fault);
         }
@@ -58,7 +59,7 @@ impl World {
         let next = 1 + self.draw(2 * self.plan.act_every_ms);
         self.after(next, Happening::Act);
         let node = self.some_node();
-        if !self.nodes[node].is_running() {
+        if !self.nodes[node].is_running() || self.paused.contains_key(&node) {
             return Ok(());
         }
         match self.draw(27) {
@@ -111,8 +112,7 @@ impl World {
     fn take_in(&mut self, node: usize, bytes: &[u8]) -> Result<Option<Stored>, Violation> {
         match self.nodes[node].take_in(bytes) {
             Ok(stored) => Ok(Some(stored)),
-            Err(_) if self.nodes[node].disk_crashed() => self.crashed(node).map(|()| None),
-            Err(error) => Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
+            Err(error) => self.work_failed(node, &error).map(|()| None),
         }
     }
 
@@ -197,8 +197,7 @@ impl World {
         match retrieved {
             Ok(Some(retrieved)) => self.give(node, Input::Restore { request: RequestId(6), retrieved }),
             Ok(None) => Ok(()),
-            Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
-            Err(error) => Err(self.violation(format!("node {node} cannot bring back: {error}"))),
+            Err(error) => self.work_failed(node, &error),
         }
     }
 
@@ -219,7 +218,7 @@ impl World {
         match done {
             _ if self.nodes[node].is_running() && self.nodes[node].disk_crashed() => self.crashed(node),
             Ok(()) => Ok(()),
-            Err(error) => Err(self.violation(format!("node {node} cannot remove bytes: {error}"))),
+            Err(error) => self.step_failed(node, &error.into()),
         }
     }
 
