@@ -2,6 +2,7 @@
 
 use keepwell_protocol::id::BlobId;
 use keepwell_store::error::StoreError;
+use keepwell_store::hash::hash_bytes;
 use keepwell_store::store::Snapshot;
 
 use super::deletions::all_wanted;
@@ -15,7 +16,8 @@ impl World {
         for id in &blobs {
             let givers = (0..self.nodes.len())
                 .filter(|giver| *giver != node && self.network.can_hear(*giver, node) && !self.paused.contains_key(giver));
-            let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).next();
+            // What has rotten is noticed as it comes, and asked of the next.
+            let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).find(|bytes| hash_bytes(bytes).fact.sha1 == *id);
             let Some(bytes) = bytes.filter(|_| self.nodes[node].is_running()) else { continue };
             match self.nodes[node].take_in(&bytes) {
                 Ok(blob @ Stored::New(_)) => {

@@ -53,11 +53,13 @@ impl World {
             Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
             Err(error) => return Err(self.violation(error.to_string())),
         };
+        let ids: Vec<BlobId> = gone.iter().map(|(fact, _)| fact.sha1).collect();
         let (purged, dropped): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(_, was_purged)| *was_purged);
         let purged: Vec<BlobFact> = purged.into_iter().map(|(fact, _)| fact).collect();
         self.judge(node, |_| check_purged(engine, &purged).map_err(|broken| format!("before it crashed: {broken}")))?;
         purged.into_iter().for_each(|fact| self.oracle.purged(node, fact));
         dropped.into_iter().for_each(|(fact, _)| self.oracle.gave_up(node, fact));
+        ids.iter().for_each(|id| self.note_loss_by_flips(id));
         Ok(())
     }
 }
@@ -82,14 +84,7 @@ pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result
     let snapshot = engine.store().snapshot().map_err(text)?;
     check_noted(&snapshot, [*blob])?;
     let copies = copies_wanted(&snapshot, blob).map_err(text)?;
-    let mut held = 0;
-    for other in world.nodes.iter().enumerate().filter(|(at, _)| *at != node).map(|(_, other)| other) {
-        // Of one whose disk has just failed likewise.
-        held += match other.engine().map(|engine| engine.store().snapshot()) {
-            Some(Ok(snapshot)) => u32::from(snapshot.blob(blob).map_err(text)?.is_some()),
-            _ => 1,
-        };
-    }
+    let held = world.good_copies(blob, node) + world.rotten_lately(blob, node);
     if held < copies.max(1) && !world.oracle.lost.contains(blob) {
         return Err(format!("S20: blob {blob} was given up, {copies} copies are wanted, and {held} others hold it"));
     }

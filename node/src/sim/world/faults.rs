@@ -33,6 +33,8 @@ pub struct Faults {
     pub clocks: bool,
     /// Whether single nodes have mishaps: full and failing disks, pauses, crashes while they start; and whether the network flaps.
     pub mishaps: bool,
+    /// Whether bits flip in the files of blobs; then nodes are scrubbed.
+    pub flips: bool,
 }
 
 impl Faults {
@@ -48,6 +50,7 @@ impl Faults {
             rollbacks: false,
             clocks: false,
             mishaps: false,
+            flips: false,
         }
     }
 
@@ -68,6 +71,7 @@ impl Faults {
             rollbacks: true,
             clocks: false,
             mishaps: false,
+            flips: false,
         }
     }
 }
@@ -83,6 +87,10 @@ impl World {
         }
         if self.plan.faults.mishaps && self.draw(3) > 0 {
             self.mishap(node);
+            return Ok(());
+        }
+        if self.plan.faults.flips && self.draw(2) == 0 {
+            self.flip_a_bit(node);
             return Ok(());
         }
         if self.plan.faults.clocks && self.draw(2) == 0 {

@@ -16,6 +16,7 @@ mod network;
 mod node;
 mod oracle;
 mod pressure;
+mod rot;
 mod summary;
 mod workload;
 
@@ -96,6 +97,8 @@ enum Happening {
     Fault,
     /// A checker looks at all nodes.
     Look,
+    /// A node reads all that it holds.
+    Scrub(usize),
     /// A crashed node starts again.
     Restart(usize),
     /// A node gets around to bringing a blob back from its trash.
@@ -234,6 +237,7 @@ impl World {
             Happening::Act => self.act(),
             Happening::Fault => self.fault(),
             Happening::Look => self.look(),
+            Happening::Scrub(node) => self.scrub(node),
             Happening::Restart(node) => self.restart(node),
             Happening::Retrieve(node, blob) => self.retrieve(node, &blob),
             Happening::Bring(node, blobs) => self.bring(node, blobs),
@@ -312,6 +316,7 @@ impl World {
                         deletions::check_dropped(world, node, &blob.sha1)?;
                         world.check_leases(node, &[blob])
                     })?;
+                    self.note_loss_by_flips(&blob.sha1);
                 }
                 Effect::Tell(event) => return Err(self.violation(format!("node {node} accuses an honest node: {event:?}"))),
             }
@@ -324,7 +329,12 @@ impl World {
         if self.is_removed_lease(node, &reply) {
             return Ok(());
         }
+        let gone: Vec<BlobId> = match &reply {
+            Reply::Collected(collected) => collected.purged.iter().map(|fact| fact.sha1).collect(),
+            _ => Vec::new(),
+        };
         let noted = self.oracle.note(node, reply);
+        gone.iter().for_each(|id| self.note_loss_by_flips(id));
         noted.map_err(|broken| self.violation(broken))
     }
 

@@ -15,6 +15,7 @@ use keepwell_store::fs::SharedFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::{IngestError, IngestId, ingest};
+use keepwell_store::layout;
 use keepwell_store::place::PlaceError;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
@@ -160,6 +161,11 @@ impl SimNode {
         if self.is_running() {
             self.disk.fail_at(self.disk.calls() + calls);
         }
+    }
+
+    /// Flips a bit in a blob's file; whether there is such a byte.
+    pub(super) fn flip_bit(&self, id: &BlobId, offset_bytes: u64) -> bool {
+        self.disk.flip_bit(&layout::blob_file(id), offset_bytes).is_ok()
     }
 
     /// From now on its disk is full, or it is not.

@@ -47,6 +47,10 @@ pub struct Summary {
     pub flaps: u64,
     /// Those of the crashes that came while a node was starting after another.
     pub crashes_in_recovery: u64,
+    /// Bits that flipped in the files of blobs.
+    pub flips: u64,
+    /// Copies that scrubs found rotten and gave up.
+    pub rot_found: u64,
     /// Times that a checker looked at all nodes in the middle of it.
     pub looks: u64,
 }
@@ -60,7 +64,7 @@ impl Summary {
         }
     }
 
-    fn counts(&mut self) -> [(&mut u64, &'static str); 20] {
+    fn counts(&mut self) -> [(&mut u64, &'static str); 22] {
         [
             (&mut self.inputs, "events"),
             (&mut self.refs_written, "refs written"),
@@ -81,6 +85,8 @@ impl Summary {
             (&mut self.io_errors, "failing disks"),
             (&mut self.pauses, "pauses"),
             (&mut self.flaps, "flapping networks"),
+            (&mut self.flips, "flipped bits"),
+            (&mut self.rot_found, "rotten copies given up"),
             (&mut self.looks, "looks at all nodes at once"),
         ]
     }

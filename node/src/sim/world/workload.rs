@@ -27,7 +27,7 @@ const LASTS_STEP_MS: u64 = 20;
 /// How long others last, in milliseconds: no clock that is right sees their end.
 const LONG_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The size of a blob that lives in a file, in bytes.
-const LARGE_BYTES: usize = 40_000;
+pub(super) const LARGE_BYTES: usize = 40_000;
 /// Blobs in a circle of links.
 const CIRCLE: u64 = 3;
 
@@ -48,6 +48,9 @@ impl World {
         self.heal()?;
         self.after(1, Happening::Act);
         self.after(1, Happening::Look);
+        if self.plan.faults.flips {
+            (0..self.nodes.len()).for_each(|node| self.after(1, Happening::Scrub(node)));
+        }
         if self.plan.faults.every_ms > 0 {
             self.after(self.plan.faults.every_ms, Happening::Fault);
         }
@@ -178,6 +181,7 @@ impl World {
     pub(super) fn probe(&mut self, node: usize, from: NodeId, question: Question, seed: u64) -> Result<(), Violation> {
         let Some(engine) = self.nodes[node].engine() else { return Ok(()) };
         let probes = engine.store().probe_all(&question.blobs, seed, 0);
+        self.judge(node, |world| world.check_probes(node, &question, &probes))?;
         self.disk_work(node, Ok(()))?;
         self.give(node, Input::Probed(Probed { from, question, probes }))
     }
