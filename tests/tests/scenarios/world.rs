@@ -2,10 +2,20 @@
 
 use std::ops::Range;
 
-use keepwell_node::sim::world::{Faults, Plan, Summary, World};
+use keepwell_node::sim::world::{Faults, Hostile, Plan, Summary, World};
 
 fn plan(seed: u64, faults: Faults) -> Plan {
-    Plan { seed, nodes: 4, active_ms: 60_000, quiet_ms: 60_000, act_every_ms: 300, contents: 40, full_disks: false, faults }
+    Plan {
+        seed,
+        nodes: 4,
+        active_ms: 60_000,
+        quiet_ms: 60_000,
+        act_every_ms: 300,
+        contents: 40,
+        full_disks: false,
+        hostile: None,
+        faults,
+    }
 }
 
 /// Runs a plan, and prints the seed and the trace if a promise is broken.
@@ -73,6 +83,29 @@ fn what_has_rotten_is_found_never_vouched_for_and_made_anew_from_another_copy() 
     let faults = Faults { every_ms: 1_500, flips: true, ..Faults::all() };
     let all = run_all("flips", from(4_000, 4), |seed| Plan { contents: 20, ..plan(seed, faults.clone()) });
     assert!(all.flips > 10 && all.rot_found > 5 && all.copies_dropped > 0 && all.copies_brought > 0, "{all}");
+}
+
+/// A world of five, the last of which is hostile.
+fn beside(hostile: Hostile, seed: u64, faults: &Faults) -> Plan {
+    Plan { nodes: 5, active_ms: 40_000, contents: 16, act_every_ms: 150, hostile: Some(hostile), ..plan(seed, faults.clone()) }
+}
+
+#[test]
+fn a_liar_takes_from_nobody_more_than_the_copy_that_it_vouches_for() {
+    let all = run_all("liar", from(5_000, 3), |seed| beside(Hostile::Liar, seed, &Faults::all()));
+    assert!(all.lies > 10 && all.copies_dropped > 0 && all.crashes > 0, "{all}");
+}
+
+#[test]
+fn whoever_is_told_different_things_by_an_equivocator_agrees_in_the_end_and_loses_nothing() {
+    let all = run_all("equivocator", from(6_000, 3), |seed| beside(Hostile::Equivocator, seed, &Faults::all()));
+    assert!(all.equivocations > 3 && all.forks > 0 && all.copies_purged > 0, "{all}");
+}
+
+#[test]
+fn a_flooder_is_shut_out_and_keeps_nobody_from_work() {
+    let all = run_all("flooder", from(7_000, 2), |seed| beside(Hostile::Flooder, seed, &Faults::all()));
+    assert!(all.floods > 10 && all.refusals > 0 && all.copies_purged > 0 && all.copies_dropped > 0, "{all}");
 }
 
 #[test]

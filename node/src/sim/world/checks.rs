@@ -16,7 +16,6 @@ use super::World;
 use super::deletions;
 use super::leases;
 use super::model::Model;
-use super::node::SimNode;
 use crate::engine::Engine;
 
 /// What a world that came to rest shows.
@@ -32,7 +31,7 @@ pub(super) struct Ended {
 pub(super) fn check_all(world: &World) -> Result<Ended, String> {
     let mut vectors: Vec<Vector> = Vec::new();
     let mut ended = Ended::default();
-    for (number, node) in world.nodes.iter().enumerate() {
+    for (number, node) in world.honest() {
         let engine = node.engine().ok_or_else(|| format!("node {number} does not run"))?;
         let context = |broken: String| format!("node {number}: {broken}");
         let snapshot = engine.store().snapshot().map_err(|error| context(error.to_string()))?;
@@ -52,7 +51,7 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
         check_promises(world, &model).map_err(context)?;
         vectors.push(vector);
     }
-    check_converged(&world.nodes, &vectors)?;
+    check_converged(&vectors)?;
     deletions::check_kept(world)?;
     Ok(ended)
 }
@@ -195,13 +194,13 @@ fn check_promises(world: &World, model: &Model) -> Result<(), String> {
 }
 
 /// All nodes have applied the same entries; with the check of each against the model, they show the same.
-fn check_converged(nodes: &[SimNode], vectors: &[Vector]) -> Result<(), String> {
+fn check_converged(vectors: &[Vector]) -> Result<(), String> {
     for (number, vector) in vectors.iter().enumerate() {
         if vector != &vectors[0] {
             let (news, lacks) = (vector.news_since(&vectors[0]).len(), vectors[0].news_since(vector).len());
             return Err(format!(
                 "nodes 0 and {number} of {} have not converged: {news} chains ahead, {lacks} behind",
-                nodes.len()
+                vectors.len()
             ));
         }
     }

@@ -6,7 +6,6 @@ use keepwell_store::hash::hash_bytes;
 use keepwell_store::store::Snapshot;
 
 use super::deletions::all_wanted;
-use super::node::SimNode;
 use super::{Violation, World};
 use crate::engine::{Input, PutBlob, RequestId, Stored};
 
@@ -14,8 +13,12 @@ impl World {
     /// A node fetches blobs, each from the first node in reach that has it.
     pub(super) fn bring(&mut self, node: usize, blobs: Vec<BlobId>) -> Result<(), Violation> {
         for id in &blobs {
-            let givers = (0..self.nodes.len())
-                .filter(|giver| *giver != node && self.network.can_hear(*giver, node) && !self.paused.contains_key(giver));
+            let givers = (0..self.nodes.len()).filter(|giver| {
+                *giver != node
+                    && self.network.can_hear(*giver, node)
+                    && !self.paused.contains_key(giver)
+                    && !(self.lied_copies() > 0 && self.is_hostile(*giver))
+            });
             // What has rotten is noticed as it comes, and asked of the next.
             let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).find(|bytes| hash_bytes(bytes).fact.sha1 == *id);
             let Some(bytes) = bytes.filter(|_| self.nodes[node].is_running()) else { continue };
@@ -35,7 +38,7 @@ impl World {
 
 /// S23: when nothing goes wrong any more, what refs reach is on as many nodes as they ask for, or on all, unless nobody has it.
 pub(super) fn check_enough(world: &World) -> Result<(), String> {
-    let engines = world.nodes.iter().filter_map(SimNode::engine);
+    let engines = world.keepers().filter_map(|(_, node)| node.engine());
     let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     for (id, copies) in all_wanted(catalog).map_err(text)? {
@@ -43,7 +46,7 @@ pub(super) fn check_enough(world: &World) -> Result<(), String> {
         for snapshot in &snapshots {
             held += usize::from(snapshot.blob(&id).map_err(text)?.is_some());
         }
-        let enough = usize::try_from(copies).unwrap_or(usize::MAX).min(snapshots.len());
+        let enough = usize::try_from(copies - world.lied_copies().min(copies)).unwrap_or(usize::MAX).min(snapshots.len());
         if held > 0 && held < enough {
             return Err(format!("S23: {held} nodes hold blob {id}, and {copies} copies are wanted"));
         }

@@ -10,7 +10,6 @@ use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
-use super::node::SimNode;
 use super::{Violation, World};
 use crate::engine::{Engine, closure};
 
@@ -85,7 +84,7 @@ pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result
     check_noted(&snapshot, [*blob])?;
     let copies = copies_wanted(&snapshot, blob).map_err(text)?;
     let held = world.good_copies(blob, node) + world.rotten_lately(blob, node);
-    if held < copies.max(1) && !world.oracle.lost.contains(blob) {
+    if held < (copies - world.lied_copies().min(copies)).max(1) && !world.oracle.lost.contains(blob) {
         return Err(format!("S20: blob {blob} was given up, {copies} copies are wanted, and {held} others hold it"));
     }
     Ok(())
@@ -94,7 +93,7 @@ pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result
 /// S21: when nothing goes wrong any more and every node has been asked to give up what it has, nothing that a ref reaches has more copies
 /// than are wanted.
 pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
-    let engines = world.nodes.iter().filter_map(SimNode::engine);
+    let engines = world.honest().filter_map(|(_, node)| node.engine());
     let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     for id in reached(catalog, |_| true).map_err(text)? {
@@ -115,7 +114,7 @@ pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
 /// S24: when nothing goes wrong any more, nothing is left that no ref reaches, no lease covers and no grace keeps, and what is counted as live
 /// is what is reached.
 pub(super) fn check_garbage_gone(world: &World) -> Result<(), String> {
-    for (number, engine) in world.nodes.iter().enumerate().filter_map(|(number, node)| Some((number, node.engine()?))) {
+    for (number, engine) in world.honest().filter_map(|(number, node)| Some((number, node.engine()?))) {
         let snapshot = engine.store().snapshot().map_err(text)?;
         let mark = snapshot.mark().map_err(text)?.ok_or_else(|| format!("S24: node {number} is not settled"))?;
         if !mark.undercounted.is_empty() || !mark.unreached.is_empty() {
@@ -158,7 +157,7 @@ fn copies_wanted(catalog: &Snapshot, id: &BlobId) -> Result<u32, StoreError> {
 
 /// S18: whatever a backed value reaches is held by somebody, unless a disk was lost that may have had the only copy.
 pub(super) fn check_kept(world: &World) -> Result<(), String> {
-    let engines = world.nodes.iter().filter_map(SimNode::engine);
+    let engines = world.keepers().filter_map(|(_, node)| node.engine());
     let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     for id in reached(catalog, |body| !body.unbacked).map_err(text)? {

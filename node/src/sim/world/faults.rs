@@ -202,7 +202,9 @@ impl World {
     /// No more faults, and whatever was wrong is mended.
     pub(super) fn make_peace(&mut self) -> Result<(), Violation> {
         self.plan.faults = Faults { max_delay_ms: self.plan.faults.max_delay_ms, ..Faults::none() };
-        self.queue.retain(|_, happening| !matches!(happening, Happening::Fault | Happening::Act | Happening::Flap { .. }));
+        self.queue.retain(|_, happening| {
+            !matches!(happening, Happening::Fault | Happening::Act | Happening::Flap { .. } | Happening::Evil)
+        });
         self.set_clocks_right();
         (0..self.nodes.len()).for_each(|node| self.nodes[node].pardon());
         self.resume_all()?;
@@ -228,7 +230,7 @@ impl World {
         Ok(())
     }
 
-    fn disconnect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
+    pub(super) fn disconnect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
         if !self.network.disconnect(a, b) {
             return Ok(());
         }

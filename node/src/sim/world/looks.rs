@@ -8,7 +8,6 @@ use keepwell_protocol::id::{BlobId, ValueId};
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
-use super::node::SimNode;
 use super::{Happening, Violation, World};
 use crate::engine::closure;
 
@@ -48,9 +47,11 @@ impl World {
 
     /// S18: what a value reaches that all nodes know is held by somebody, while all of them run.
     fn check_known_to_all(&self) -> Result<(), String> {
-        let engines: Vec<_> = self.nodes.iter().filter_map(SimNode::engine).collect();
-        let snapshots: Vec<Snapshot> = engines.iter().filter_map(|engine| engine.store().snapshot().ok()).collect();
-        if snapshots.len() < self.nodes.len() {
+        let engines = self.honest().filter_map(|(_, node)| node.engine());
+        let snapshots: Vec<Snapshot> = engines.filter_map(|engine| engine.store().snapshot().ok()).collect();
+        let keepers = self.keepers().filter_map(|(_, node)| node.engine());
+        let keepers: Vec<Snapshot> = keepers.filter_map(|engine| engine.store().snapshot().ok()).collect();
+        if snapshots.len() < self.honest().count() || keepers.len() < self.keepers().count() {
             return Ok(());
         }
         let mut known = values(&snapshots[0]).map_err(text)?;
@@ -62,7 +63,7 @@ impl World {
         let mut lost = None;
         let visited = closure::visit(&snapshots[0], &roots, |id| {
             let mut is_held = self.oracle.lost.contains(&id);
-            for snapshot in &snapshots {
+            for snapshot in &keepers {
                 is_held = is_held || snapshot.blob(&id)?.is_some();
             }
             lost = if is_held { None } else { Some(id) };

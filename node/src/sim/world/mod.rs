@@ -8,6 +8,7 @@ mod clocks;
 mod copies;
 mod deletions;
 mod faults;
+mod hostile;
 mod leases;
 mod looks;
 mod mishaps;
@@ -22,7 +23,7 @@ mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, NetworkId, NodeId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -30,6 +31,7 @@ use crate::engine::{Effect, Event, Input, Reply};
 use crate::limits::TICK_MS;
 use clocks::Clocks;
 pub use faults::Faults;
+pub use hostile::Hostile;
 use network::Network;
 use node::SimNode;
 use oracle::Oracle;
@@ -64,6 +66,8 @@ pub struct Plan {
     pub contents: u64,
     /// Whether disks are full, each for a while and then not, and all of them in the end.
     pub full_disks: bool,
+    /// What the last node is, if it is not as honest as the others.
+    pub hostile: Option<Hostile>,
     /// What goes wrong, and how often.
     pub faults: Faults,
 }
@@ -99,6 +103,10 @@ enum Happening {
     Look,
     /// A node reads all that it holds.
     Scrub(usize),
+    /// The hostile node does something evil.
+    Evil,
+    /// Two nodes come to talk again.
+    Connect(usize, usize),
     /// A crashed node starts again.
     Restart(usize),
     /// A node gets around to bringing a blob back from its trash.
@@ -126,6 +134,7 @@ pub struct World {
     now_ms: u64,
     nodes: Vec<SimNode>,
     network: Network,
+    network_id: Option<NetworkId>,
     /// The nodes that take nothing in now, and what waits for them.
     paused: BTreeMap<usize, Vec<Happening>>,
     oracle: Oracle,
@@ -163,6 +172,7 @@ impl World {
         let nodes = (0..plan.nodes).map(|at| SimNode::new(at, &mut rng)).collect();
         let mut world = World {
             network: Network::new(plan.nodes),
+            network_id: None,
             paused: BTreeMap::new(),
             rng,
             now_ms: EPOCH_MS,
@@ -222,6 +232,9 @@ impl World {
         let Some(happening) = self.unless_paused(happening) else { return Ok(()) };
         match happening {
             Happening::Deliver { from, to, bytes } if self.network.can_hear(from, to) => {
+                if self.is_lied_about(from, to, &bytes) {
+                    return Ok(());
+                }
                 self.note_clock(from, to, &bytes);
                 let from = self.nodes[from].id();
                 self.give(to, Input::Received { from, bytes })
@@ -237,6 +250,8 @@ impl World {
             Happening::Act => self.act(),
             Happening::Fault => self.fault(),
             Happening::Look => self.look(),
+            Happening::Evil => self.do_evil(),
+            Happening::Connect(a, b) => self.connect(a, b),
             Happening::Scrub(node) => self.scrub(node),
             Happening::Restart(node) => self.restart(node),
             Happening::Retrieve(node, blob) => self.retrieve(node, &blob),
@@ -301,6 +316,9 @@ impl World {
                     self.after(delay_ms, Happening::Bring(node, blobs));
                 }
                 Effect::EmptyTrash { until_ms, enough_bytes } => self.empty_trash(node, until_ms, enough_bytes)?,
+                Effect::Refuse { peer, .. } if self.index_of(&peer).is_some_and(|peer| self.is_hostile(peer)) => {
+                    self.shut_out(node, self.nodes.len() - 1)?;
+                }
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
@@ -309,6 +327,11 @@ impl World {
                 }
                 Effect::Tell(Event::Forked { chain }) if self.rolled_back.contains(&chain.node) => {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} proves a fork of {}", chain.node), &[])
+                }
+                Effect::Tell(Event::Forked { chain } | Event::EntryRefused { chain, .. })
+                    if self.index_of(&chain.node).is_some_and(|node| self.is_hostile(node)) =>
+                {
+                    self.note(format!("node {node} finds the hostile node out"));
                 }
                 Effect::Tell(Event::Dropped { blob, .. }) => {
                     self.oracle.gave_up(node, blob);
@@ -356,6 +379,9 @@ impl World {
 
     /// Holds a node to a check, unless a fault struck while the checker was looking.
     fn judge(&self, node: usize, check: impl FnOnce(&World) -> Result<(), String>) -> Result<(), Violation> {
+        if self.is_hostile(node) {
+            return Ok(());
+        }
         let faults = || self.nodes.iter().map(SimNode::faults).sum::<u64>();
         let before = faults();
         match check(self) {
@@ -365,7 +391,12 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: &NodeId, bytes: Vec<u8>) {
-        let Some(to) = self.index_of(to) else { return };
+        if let Some(to) = self.index_of(to) {
+            self.send_bytes(from, to, bytes);
+        }
+    }
+
+    fn send_bytes(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         for delay_ms in self.network.fates(&mut self.rng, &self.plan.faults) {
             self.after(delay_ms, Happening::Deliver { from, to, bytes: bytes.clone() });
         }
@@ -384,6 +415,10 @@ impl World {
     fn after(&mut self, delay_ms: u64, happening: Happening) {
         self.scheduled += 1;
         self.queue.insert((self.now_ms + delay_ms, self.scheduled), happening);
+    }
+
+    fn network_id(&self) -> NetworkId {
+        self.network_id.unwrap_or(NetworkId([0; 32]))
     }
 
     fn index_of(&self, id: &NodeId) -> Option<usize> {

@@ -72,6 +72,10 @@ impl SimNode {
         node_id(&self.key)
     }
 
+    pub(super) fn key(&self) -> &SigningKey {
+        &self.key
+    }
+
     pub(super) fn is_running(&self) -> bool {
         self.engine.is_some()
     }

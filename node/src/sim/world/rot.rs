@@ -55,14 +55,14 @@ impl World {
             Some(_) => self.node_holds_good(at, id),
             None => self.oracle.held.iter().any(|(holder, fact)| *holder == at && fact.sha1 == *id),
         };
-        if has_flipped && !self.nodes.iter().enumerate().any(is_held) {
+        if has_flipped && !self.keepers().any(is_held) {
             self.oracle.lost.insert(*id);
         }
     }
 
     /// How many nodes have a good copy, other than `but`. Of one that is down, or cannot be asked, it is believed that it holds what it may.
     pub(super) fn good_copies(&self, id: &BlobId, but: usize) -> u32 {
-        let others = self.nodes.iter().enumerate().filter(|(at, _)| *at != but);
+        let others = self.keepers().filter(|(at, _)| *at != but);
         others.map(|(at, _)| u32::from(self.node_holds_good(at, id))).sum()
     }
 

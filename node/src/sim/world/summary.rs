@@ -51,6 +51,14 @@ pub struct Summary {
     pub flips: u64,
     /// Copies that scrubs found rotten and gave up.
     pub rot_found: u64,
+    /// Questions that a liar answered.
+    pub lies: u64,
+    /// Positions of a log at which different members were told different things.
+    pub equivocations: u64,
+    /// Floods of messages.
+    pub floods: u64,
+    /// Times that somebody who broke the protocol was shut out.
+    pub refusals: u64,
     /// Times that a checker looked at all nodes in the middle of it.
     pub looks: u64,
 }
@@ -64,7 +72,7 @@ impl Summary {
         }
     }
 
-    fn counts(&mut self) -> [(&mut u64, &'static str); 22] {
+    fn counts(&mut self) -> [(&mut u64, &'static str); 26] {
         [
             (&mut self.inputs, "events"),
             (&mut self.refs_written, "refs written"),
@@ -87,6 +95,10 @@ impl Summary {
             (&mut self.flaps, "flapping networks"),
             (&mut self.flips, "flipped bits"),
             (&mut self.rot_found, "rotten copies given up"),
+            (&mut self.lies, "lies"),
+            (&mut self.equivocations, "equivocations"),
+            (&mut self.floods, "floods"),
+            (&mut self.refusals, "refusals"),
             (&mut self.looks, "looks at all nodes at once"),
         ]
     }

@@ -14,6 +14,8 @@ use super::{Happening, Violation, World};
 use crate::engine::{Collect, Engine, Input, Probed, PutBlob, RefOp, RefSet, RequestId, Stored};
 use crate::limits::{DROP_TIMEOUT_MS, TICK_MS, TRASH_PORTION};
 
+/// When the hostile node begins, in milliseconds.
+const EVIL_FROM_MS: u64 = 5_000;
 /// Refs that users quarrel over.
 const NAMES: u64 = 12;
 /// Blobs that one collection may purge.
@@ -35,6 +37,7 @@ impl World {
     /// Makes the network: the first node invites the others.
     pub(super) fn found(&mut self) -> Result<(), Violation> {
         let network = self.nodes[0].found().map_err(|error| self.violation(format!("the first home was not made: {error}")))?;
+        self.network_id = Some(network);
         for node in 1..self.nodes.len() {
             self.nodes[node].join(network).map_err(|error| self.violation(format!("home {node} was not made: {error}")))?;
             let (id, body) = (self.nodes[node].id(), self.nodes[node].record());
@@ -48,6 +51,9 @@ impl World {
         self.heal()?;
         self.after(1, Happening::Act);
         self.after(1, Happening::Look);
+        if self.plan.hostile.is_some() {
+            self.after(EVIL_FROM_MS, Happening::Evil);
+        }
         if self.plan.faults.flips {
             (0..self.nodes.len()).for_each(|node| self.after(1, Happening::Scrub(node)));
         }
@@ -62,7 +68,7 @@ impl World {
         let next = 1 + self.draw(2 * self.plan.act_every_ms);
         self.after(next, Happening::Act);
         let node = self.some_node();
-        if !self.nodes[node].is_running() || self.paused.contains_key(&node) {
+        if !self.nodes[node].is_running() || self.paused.contains_key(&node) || self.is_hostile(node) {
             return Ok(());
         }
         match self.draw(27) {
@@ -148,7 +154,9 @@ impl World {
     fn drop_copies(&mut self, node: usize) -> Result<(), Violation> {
         let blobs = self.some_held(node, DROPPED);
         let everywhere = self.draw(2) == 0;
-        for at in (0..self.nodes.len()).filter(|at| everywhere || *at == node) {
+        for at in
+            (0..self.nodes.len()).filter(|at| everywhere || *at == node).filter(|at| !self.is_hostile(*at)).collect::<Vec<_>>()
+        {
             self.give(at, Input::Drop { request: RequestId(7), blobs: blobs.clone() })?;
         }
         Ok(())
@@ -167,7 +175,7 @@ impl World {
         self.revive_all()?;
         self.go_on_until(self.now_ms + DROP_TIMEOUT_MS)?;
         for _ in 0..SURPLUS_ROUNDS {
-            for node in 0..self.nodes.len() {
+            for node in (0..self.nodes.len()).filter(|node| !self.is_hostile(*node)).collect::<Vec<_>>() {
                 // What its disk says, also one that was put back: users know of less.
                 let blobs = self.nodes[node].all_blobs();
                 self.give(node, Input::Drop { request: RequestId(8), blobs })?;
@@ -243,7 +251,7 @@ impl World {
                 _ => None,
             },
             ttl_access_ms: (number % 8 >= 6).then_some(lasts_ms),
-            copies: if number.is_multiple_of(3) { 2 } else { 1 },
+            copies: if number.is_multiple_of(3) { 2 } else { 1 } + self.lied_copies(),
             allow_missing: number.is_multiple_of(10),
             ..RefSet::new(self.a_name(), format!("{{\"n\":{number}}}"), links)
         })
@@ -259,7 +267,7 @@ impl World {
         self.give(node, Input::WriteRefs { request: RequestId(4), ops: vec![RefOp::Touch { name }] })
     }
 
-    fn a_name(&mut self) -> RefName {
+    pub(super) fn a_name(&mut self) -> RefName {
         let number = self.draw(NAMES);
         RefName::new("lab", &format!("ref{number}")).expect("invariant: letters and digits are a name")
     }
