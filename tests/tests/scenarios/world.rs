@@ -99,7 +99,7 @@ fn a_liar_takes_from_nobody_more_than_the_copy_that_it_vouches_for() {
 #[test]
 fn whoever_is_told_different_things_by_an_equivocator_agrees_in_the_end_and_loses_nothing() {
     let all = run_all("equivocator", from(6_000, 3), |seed| beside(Hostile::Equivocator, seed, &Faults::all()));
-    assert!(all.equivocations > 3 && all.forks > 0 && all.copies_purged > 0, "{all}");
+    assert!(all.equivocations > 3 && all.forks > 2 && all.copies_purged > 0, "{all}");
 }
 
 #[test]

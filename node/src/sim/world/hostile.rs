@@ -19,10 +19,14 @@ use super::{Happening, Violation, World};
 /// Milliseconds between two evil deeds, at most. A fork costs everybody a replay of the log.
 const EVIL_WITHIN_MS: u64 = 3_000;
 const FORK_WITHIN_MS: u64 = 15_000;
+/// After how long most members know what an entry builds on, in milliseconds: one that must wait for that is overtaken by the other.
+const KNOWN_AFTER_MS: u64 = 6_000;
 /// How long a member that broke the protocol is left alone, in milliseconds.
 const CUT_OFF_MS: u64 = 1_000;
-/// Entries or messages of one flood.
+/// Messages of one flood.
 const FLOOD: usize = 120;
+/// Entries in one message of a flood: in two, more than anybody keeps waiting.
+const ORPHANS: usize = 600;
 
 /// What the last node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,8 +143,8 @@ impl World {
         self.summary.equivocations += 1;
         for to in 0..self.nodes.len() - 1 {
             let which = usize::try_from(self.draw(2)).unwrap_or(0);
-            let told = Message::Entries { entries: vec![entries[which].clone()], more: false };
-            self.send_bytes(node, to, told.encode());
+            let bytes = Message::Entries { entries: vec![entries[which].clone()], more: false }.encode();
+            self.after(KNOWN_AFTER_MS, Happening::Deliver { from: node, to, bytes });
         }
     }
 
@@ -164,19 +168,22 @@ impl World {
                 };
                 vec![Message::Question(question).encode(); FLOOD]
             }
-            _ => (0..FLOOD).map(|_| self.orphan(node)).collect(),
+            _ => (0..2).map(|_| self.orphans(node)).collect(),
         };
         self.summary.floods += 1;
         messages.into_iter().for_each(|bytes| self.send_bytes(node, to, bytes));
     }
 
-    /// An entry whose predecessor nobody has.
-    fn orphan(&mut self, node: usize) -> Vec<u8> {
-        let nonce = self.draw_bytes();
-        let chain = Chain { node: self.nodes[node].id(), boot: BootId::of(&self.nodes[node].id(), &nonce) };
-        let before = EntryHash([nonce[0]; 32]);
-        let entry = self.forge(node, chain, Seq(2 + u64::from(nonce[1])), Some(before), &Vector::default(), Vec::new());
-        Message::Entries { entries: vec![entry], more: false }.encode()
+    /// Entries whose predecessors nobody has.
+    fn orphans(&mut self, node: usize) -> Vec<u8> {
+        let mut entries = Vec::with_capacity(ORPHANS);
+        for _ in 0..ORPHANS {
+            let nonce = self.draw_bytes();
+            let chain = Chain { node: self.nodes[node].id(), boot: BootId::of(&self.nodes[node].id(), &nonce) };
+            let (seq, before) = (Seq(2 + u64::from(nonce[1])), EntryHash([nonce[0]; 32]));
+            entries.push(self.forge(node, chain, seq, Some(before), &Vector::default(), Vec::new()));
+        }
+        Message::Entries { entries, more: false }.encode()
     }
 
     fn forge(&self, node: usize, chain: Chain, seq: Seq, before: Option<EntryHash>, known: &Vector, ops: Vec<Op>) -> Vec<u8> {
