@@ -81,7 +81,7 @@ fn full_and_failing_disks_pauses_and_crashes_in_recovery_lose_nothing() {
 #[test]
 fn what_has_rotten_is_found_never_vouched_for_and_made_anew_from_another_copy() {
     let faults = Faults { every_ms: 1_500, flips: true, ..Faults::all() };
-    let all = run_all("flips", from(4_000, 4), |seed| Plan { contents: 20, ..plan(seed, faults.clone()) });
+    let all = run_all("flips", from(4_000, 4), |seed| Plan { contents: 8, act_every_ms: 100, ..plan(seed, faults.clone()) });
     assert!(all.flips > 10 && all.rot_found > 5 && all.copies_dropped > 0 && all.copies_brought > 0, "{all}");
 }
 

@@ -296,7 +296,10 @@ impl World {
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>) -> Result<(), Violation> {
         for effect in effects {
             match effect {
-                Effect::Send { to, bytes } => self.send(node, &to, bytes),
+                Effect::Send { to, bytes } => {
+                    self.judge(node, |world| world.check_answer(node, &bytes))?;
+                    self.send(node, &to, bytes);
+                }
                 Effect::Publish(entry) => self.gossip(node, &entry),
                 Effect::Reply(_, reply) => self.note_reply(node, reply)?,
                 Effect::Unlink(blob) => self.unlink(node, &blob)?,

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keepwell_protocol::gc::question::Question;
+use keepwell_protocol::gc::question::Word;
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
+use keepwell_protocol::log::exchange::Message;
 use keepwell_store::audit::Note;
-use keepwell_store::fsck::{Depth, Probe};
+use keepwell_store::fsck::Depth;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
 use keepwell_store::store::{Snapshot, Store};
@@ -26,6 +27,8 @@ use crate::service::{Node, scrub};
 
 /// The longest between two scrubs of a node, in milliseconds.
 const SCRUB_EVERY_MS: u64 = 15_000;
+/// How soon others are to give up what has rotten somewhere, in milliseconds.
+const SOON_MS: u64 = 4_000;
 /// How long somebody may go by what a node said of a copy before it rotted, in milliseconds: a round of questions, and their way.
 const BELIEVED_MS: u64 = DROP_TIMEOUT_MS + 5_000;
 
@@ -45,6 +48,11 @@ impl World {
             self.summary.flips += 1;
             self.oracle.flipped.insert((node, id), self.now_ms);
             self.note_loss_by_flips(&id);
+            // Whoever else has a copy is asked for it soon: before a scrub finds what has rotten.
+            for other in (0..self.nodes.len()).filter(|other| *other != node) {
+                let soon_ms = 1 + self.draw(SOON_MS);
+                self.after(soon_ms, Happening::Give(other, Input::Drop { request: RequestId(7), blobs: vec![id] }));
+            }
         }
     }
 
@@ -91,11 +99,15 @@ impl World {
         }
     }
 
-    /// S26: a copy that was looked at and has rotten is not vouched for.
-    pub(super) fn check_probes(&self, node: usize, question: &Question, probes: &[Probe]) -> Result<(), String> {
-        for (fact, probe) in question.blobs.iter().zip(probes) {
-            if *probe != Probe::Failed && !self.node_holds_good(node, &fact.sha1) {
-                return Err(format!("S26: blob {} has rotten, and would be vouched for", fact.sha1));
+    /// S26: a copy that has rotten is not vouched for: whoever answers has looked at it just now.
+    pub(super) fn check_answer(&self, node: usize, message: &[u8]) -> Result<(), String> {
+        if self.oracle.flipped.is_empty() {
+            return Ok(());
+        }
+        let Ok(Message::Answer(answer)) = Message::decode(message) else { return Ok(()) };
+        for (id, word) in &answer.claimed().words {
+            if *word == Word::Yes && !self.node_holds_good(node, id) {
+                return Err(format!("S26: blob {id} has rotten, and is vouched for"));
             }
         }
         Ok(())

@@ -189,7 +189,6 @@ impl World {
     pub(super) fn probe(&mut self, node: usize, from: NodeId, question: Question, seed: u64) -> Result<(), Violation> {
         let Some(engine) = self.nodes[node].engine() else { return Ok(()) };
         let probes = engine.store().probe_all(&question.blobs, seed, 0);
-        self.judge(node, |world| world.check_probes(node, &question, &probes))?;
         self.disk_work(node, Ok(()))?;
         self.give(node, Input::Probed(Probed { from, question, probes }))
     }
