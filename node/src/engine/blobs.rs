@@ -102,10 +102,7 @@ fn put_one(
     put: PutBlob,
     batch: &mut Batch,
 ) -> Result<PutOutcome, StoreError> {
-    let sha1 = match &put.blob {
-        Stored::New(placed) => placed.fact().sha1,
-        Stored::Known(fact) => fact.sha1,
-    };
+    let sha1 = put.blob.fact().sha1;
     let children = match held_children(txn, &put.children)? {
         Ok(children) => children,
         Err(children) => return Ok(PutOutcome::Missing { sha1, children }),

@@ -230,6 +230,16 @@ pub enum Stored {
     Known(BlobFact),
 }
 
+impl Stored {
+    /// What it is.
+    pub fn fact(&self) -> BlobFact {
+        match self {
+            Stored::New(placed) => placed.fact(),
+            Stored::Known(fact) => *fact,
+        }
+    }
+}
+
 /// One write to one ref.
 #[derive(Debug, Clone)]
 pub enum RefOp {

@@ -16,32 +16,32 @@ use super::World;
 use super::deletions;
 use super::leases;
 use super::model::Model;
-use super::node::SimNode;
 use crate::engine::Engine;
 
 /// What a world that came to rest shows.
 #[derive(Default)]
 pub(super) struct Ended {
     /// Refs with more than one value.
-    pub(super) conflicts: usize,
+    pub(super) conflicts: u64,
     /// Boots that are known to have forked.
-    pub(super) forks: usize,
+    pub(super) forks: u64,
 }
 
 /// Checks all of it.
 pub(super) fn check_all(world: &World) -> Result<Ended, String> {
     let mut vectors: Vec<Vector> = Vec::new();
     let mut ended = Ended::default();
-    for (number, node) in world.nodes.iter().enumerate() {
+    for (number, node) in world.honest() {
         let engine = node.engine().ok_or_else(|| format!("node {number} does not run"))?;
         let context = |broken: String| format!("node {number}: {broken}");
         let snapshot = engine.store().snapshot().map_err(|error| context(error.to_string()))?;
         let model = Model::of(&snapshot).map_err(|error| context(error.to_string()))?;
         let vector = snapshot.vector().map_err(|error| context(error.to_string()))?;
         ended.conflicts = check_catalog(&snapshot, &model).map_err(context)?;
-        ended.forks = snapshot.forked().map_err(|error| context(error.to_string()))?.len();
+        ended.forks = snapshot.forked().map_err(|error| context(error.to_string()))?.len() as u64;
         check_documents(&snapshot, &model).map_err(context)?;
         check_blobs(world, number, engine, &snapshot).map_err(context)?;
+        check_moved(&snapshot).map_err(context)?;
         check_announced(engine, &snapshot, &model).map_err(context)?;
         deletions::check_restored(&snapshot).map_err(context)?;
         deletions::check_trash_counted(&snapshot).map_err(context)?;
@@ -51,13 +51,13 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
         check_promises(world, &model).map_err(context)?;
         vectors.push(vector);
     }
-    check_converged(&world.nodes, &vectors)?;
+    check_converged(&vectors)?;
     deletions::check_kept(world)?;
     Ok(ended)
 }
 
 /// S8: an item's values are those that no known write replaces. The number of refs with conflicts.
-fn check_catalog(snapshot: &Snapshot, model: &Model) -> Result<usize, String> {
+fn check_catalog(snapshot: &Snapshot, model: &Model) -> Result<u64, String> {
     let mut conflicts = 0;
     let mut naming: BTreeMap<BlobId, BTreeSet<String>> = BTreeMap::new();
     for (item, writes) in &model.writes {
@@ -66,7 +66,7 @@ fn check_catalog(snapshot: &Snapshot, model: &Model) -> Result<usize, String> {
             return Err(format!("S8: item {item:?} shows {found:?}, its writes amount to {expected:?}"));
         }
         if item.kind == Kind::REF {
-            conflicts += usize::from(!found.conflicts().is_empty());
+            conflicts += u64::from(!found.conflicts().is_empty());
             note_links(item, &found, &mut naming)?;
         }
     }
@@ -167,6 +167,14 @@ fn check_announced(engine: &Engine, snapshot: &Snapshot, model: &Model) -> Resul
     Ok(())
 }
 
+/// S5: what was deleted is out of the way in the end.
+fn check_moved(snapshot: &Snapshot) -> Result<(), String> {
+    match snapshot.queued_unlinks().map_err(|error| error.to_string())?.first() {
+        Some((id, row)) => Err(format!("S5: the file of blob {id} is never moved: {row:?}")),
+        None => Ok(()),
+    }
+}
+
 fn check_rebuild(engine: &Engine) -> Result<(), String> {
     match engine.compare_rebuild() {
         Ok(differences) if differences.is_empty() => Ok(()),
@@ -186,13 +194,13 @@ fn check_promises(world: &World, model: &Model) -> Result<(), String> {
 }
 
 /// All nodes have applied the same entries; with the check of each against the model, they show the same.
-fn check_converged(nodes: &[SimNode], vectors: &[Vector]) -> Result<(), String> {
+fn check_converged(vectors: &[Vector]) -> Result<(), String> {
     for (number, vector) in vectors.iter().enumerate() {
         if vector != &vectors[0] {
             let (news, lacks) = (vector.news_since(&vectors[0]).len(), vectors[0].news_since(vector).len());
             return Err(format!(
                 "nodes 0 and {number} of {} have not converged: {news} chains ahead, {lacks} behind",
-                nodes.len()
+                vectors.len()
             ));
         }
     }

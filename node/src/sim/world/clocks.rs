@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use keepwell_protocol::catalog::change::Write;
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::reference::RefBody;
-use keepwell_protocol::id::ValueId;
+use keepwell_protocol::id::{BlobId, ValueId};
 use keepwell_protocol::limits::{CLOCK_HEARD_FOR_MS, MARK_TURN_MS, MAX_CLOCK_SKEW_MS};
 use keepwell_protocol::log::entry::Entry;
 use keepwell_protocol::log::exchange::Message;
@@ -16,6 +16,7 @@ use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
 use super::{EPOCH_MS, Violation, World};
+use crate::engine::closure;
 
 /// How long all machines had run when simulated time began, in milliseconds.
 const RAN_MS: u64 = 1_000_000_000;
@@ -112,7 +113,7 @@ impl World {
             // On a disk that was put back an id is given twice: either value may be meant.
             let known = self.clocks.deadlines.entry(id).or_default();
             *known = known.iter().copied().chain(body.expires_ms).min();
-            return Ok(());
+            return self.judge(node, |world| world.check_own_copy(node, &body));
         }
         if !by_itself {
             return Ok(());
@@ -136,6 +137,17 @@ impl World {
                 }
             }
             Some(_) => Ok(()),
+        }
+    }
+
+    /// S10: who has just written a backed value holds all that it reaches.
+    fn check_own_copy(&self, node: usize, body: &RefBody) -> Result<(), String> {
+        let Some(engine) = self.nodes[node].engine().filter(|_| !body.unbacked) else { return Ok(()) };
+        let text = |error: StoreError| error.to_string();
+        let roots: Vec<BlobId> = body.links.iter().map(|link| link.sha1).collect();
+        match closure::missing(&engine.store().snapshot().map_err(text)?, &roots, 1).map_err(text)?.first() {
+            Some(id) => Err(format!("S10: a value was written that reaches blob {id}, which is not held")),
+            None => Ok(()),
         }
     }
 

@@ -2,10 +2,10 @@
 
 use keepwell_protocol::id::BlobId;
 use keepwell_store::error::StoreError;
+use keepwell_store::hash::hash_bytes;
 use keepwell_store::store::Snapshot;
 
 use super::deletions::all_wanted;
-use super::node::SimNode;
 use super::{Violation, World};
 use crate::engine::{Input, PutBlob, RequestId, Stored};
 
@@ -13,18 +13,23 @@ impl World {
     /// A node fetches blobs, each from the first node in reach that has it.
     pub(super) fn bring(&mut self, node: usize, blobs: Vec<BlobId>) -> Result<(), Violation> {
         for id in &blobs {
-            let givers = (0..self.nodes.len()).filter(|giver| *giver != node && self.network.can_hear(*giver, node));
-            let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).next();
+            let givers = (0..self.nodes.len()).filter(|giver| {
+                *giver != node
+                    && self.network.can_hear(*giver, node)
+                    && !self.paused.contains_key(giver)
+                    && !(self.lied_copies() > 0 && self.is_hostile(*giver))
+            });
+            // What has rotten is noticed as it comes, and asked of the next.
+            let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).find(|bytes| hash_bytes(bytes).fact.sha1 == *id);
             let Some(bytes) = bytes.filter(|_| self.nodes[node].is_running()) else { continue };
             match self.nodes[node].take_in(&bytes) {
-                Ok(Some(placed)) => {
+                Ok(blob @ Stored::New(_)) => {
                     self.summary.copies_brought += 1;
-                    let blobs = vec![PutBlob { blob: Stored::New(placed), children: Vec::new() }];
+                    let blobs = vec![PutBlob { blob, children: Vec::new() }];
                     self.give(node, Input::Put { request: RequestId(10), blobs, lease: None })?;
                 }
-                Ok(None) => {}
-                Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
-                Err(error) => return Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
+                Ok(Stored::Known(_)) => {}
+                Err(error) => self.work_failed(node, &error)?,
             }
         }
         self.give(node, Input::Brought { blobs })
@@ -33,7 +38,7 @@ impl World {
 
 /// S23: when nothing goes wrong any more, what refs reach is on as many nodes as they ask for, or on all, unless nobody has it.
 pub(super) fn check_enough(world: &World) -> Result<(), String> {
-    let engines = world.nodes.iter().filter_map(SimNode::engine);
+    let engines = world.keepers().filter_map(|(_, node)| node.engine());
     let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     for (id, copies) in all_wanted(catalog).map_err(text)? {
@@ -41,7 +46,7 @@ pub(super) fn check_enough(world: &World) -> Result<(), String> {
         for snapshot in &snapshots {
             held += usize::from(snapshot.blob(&id).map_err(text)?.is_some());
         }
-        let enough = usize::try_from(copies).unwrap_or(usize::MAX).min(snapshots.len());
+        let enough = usize::try_from(copies - world.lied_copies().min(copies)).unwrap_or(usize::MAX).min(snapshots.len());
         if held > 0 && held < enough {
             return Err(format!("S23: {held} nodes hold blob {id}, and {copies} copies are wanted"));
         }

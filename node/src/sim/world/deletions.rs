@@ -10,7 +10,6 @@ use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
-use super::node::SimNode;
 use super::{Violation, World};
 use crate::engine::{Engine, closure};
 
@@ -48,12 +47,18 @@ impl World {
     /// A crash in the last call of a commit may leave it made and told to nobody: what was deleted so lies in the trash.
     pub(super) fn hear_of_deletions(&mut self, node: usize) -> Result<(), Violation> {
         let Some(engine) = self.nodes[node].engine() else { return Ok(()) };
-        let gone = unheard(self, node, engine).map_err(|error| self.violation(error.to_string()))?;
+        let gone = match unheard(self, node, engine) {
+            Ok(gone) => gone,
+            Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
+            Err(error) => return Err(self.violation(error.to_string())),
+        };
+        let ids: Vec<BlobId> = gone.iter().map(|(fact, _)| fact.sha1).collect();
         let (purged, dropped): (Vec<_>, Vec<_>) = gone.into_iter().partition(|(_, was_purged)| *was_purged);
         let purged: Vec<BlobFact> = purged.into_iter().map(|(fact, _)| fact).collect();
-        check_purged(engine, &purged).map_err(|broken| self.violation(format!("node {node}, before it crashed: {broken}")))?;
+        self.judge(node, |_| check_purged(engine, &purged).map_err(|broken| format!("before it crashed: {broken}")))?;
         purged.into_iter().for_each(|fact| self.oracle.purged(node, fact));
         dropped.into_iter().for_each(|(fact, _)| self.oracle.gave_up(node, fact));
+        ids.iter().for_each(|id| self.note_loss_by_flips(id));
         Ok(())
     }
 }
@@ -78,14 +83,8 @@ pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result
     let snapshot = engine.store().snapshot().map_err(text)?;
     check_noted(&snapshot, [*blob])?;
     let copies = copies_wanted(&snapshot, blob).map_err(text)?;
-    let mut held = 0;
-    for other in world.nodes.iter().enumerate().filter(|(at, _)| *at != node).map(|(_, other)| other) {
-        held += match other.engine().map(|engine| engine.store().snapshot()) {
-            Some(snapshot) => u32::from(snapshot.map_err(text)?.blob(blob).map_err(text)?.is_some()),
-            None => 1,
-        };
-    }
-    if held < copies.max(1) && !world.oracle.lost.contains(blob) {
+    let held = world.good_copies(blob, node) + world.rotten_lately(blob, node);
+    if held < (copies - world.lied_copies().min(copies)).max(1) && !world.oracle.lost.contains(blob) {
         return Err(format!("S20: blob {blob} was given up, {copies} copies are wanted, and {held} others hold it"));
     }
     Ok(())
@@ -94,7 +93,7 @@ pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result
 /// S21: when nothing goes wrong any more and every node has been asked to give up what it has, nothing that a ref reaches has more copies
 /// than are wanted.
 pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
-    let engines = world.nodes.iter().filter_map(SimNode::engine);
+    let engines = world.honest().filter_map(|(_, node)| node.engine());
     let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     for id in reached(catalog, |_| true).map_err(text)? {
@@ -115,7 +114,7 @@ pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
 /// S24: when nothing goes wrong any more, nothing is left that no ref reaches, no lease covers and no grace keeps, and what is counted as live
 /// is what is reached.
 pub(super) fn check_garbage_gone(world: &World) -> Result<(), String> {
-    for (number, engine) in world.nodes.iter().enumerate().filter_map(|(number, node)| Some((number, node.engine()?))) {
+    for (number, engine) in world.honest().filter_map(|(number, node)| Some((number, node.engine()?))) {
         let snapshot = engine.store().snapshot().map_err(text)?;
         let mark = snapshot.mark().map_err(text)?.ok_or_else(|| format!("S24: node {number} is not settled"))?;
         if !mark.undercounted.is_empty() || !mark.unreached.is_empty() {
@@ -158,7 +157,7 @@ fn copies_wanted(catalog: &Snapshot, id: &BlobId) -> Result<u32, StoreError> {
 
 /// S18: whatever a backed value reaches is held by somebody, unless a disk was lost that may have had the only copy.
 pub(super) fn check_kept(world: &World) -> Result<(), String> {
-    let engines = world.nodes.iter().filter_map(SimNode::engine);
+    let engines = world.keepers().filter_map(|(_, node)| node.engine());
     let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     for id in reached(catalog, |body| !body.unbacked).map_err(text)? {

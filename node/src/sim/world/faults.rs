@@ -31,6 +31,10 @@ pub struct Faults {
     pub rollbacks: bool,
     /// Whether clocks are set wrong.
     pub clocks: bool,
+    /// Whether single nodes have mishaps: full and failing disks, pauses, crashes while they start; and whether the network flaps.
+    pub mishaps: bool,
+    /// Whether bits flip in the files of blobs; then nodes are scrubbed.
+    pub flips: bool,
 }
 
 impl Faults {
@@ -45,7 +49,14 @@ impl Faults {
             partitions: false,
             rollbacks: false,
             clocks: false,
+            mishaps: false,
+            flips: false,
         }
+    }
+
+    /// A bad one on which single nodes have mishaps too.
+    pub fn with_mishaps() -> Faults {
+        Faults { mishaps: true, every_ms: 2_000, ..Faults::all() }
     }
 
     /// A bad one, though clocks are right.
@@ -59,6 +70,8 @@ impl Faults {
             partitions: true,
             rollbacks: true,
             clocks: false,
+            mishaps: false,
+            flips: false,
         }
     }
 }
@@ -69,6 +82,17 @@ impl World {
         let next = 1 + self.draw(2 * every_ms);
         self.after(next, Happening::Fault);
         let node = self.some_node();
+        if self.paused.contains_key(&node) {
+            return Ok(());
+        }
+        if self.plan.faults.mishaps && self.draw(3) > 0 {
+            self.mishap(node);
+            return Ok(());
+        }
+        if self.plan.faults.flips && self.draw(2) == 0 {
+            self.flip_a_bit(node);
+            return Ok(());
+        }
         if self.plan.faults.clocks && self.draw(2) == 0 {
             self.set_clock(node);
             return Ok(());
@@ -84,7 +108,7 @@ impl World {
     }
 
     /// The node will crash at one of its next calls to the disk.
-    fn condemn(&mut self, node: usize) {
+    pub(super) fn condemn(&mut self, node: usize) {
         let calls = 1 + self.draw(CRASH_WITHIN_CALLS);
         self.nodes[node].crash_within(calls);
     }
@@ -111,8 +135,10 @@ impl World {
             return Ok(());
         }
         self.forget_heard_clocks(node);
-        self.nodes[node].start().map_err(|error| self.violation(format!("node {node} does not start: {error}")))?;
-        self.hear_of_deletions(node)
+        match self.nodes[node].start() {
+            Ok(()) => self.hear_of_deletions(node),
+            Err(error) => self.start_failed(node, &error),
+        }
     }
 
     /// Makes a copy of a disk, or puts the copy back that was made before. The node does not notice, and for a while it may hear of
@@ -137,14 +163,24 @@ impl World {
     }
 
     fn part(&mut self) -> Result<(), Violation> {
-        let sides: Vec<bool> = (0..self.nodes.len()).map(|_| self.draw(2) == 0).collect();
+        let sides = self.some_sides();
+        self.part_by(&sides)?;
+        let parted_ms = 1 + self.draw(MAX_PARTED_MS);
+        self.after(parted_ms, Happening::Heal);
+        Ok(())
+    }
+
+    /// For each node, on which of two sides it is.
+    pub(super) fn some_sides(&mut self) -> Vec<bool> {
+        (0..self.nodes.len()).map(|_| self.draw(2) == 0).collect()
+    }
+
+    pub(super) fn part_by(&mut self, sides: &[bool]) -> Result<(), Violation> {
         for (a, b) in self.network.pairs() {
             if sides[a] != sides[b] {
                 self.disconnect(a, b)?;
             }
         }
-        let parted_ms = 1 + self.draw(MAX_PARTED_MS);
-        self.after(parted_ms, Happening::Heal);
         Ok(())
     }
 
@@ -166,10 +202,18 @@ impl World {
     /// No more faults, and whatever was wrong is mended.
     pub(super) fn make_peace(&mut self) -> Result<(), Violation> {
         self.plan.faults = Faults { max_delay_ms: self.plan.faults.max_delay_ms, ..Faults::none() };
-        self.queue.retain(|_, happening| !matches!(happening, Happening::Fault | Happening::Act));
+        self.queue.retain(|_, happening| {
+            !matches!(happening, Happening::Fault | Happening::Act | Happening::Flap { .. } | Happening::Evil)
+        });
         self.set_clocks_right();
+        (0..self.nodes.len()).for_each(|node| self.nodes[node].pardon());
+        self.resume_all()?;
         for node in 0..self.nodes.len() {
-            self.nodes[node].pardon();
+            // A process that has met an error of its disk ends by the next thing that it does.
+            if self.nodes[node].is_running() && self.nodes[node].disk_failed() {
+                self.nodes[node].stop_process();
+                self.cut_off(node)?;
+            }
             self.restart(node)?;
         }
         self.heal()
@@ -186,7 +230,7 @@ impl World {
         Ok(())
     }
 
-    fn disconnect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
+    pub(super) fn disconnect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
         if !self.network.disconnect(a, b) {
             return Ok(());
         }
@@ -197,7 +241,7 @@ impl World {
         Ok(())
     }
 
-    fn cut_off(&mut self, node: usize) -> Result<(), Violation> {
+    pub(super) fn cut_off(&mut self, node: usize) -> Result<(), Violation> {
         for other in 0..self.nodes.len() {
             self.disconnect(node, other)?;
         }

@@ -8,18 +8,23 @@ mod clocks;
 mod copies;
 mod deletions;
 mod faults;
+mod hostile;
 mod leases;
+mod looks;
+mod mishaps;
 mod model;
 mod network;
 mod node;
 mod oracle;
 mod pressure;
 mod rest;
+mod rot;
+mod summary;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, NetworkId, NodeId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -27,9 +32,12 @@ use crate::engine::{Effect, Event, Input, Reply};
 use crate::limits::TICK_MS;
 use clocks::Clocks;
 pub use faults::Faults;
+pub use hostile::Hostile;
 use network::Network;
 use node::SimNode;
 use oracle::Oracle;
+pub use summary::Summary;
+use summary::{name_of, received_bytes};
 
 /// When simulated time begins, in Unix milliseconds.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -59,6 +67,8 @@ pub struct Plan {
     pub contents: u64,
     /// Whether disks are full, each for a while and then not, and all of them in the end.
     pub full_disks: bool,
+    /// What the last node is, if it is not as honest as the others.
+    pub hostile: Option<Hostile>,
     /// What goes wrong, and how often.
     pub faults: Faults,
 }
@@ -77,41 +87,6 @@ pub struct Violation {
     pub trace: Vec<String>,
 }
 
-/// What a run came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Summary {
-    /// A hash over everything that happened: equal for equal plans.
-    pub trace_hash: [u8; 32],
-    /// Inputs that nodes were given.
-    pub inputs: u64,
-    /// Writes to refs that were acknowledged.
-    pub refs_written: usize,
-    /// Puts that were acknowledged.
-    pub blobs_put: usize,
-    /// Copies that were purged.
-    pub copies_purged: u64,
-    /// Surplus copies that were given up.
-    pub copies_dropped: u64,
-    /// Copies that nodes fetched by themselves.
-    pub copies_brought: u64,
-    /// Those of the purged that nobody had asked for.
-    pub copies_purged_unasked: u64,
-    /// Those of the given up that went in the end, when all disks were full.
-    pub copies_dropped_unasked: u64,
-    /// Marks of values whose time was over.
-    pub marks: u64,
-    /// Those of them that a clock which was a little ahead wrote too early.
-    pub early_marks: u64,
-    /// Times that a node crashed.
-    pub crashes: u64,
-    /// Times that an old state of a disk was put back.
-    pub rollbacks: u64,
-    /// Boots that forked, as far as all nodes know in the end.
-    pub forks: usize,
-    /// Refs that ended with more than one value.
-    pub conflicts: usize,
-}
-
 /// Something that will happen.
 #[derive(Debug)]
 enum Happening {
@@ -125,6 +100,14 @@ enum Happening {
     Act,
     /// Something goes wrong.
     Fault,
+    /// A checker looks at all nodes.
+    Look,
+    /// A node reads all that it holds.
+    Scrub(usize),
+    /// The hostile node does something evil.
+    Evil,
+    /// Two nodes come to talk again.
+    Connect(usize, usize),
     /// A crashed node starts again.
     Restart(usize),
     /// A node gets around to bringing a blob back from its trash.
@@ -135,6 +118,14 @@ enum Happening {
     Took(usize, u64),
     /// A parted network is whole again.
     Heal,
+    /// The network parts once more, or is whole again, and so on so many times.
+    Flap { sides: Vec<bool>, left: u64 },
+    /// A node that was paused goes on.
+    Resume(usize),
+    /// A node that was paused is given what came for it.
+    Give(usize, Input),
+    /// A disk has room again.
+    Room(usize),
 }
 
 /// Several nodes and all there is around them.
@@ -144,6 +135,9 @@ pub struct World {
     now_ms: u64,
     nodes: Vec<SimNode>,
     network: Network,
+    network_id: Option<NetworkId>,
+    /// The nodes that take nothing in now, and what waits for them.
+    paused: BTreeMap<usize, Vec<Happening>>,
     oracle: Oracle,
     clocks: Clocks,
     /// The nodes on which an old disk was put back: they may fork.
@@ -177,25 +171,10 @@ impl World {
     pub fn new(plan: Plan) -> Result<World, Violation> {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
         let nodes = (0..plan.nodes).map(|at| SimNode::new(at, &mut rng)).collect();
-        let summary = Summary {
-            trace_hash: [0; 32],
-            inputs: 0,
-            refs_written: 0,
-            blobs_put: 0,
-            copies_purged: 0,
-            copies_dropped: 0,
-            copies_brought: 0,
-            copies_purged_unasked: 0,
-            copies_dropped_unasked: 0,
-            marks: 0,
-            early_marks: 0,
-            crashes: 0,
-            rollbacks: 0,
-            forks: 0,
-            conflicts: 0,
-        };
         let mut world = World {
             network: Network::new(plan.nodes),
+            network_id: None,
+            paused: BTreeMap::new(),
             rng,
             now_ms: EPOCH_MS,
             nodes,
@@ -205,7 +184,7 @@ impl World {
             queue: BTreeMap::new(),
             scheduled: 0,
             trace: Trace { hasher: blake3::Hasher::new(), lines: Vec::new() },
-            summary,
+            summary: Summary::default(),
             plan,
         };
         world.found()?;
@@ -229,9 +208,8 @@ impl World {
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_garbage_gone(&self).map_err(|broken| self.violation(broken))?;
         (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
-        self.summary.refs_written = self.oracle.values.len();
-        let gone = usize::try_from(self.oracle.purged + self.oracle.dropped).unwrap_or(0);
-        self.summary.blobs_put = self.oracle.held.len() + gone;
+        self.summary.refs_written = self.oracle.values.len() as u64;
+        self.summary.blobs_put = self.oracle.held.len() as u64 + self.oracle.purged + self.oracle.dropped;
         (self.summary.copies_purged, self.summary.copies_dropped) = (self.oracle.purged, self.oracle.dropped);
         (self.summary.marks, self.summary.early_marks) = (self.clocks.marks, self.clocks.early_marks);
         self.summary.trace_hash = *self.trace.hasher.finalize().as_bytes();
@@ -253,8 +231,12 @@ impl World {
     }
 
     fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        let Some(happening) = self.unless_paused(happening) else { return Ok(()) };
         match happening {
             Happening::Deliver { from, to, bytes } if self.network.can_hear(from, to) => {
+                if self.is_lied_about(from, to, &bytes) {
+                    return Ok(());
+                }
                 self.note_clock(from, to, &bytes);
                 let from = self.nodes[from].id();
                 self.give(to, Input::Received { from, bytes })
@@ -264,15 +246,27 @@ impl World {
             Happening::Tick(node) => {
                 self.after(TICK_MS, Happening::Tick(node));
                 self.give(node, Input::Tick)?;
+                self.retry_unlinks(node)?;
                 self.measure(node)
             }
             Happening::Act => self.act(),
             Happening::Fault => self.fault(),
+            Happening::Look => self.look(),
+            Happening::Evil => self.do_evil(),
+            Happening::Connect(a, b) => self.connect(a, b),
+            Happening::Scrub(node) => self.scrub(node),
             Happening::Restart(node) => self.restart(node),
             Happening::Retrieve(node, blob) => self.retrieve(node, &blob),
             Happening::Bring(node, blobs) => self.bring(node, blobs),
             Happening::Took(node, cost_us) => self.give(node, Input::Took { cost_us }),
             Happening::Heal => self.heal(),
+            Happening::Flap { sides, left } => self.flap(sides, left),
+            Happening::Resume(node) => self.resume(node),
+            Happening::Give(node, input) => self.give(node, input),
+            Happening::Room(node) => {
+                self.nodes[node].fill_disk(false);
+                Ok(())
+            }
         }
     }
 
@@ -281,11 +275,13 @@ impl World {
         if !self.nodes[node].is_running() {
             return Ok(());
         }
+        let Some(input) = self.put_off_if_paused(node, input) else { return Ok(()) };
         self.summary.inputs += 1;
         self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} takes {}", name_of(&input)), received_bytes(&input));
         let by_itself = matches!(input, Input::Tick | Input::Collect { .. });
         let (now_ms, boot_ms) = (self.clock_of(node), self.ran_ms());
-        match self.nodes[node].step(now_ms, boot_ms, input) {
+        let connected: Vec<NodeId> = self.network.peers_of(node).map(|peer| self.nodes[peer].id()).collect();
+        match self.nodes[node].step(now_ms, boot_ms, connected.into_iter(), input) {
             Ok(effects) => {
                 self.end_acknowledged_leases(node);
                 for effect in &effects {
@@ -295,15 +291,17 @@ impl World {
                 }
                 self.carry_out(node, effects)
             }
-            Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
-            Err(error) => Err(self.violation(format!("node {node} failed without a fault: {error}"))),
+            Err(error) => self.step_failed(node, &error),
         }
     }
 
     fn carry_out(&mut self, node: usize, effects: Vec<Effect>) -> Result<(), Violation> {
         for effect in effects {
             match effect {
-                Effect::Send { to, bytes } => self.send(node, &to, bytes),
+                Effect::Send { to, bytes } => {
+                    self.judge(node, |world| world.check_answer(node, &bytes))?;
+                    self.send(node, &to, bytes);
+                }
                 Effect::Publish(entry) => self.gossip(node, &entry),
                 Effect::Reply(_, reply) => self.note_reply(node, reply)?,
                 Effect::Unlink(blob) => self.unlink(node, &blob)?,
@@ -325,6 +323,9 @@ impl World {
                 // Nobody uploads anything here.
                 Effect::Discard(_) => {}
                 Effect::EmptyTrash { until_ms, enough_bytes } => self.empty_trash(node, until_ms, enough_bytes)?,
+                Effect::Refuse { peer, .. } if self.index_of(&peer).is_some_and(|peer| self.is_hostile(peer)) => {
+                    self.shut_out(node, self.nodes.len() - 1)?;
+                }
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
@@ -334,11 +335,18 @@ impl World {
                 Effect::Tell(Event::Forked { chain }) if self.rolled_back.contains(&chain.node) => {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} proves a fork of {}", chain.node), &[])
                 }
+                Effect::Tell(Event::Forked { chain } | Event::EntryRefused { chain, .. })
+                    if self.index_of(&chain.node).is_some_and(|node| self.is_hostile(node)) =>
+                {
+                    self.note(format!("node {node} finds the hostile node out"));
+                }
                 Effect::Tell(Event::Dropped { blob, .. }) => {
                     self.oracle.gave_up(node, blob);
-                    let checked =
-                        deletions::check_dropped(self, node, &blob.sha1).and_then(|()| self.check_leases(node, &[blob]));
-                    checked.map_err(|broken| self.violation(format!("node {node}: {broken}")))?;
+                    self.judge(node, |world| {
+                        deletions::check_dropped(world, node, &blob.sha1)?;
+                        world.check_leases(node, &[blob])
+                    })?;
+                    self.note_loss_by_flips(&blob.sha1);
                 }
                 Effect::Tell(event) => return Err(self.violation(format!("node {node} accuses an honest node: {event:?}"))),
             }
@@ -351,7 +359,12 @@ impl World {
         if self.is_removed_lease(node, &reply) {
             return Ok(());
         }
+        let gone: Vec<BlobId> = match &reply {
+            Reply::Collected(collected) => collected.purged.iter().map(|fact| fact.sha1).collect(),
+            _ => Vec::new(),
+        };
         let noted = self.oracle.note(node, reply);
+        gone.iter().for_each(|id| self.note_loss_by_flips(id));
         noted.map_err(|broken| self.violation(broken))
     }
 
@@ -363,16 +376,34 @@ impl World {
 
     /// A deletion is judged by itself, from the refs and links alone, at the moment at which it has been made.
     fn check_deletions(&mut self, node: usize, reply: &Reply) -> Result<(), Violation> {
-        match (reply, self.nodes[node].engine()) {
-            (Reply::Collected(collected), Some(engine)) => deletions::check_purged(engine, &collected.purged)
-                .and_then(|()| self.check_leases(node, &collected.purged))
-                .map_err(|broken| self.violation(format!("node {node}: {broken}"))),
+        let Reply::Collected(collected) = reply else { return Ok(()) };
+        self.judge(node, |world| {
+            let Some(engine) = world.nodes[node].engine() else { return Ok(()) };
+            deletions::check_purged(engine, &collected.purged)?;
+            world.check_leases(node, &collected.purged)
+        })
+    }
+
+    /// Holds a node to a check, unless a fault struck while the checker was looking.
+    fn judge(&self, node: usize, check: impl FnOnce(&World) -> Result<(), String>) -> Result<(), Violation> {
+        if self.is_hostile(node) {
+            return Ok(());
+        }
+        let faults = || self.nodes.iter().map(SimNode::faults).sum::<u64>();
+        let before = faults();
+        match check(self) {
+            Err(broken) if faults() == before => Err(self.violation(format!("node {node}: {broken}"))),
             _ => Ok(()),
         }
     }
 
     fn send(&mut self, from: usize, to: &NodeId, bytes: Vec<u8>) {
-        let Some(to) = self.index_of(to) else { return };
+        if let Some(to) = self.index_of(to) {
+            self.send_bytes(from, to, bytes);
+        }
+    }
+
+    fn send_bytes(&mut self, from: usize, to: usize, bytes: Vec<u8>) {
         for delay_ms in self.network.fates(&mut self.rng, &self.plan.faults) {
             self.after(delay_ms, Happening::Deliver { from, to, bytes: bytes.clone() });
         }
@@ -393,6 +424,10 @@ impl World {
         self.queue.insert((self.now_ms + delay_ms, self.scheduled), happening);
     }
 
+    fn network_id(&self) -> NetworkId {
+        self.network_id.unwrap_or(NetworkId([0; 32]))
+    }
+
     fn index_of(&self, id: &NodeId) -> Option<usize> {
         self.nodes.iter().position(|node| node.id() == *id)
     }
@@ -409,44 +444,5 @@ impl World {
     fn violation(&self, broken: String) -> Violation {
         let at_ms = self.now_ms - EPOCH_MS;
         Violation { seed: self.plan.seed, at_ms, broken, trace: self.trace.lines.clone() }
-    }
-}
-
-fn name_of(input: &Input) -> &'static str {
-    match input {
-        Input::Put { .. } => "a put",
-        Input::Lease { .. } => "a lease",
-        Input::WriteRefs { .. } => "a write of refs",
-        Input::UseElsewhere { .. } => "a use of a ref that another is to write",
-        Input::Admit { .. } => "a new member",
-        Input::Confirm { .. } => "a question how durable something is",
-        Input::Declare { .. } => "a declaration",
-        Input::Remove { .. } => "a removal",
-        Input::Delete { .. } => "a delete",
-        Input::Collect { .. } => "a collection",
-        Input::Drop { .. } => "a request to drop",
-        Input::DropFrom { .. } => "a request to have another drop",
-        Input::GiveUp { .. } => "a command to give up copies",
-        Input::Probed(_) => "what a look at copies found",
-        Input::Restore { .. } => "a restoration",
-        Input::Forget { .. } => "a forget",
-        Input::Brought { .. } => "the end of a fetch",
-        Input::Note { .. } => "a note",
-        Input::Took { .. } => "the time",
-        Input::Connected { .. } => "a connection",
-        Input::Disconnected { .. } => "a disconnection",
-        Input::Received { .. } => "a message",
-        Input::Gossiped { .. } => "gossip",
-        Input::Room(_) => "how full its disk is",
-        Input::Elapsed { .. } => "the time since it was started",
-        Input::Tick => "a tick",
-    }
-}
-
-fn received_bytes(input: &Input) -> &[u8] {
-    match input {
-        Input::Received { bytes, .. } => bytes,
-        Input::Gossiped { entry } => entry,
-        _ => &[],
     }
 }

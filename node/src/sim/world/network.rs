@@ -33,6 +33,11 @@ impl Network {
         self.connected.contains(&(a.min(b), a.max(b)))
     }
 
+    /// The nodes that one is connected with, as it knows.
+    pub(super) fn peers_of(&self, node: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.nodes).filter(move |other| *other != node && self.is_connected(node, *other))
+    }
+
     /// Connects two nodes; whether that is news.
     pub(super) fn connect(&mut self, a: usize, b: usize) -> bool {
         self.connected.insert((a.min(b), a.max(b)))

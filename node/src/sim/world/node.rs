@@ -14,14 +14,15 @@ use keepwell_store::error::StoreError;
 use keepwell_store::fs::SharedFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
-use keepwell_store::ingest::{IngestId, ingest};
-use keepwell_store::place::Placed;
+use keepwell_store::ingest::{IngestError, IngestId, ingest};
+use keepwell_store::layout;
+use keepwell_store::place::PlaceError;
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::engine::{Effect, Engine, Input, NewHome, Settings};
+use crate::engine::{Effect, Engine, Input, NewHome, Settings, Stored};
 
 /// A short grace, so that nodes have something to purge by themselves; else what users get.
 const SETTINGS: Settings =
@@ -38,6 +39,14 @@ pub(super) struct SimNode {
     rng: ChaCha8Rng,
     engine: Option<Engine>,
     place: DiskPlace,
+    /// Whether a step has failed on a full disk since the engine was started.
+    is_stale: bool,
+    /// Failures of the disk that whoever met them has dealt with.
+    excused: u64,
+    /// Calls to the disk within which the node crashes when it starts next, if it is to.
+    doomed: Option<u64>,
+    /// Whether only the process ended, and not its machine.
+    is_process_only: bool,
 }
 
 impl SimNode {
@@ -52,11 +61,19 @@ impl SimNode {
             rng: ChaCha8Rng::seed_from_u64(rng.next_u64()),
             engine: None,
             place: DiskPlace { device: 1, inode: number as u64 },
+            is_stale: false,
+            excused: 0,
+            doomed: None,
+            is_process_only: false,
         }
     }
 
     pub(super) fn id(&self) -> NodeId {
         node_id(&self.key)
+    }
+
+    pub(super) fn key(&self) -> &SigningKey {
+        &self.key
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -93,8 +110,16 @@ impl SimNode {
         Some(NodeBody { name: self.name.to_string(), role: Role::Member, storage })
     }
 
+    /// Starts it, which may fail when it is doomed to crash at that, or when its disk is full.
     pub(super) fn start(&mut self) -> Result<(), Failed> {
-        self.disk.restart();
+        match std::mem::take(&mut self.is_process_only) {
+            true => self.disk.restart_process(),
+            false => self.disk.restart(),
+        }
+        (self.excused, self.is_stale) = (self.disk.faults(), false);
+        if let Some(calls) = self.doomed.take() {
+            self.crash_at(calls);
+        }
         let engine = Engine::open(self.open_store()?, self.key.clone(), self.place, &mut self.rng)?;
         self.engine = Some(engine.with(SETTINGS));
         Ok(())
@@ -104,17 +129,73 @@ impl SimNode {
         self.engine = None;
     }
 
+    /// Its process ends, as by an error of its own, and its machine goes on.
+    pub(super) fn stop_process(&mut self) {
+        self.engine = None;
+        self.is_process_only = true;
+    }
+
     pub(super) fn crash_within(&mut self, calls: u64) {
         if self.is_running() {
-            self.disk.crash_at(self.disk.calls() + calls);
+            self.crash_at(calls);
         }
     }
 
-    /// Takes back a crash that has not come.
+    fn crash_at(&self, calls: u64) {
+        self.disk.crash_at(self.disk.calls() + calls);
+    }
+
+    /// It will crash within so many calls to the disk when it starts next.
+    pub(super) fn doom(&mut self, calls: u64) {
+        self.doomed = Some(calls);
+    }
+
+    /// Takes back whatever has not come yet.
     pub(super) fn pardon(&mut self) {
         if !self.disk.is_crashed() {
             self.disk.crash_at(u64::MAX);
+            self.disk.fail_at(u64::MAX);
         }
+        self.disk.set_capacity(None);
+        self.doomed = None;
+    }
+
+    /// One of the next calls to the disk fails, and has no effect.
+    pub(super) fn fail_within(&mut self, calls: u64) {
+        if self.is_running() {
+            self.disk.fail_at(self.disk.calls() + calls);
+        }
+    }
+
+    /// Flips a bit in a blob's file; whether there is such a byte.
+    pub(super) fn flip_bit(&self, id: &BlobId, offset_bytes: u64) -> bool {
+        self.disk.flip_bit(&layout::blob_file(id), offset_bytes).is_ok()
+    }
+
+    /// From now on its disk is full, or it is not.
+    pub(super) fn fill_disk(&mut self, is_full: bool) {
+        match is_full {
+            true => self.disk.fill(),
+            false => self.disk.set_capacity(None),
+        }
+    }
+
+    /// What its disk has done wrong since it was made.
+    pub(super) fn faults(&self) -> u64 {
+        self.disk.faults()
+    }
+
+    /// Whether a call to the disk has failed and nobody has dealt with that.
+    pub(super) fn disk_failed(&self) -> bool {
+        self.disk.faults() > self.excused
+    }
+
+    /// Whether the disk is full as far as the node can know: what it does meanwhile may fail.
+    pub(super) fn met_full(&self, error: &Failed) -> bool {
+        matches!(error.downcast_ref(), Some(StoreError::NoSpace))
+            || matches!(error.downcast_ref(), Some(PlaceError::DiskFull(_) | PlaceError::Records(StoreError::NoSpace)))
+            || matches!(error.downcast_ref(), Some(IngestError::DiskFull(_)))
+            || self.engine.as_ref().is_some_and(|engine| engine.store().has_met_full())
     }
 
     pub(super) fn remember_disk(&mut self) {
@@ -129,20 +210,36 @@ impl SimNode {
         true
     }
 
-    /// A step as the driver makes it.
-    pub(super) fn step(&mut self, now_ms: u64, boot_ms: u64, input: Input) -> Result<Vec<Effect>, Failed> {
+    /// A step as the driver makes it. After one that failed the engine begins anew, and is told who is connected.
+    pub(super) fn step(
+        &mut self,
+        now_ms: u64,
+        boot_ms: u64,
+        connected: impl Iterator<Item = NodeId>,
+        input: Input,
+    ) -> Result<Vec<Effect>, Failed> {
         let engine = self.engine.as_mut().ok_or("it does not run")?;
-        Ok(engine.step(now_ms, &mut self.rng, vec![Input::Elapsed { boot_ms }, input])?)
+        let mut inputs = vec![Input::Elapsed { boot_ms }];
+        if self.is_stale {
+            engine.restart()?;
+            inputs.extend(connected.map(|peer| Input::Connected { peer }));
+        }
+        inputs.push(input);
+        self.is_stale = true;
+        let effects = engine.step(now_ms, &mut self.rng, inputs)?;
+        self.is_stale = false;
+        Ok(effects)
     }
 
-    /// Takes in bytes and puts them in place, as a worker does before it reports to the engine. None if they are held already.
-    pub(super) fn take_in(&mut self, mut bytes: &[u8]) -> Result<Option<Placed>, Failed> {
+    /// Takes in bytes and puts them in place, unless they are held already, as a worker does before it reports to the engine.
+    pub(super) fn take_in(&mut self, mut bytes: &[u8]) -> Result<Stored, Failed> {
         let engine = self.engine.as_ref().ok_or("it does not run")?;
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         let source: &mut dyn Read = &mut bytes;
         let ingested = ingest(engine.store().fs(), IngestId(id), source, &mut |_| {})?;
-        Ok(engine.store().place(vec![ingested])?.placed.pop())
+        let fact = ingested.fact();
+        Ok(engine.store().place(vec![ingested])?.placed.pop().map_or(Stored::Known(fact), Stored::New))
     }
 
     /// All that it holds, while it runs.

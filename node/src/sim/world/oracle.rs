@@ -6,6 +6,7 @@ use keepwell_protocol::id::{BlobFact, BlobId, ValueId};
 use keepwell_protocol::name::RefName;
 
 use super::leases::Acknowledged;
+use super::rot::Flipped;
 use crate::engine::{PutOutcome, Reply};
 
 /// Everything that some user was told is done.
@@ -23,6 +24,8 @@ pub(super) struct Oracle {
     pub(super) dropped: u64,
     /// Blobs of which a copy may have been lost with a disk.
     pub(super) lost: BTreeSet<BlobId>,
+    /// Copies in which a bit has flipped.
+    pub(super) flipped: Flipped,
 }
 
 impl Oracle {

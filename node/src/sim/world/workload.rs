@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keepwell_protocol::gc::question::Question;
-use keepwell_protocol::id::{BlobId, NodeId};
+use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::RefName;
 use keepwell_store::error::StoreError;
 use keepwell_store::trash::Retrieved;
@@ -14,6 +14,8 @@ use super::{Happening, Violation, World};
 use crate::engine::{Collect, Engine, Input, Probed, PutBlob, RefOp, RefSet, RequestId, Stored};
 use crate::limits::{DROP_TIMEOUT_MS, TICK_MS, TRASH_PORTION};
 
+/// When the hostile node begins, in milliseconds.
+const EVIL_FROM_MS: u64 = 5_000;
 /// Refs that users quarrel over.
 const NAMES: u64 = 12;
 /// Blobs that one collection may purge.
@@ -27,12 +29,15 @@ const LASTS_STEP_MS: u64 = 20;
 /// How long others last, in milliseconds: no clock that is right sees their end.
 const LONG_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The size of a blob that lives in a file, in bytes.
-const LARGE_BYTES: usize = 40_000;
+pub(super) const LARGE_BYTES: usize = 40_000;
+/// Blobs in a circle of links.
+const CIRCLE: u64 = 3;
 
 impl World {
     /// Makes the network: the first node invites the others.
     pub(super) fn found(&mut self) -> Result<(), Violation> {
         let network = self.nodes[0].found().map_err(|error| self.violation(format!("the first home was not made: {error}")))?;
+        self.network_id = Some(network);
         for node in 1..self.nodes.len() {
             self.nodes[node].join(network).map_err(|error| self.violation(format!("home {node} was not made: {error}")))?;
             let (id, body) = (self.nodes[node].id(), self.nodes[node].record());
@@ -45,6 +50,13 @@ impl World {
         }
         self.heal()?;
         self.after(1, Happening::Act);
+        self.after(1, Happening::Look);
+        if self.plan.hostile.is_some() {
+            self.after(EVIL_FROM_MS, Happening::Evil);
+        }
+        if self.plan.faults.flips {
+            (0..self.nodes.len()).for_each(|node| self.after(1, Happening::Scrub(node)));
+        }
         if self.plan.faults.every_ms > 0 {
             self.after(self.plan.faults.every_ms, Happening::Fault);
         }
@@ -56,10 +68,11 @@ impl World {
         let next = 1 + self.draw(2 * self.plan.act_every_ms);
         self.after(next, Happening::Act);
         let node = self.some_node();
-        if !self.nodes[node].is_running() {
+        if !self.nodes[node].is_running() || self.paused.contains_key(&node) || self.is_hostile(node) {
             return Ok(());
         }
-        match self.draw(26) {
+        match self.draw(27) {
+            26 => self.put_circle(node),
             24..=25 => self.lease(node),
             22 => self.declare(),
             18..=21 => self.drop_copies(node),
@@ -75,21 +88,41 @@ impl World {
 
     fn put(&mut self, node: usize) -> Result<(), Violation> {
         let content = self.draw(self.plan.contents);
-        let mut bytes = format!("content {content}").into_bytes();
-        if content.is_multiple_of(4) {
-            bytes.resize(LARGE_BYTES, u8::try_from(content).unwrap_or(0));
-        }
         let children = if content.is_multiple_of(3) { self.some_held(node, 3) } else { Vec::new() };
-        let placed = match self.nodes[node].take_in(&bytes) {
-            Ok(Some(placed)) => placed,
-            Ok(None) => return Ok(()),
-            Err(_) if self.nodes[node].disk_crashed() => return self.crashed(node),
-            Err(error) => return Err(self.violation(format!("node {node} cannot take bytes in: {error}"))),
-        };
-        let sha1 = placed.fact().sha1;
+        let Some(blob) = self.take_in(node, &bytes_of(content))? else { return Ok(()) };
+        let sha1 = blob.fact().sha1;
+        // What is held already is put all the same at times: with other links than it had.
+        if matches!(blob, Stored::Known(_)) && self.draw(4) > 0 {
+            return Ok(());
+        }
         let children = children.into_iter().filter(|child| *child != sha1).collect();
-        let blobs = vec![PutBlob { blob: Stored::New(placed), children }];
+        let blobs = vec![PutBlob { blob, children }];
         self.give(node, Input::Put { request: RequestId(1), blobs, lease: None })
+    }
+
+    /// Puts a few blobs that link to each other in a circle, whether they were there or not. Circles stay apart from each other, or one ref
+    /// would soon reach all there is.
+    fn put_circle(&mut self, node: usize) -> Result<(), Violation> {
+        let first = self.draw(self.plan.contents / CIRCLE) * CIRCLE;
+        let (mut blobs, mut facts): (Vec<PutBlob>, Vec<BlobFact>) = (Vec::new(), Vec::new());
+        for content in first..first + CIRCLE {
+            let Some(blob) = self.take_in(node, &bytes_of(content))? else { return Ok(()) };
+            let children = facts.last().map(|fact| fact.sha1).into_iter().collect();
+            facts.push(blob.fact());
+            blobs.push(PutBlob { blob, children });
+        }
+        if let (Some(first), Some(last)) = (facts.first(), facts.last()) {
+            blobs.push(PutBlob { blob: Stored::Known(*first), children: vec![last.sha1] });
+        }
+        self.give(node, Input::Put { request: RequestId(1), blobs, lease: None })
+    }
+
+    /// Takes in bytes for a put; none if it came to nothing.
+    fn take_in(&mut self, node: usize, bytes: &[u8]) -> Result<Option<Stored>, Violation> {
+        match self.nodes[node].take_in(bytes) {
+            Ok(stored) => Ok(Some(stored)),
+            Err(error) => self.work_failed(node, &error).map(|()| None),
+        }
     }
 
     /// Whatever nothing needs may go at once: users here cut every grace short.
@@ -121,7 +154,9 @@ impl World {
     fn drop_copies(&mut self, node: usize) -> Result<(), Violation> {
         let blobs = self.some_held(node, DROPPED);
         let everywhere = self.draw(2) == 0;
-        for at in (0..self.nodes.len()).filter(|at| everywhere || *at == node) {
+        for at in
+            (0..self.nodes.len()).filter(|at| everywhere || *at == node).filter(|at| !self.is_hostile(*at)).collect::<Vec<_>>()
+        {
             self.give(at, Input::Drop { request: RequestId(7), blobs: blobs.clone() })?;
         }
         Ok(())
@@ -140,7 +175,7 @@ impl World {
         self.revive_all()?;
         self.go_on_until(self.now_ms + DROP_TIMEOUT_MS)?;
         for _ in 0..SURPLUS_ROUNDS {
-            for node in 0..self.nodes.len() {
+            for node in (0..self.nodes.len()).filter(|node| !self.is_hostile(*node)).collect::<Vec<_>>() {
                 // What its disk says, also one that was put back: users know of less.
                 let blobs = self.nodes[node].all_blobs();
                 self.give(node, Input::Drop { request: RequestId(8), blobs })?;
@@ -173,8 +208,7 @@ impl World {
         match retrieved {
             Ok(Some(retrieved)) => self.give(node, Input::Restore { request: RequestId(6), retrieved }),
             Ok(None) => Ok(()),
-            Err(_) if self.nodes[node].disk_crashed() => self.crashed(node),
-            Err(error) => Err(self.violation(format!("node {node} cannot bring back: {error}"))),
+            Err(error) => self.work_failed(node, &error),
         }
     }
 
@@ -195,7 +229,7 @@ impl World {
         match done {
             _ if self.nodes[node].is_running() && self.nodes[node].disk_crashed() => self.crashed(node),
             Ok(()) => Ok(()),
-            Err(error) => Err(self.violation(format!("node {node} cannot remove bytes: {error}"))),
+            Err(error) => self.step_failed(node, &error.into()),
         }
     }
 
@@ -216,7 +250,7 @@ impl World {
                 _ => None,
             },
             ttl_access_ms: (number % 8 >= 6).then_some(lasts_ms),
-            copies: if number.is_multiple_of(3) { 2 } else { 1 },
+            copies: if number.is_multiple_of(3) { 2 } else { 1 } + self.lied_copies(),
             allow_missing: number.is_multiple_of(10),
             ..RefSet::new(self.a_name(), format!("{{\"n\":{number}}}"), links)
         })
@@ -232,7 +266,7 @@ impl World {
         self.give(node, Input::WriteRefs { request: RequestId(4), ops: vec![RefOp::Touch { name }] })
     }
 
-    fn a_name(&mut self) -> RefName {
+    pub(super) fn a_name(&mut self) -> RefName {
         let number = self.draw(NAMES);
         RefName::new("lab", &format!("ref{number}")).expect("invariant: letters and digits are a name")
     }
@@ -252,4 +286,13 @@ impl World {
         }
         chosen
     }
+}
+
+/// What users put under a number.
+fn bytes_of(content: u64) -> Vec<u8> {
+    let mut bytes = format!("content {content}").into_bytes();
+    if content.is_multiple_of(4) {
+        bytes.resize(LARGE_BYTES, u8::try_from(content).unwrap_or(0));
+    }
+    bytes
 }

@@ -168,6 +168,12 @@ impl SimDisk {
         self.lock().world.lies = lies;
     }
 
+    /// Lets the disk be full now: what it holds is its capacity.
+    pub fn fill(&self) {
+        let world = &mut self.lock().world;
+        world.capacity_bytes = Some(world.used_bytes());
+    }
+
     /// Limits what files and databases may hold together (bytes); `None` for no limit.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.lock().world.capacity_bytes = bytes;
