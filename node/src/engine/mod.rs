@@ -20,6 +20,7 @@ mod effect;
 mod expiry;
 mod input;
 pub mod leases;
+mod links;
 mod members;
 mod open;
 mod patience;
@@ -49,6 +50,7 @@ pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutO
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 use leases::LeaseClock;
 pub use leases::{LeaseOp, LeaseRefusal, LeaseUse};
+use links::unlinking::Unlinks;
 pub use open::{NewHome, OpenError};
 use patience::Patience;
 use pressure::Pressing;
@@ -70,6 +72,7 @@ pub struct Engine {
     copies: Copies,
     settings: Settings,
     leases: LeaseClock,
+    unlinking: Unlinks,
     clock: Clock,
 }
 
@@ -89,6 +92,7 @@ impl Engine {
             let mut step = Step { txn, now_ms, steady_ms, ends_ms, rng, effects: Vec::new() };
             for input in inputs {
                 self.take(&mut step, input)?;
+                self.say_links_again(&mut step)?;
             }
             self.end_attempts_on_new_roots(&mut step)?;
             self.settle(&mut step)?;
@@ -117,6 +121,7 @@ impl Engine {
         self.arrivals = Arrivals::default();
         self.copies = Copies::default();
         self.leases = LeaseClock::default();
+        self.unlinking = Unlinks::default();
         Ok(())
     }
 
@@ -169,6 +174,7 @@ impl Engine {
                 self.clock_on_tick(step)?;
                 if self.may_write_unasked(step.steady_ms, step.rng) {
                     self.expire(step)?;
+                    self.unlink_on_tick(step)?;
                 }
                 self.collect_on_tick(step)?;
                 self.drop_on_tick(step)?;

@@ -18,6 +18,7 @@ use rand_chacha::rand_core::Rng;
 use super::author::{Batch, OwnWrite};
 use super::clock::Clock;
 use super::leases::LeaseClock;
+use super::links::unlinking::Unlinks;
 use super::patience::Patience;
 use super::pressure::Pressing;
 use super::{Absence, Arrivals, Collector, Copies, Dropping, Engine, EngineRng, Replication, Settings, Step};
@@ -113,6 +114,7 @@ impl Engine {
             arrivals: Arrivals::default(),
             copies: Copies::default(),
             leases: LeaseClock::default(),
+            unlinking: Unlinks::default(),
             clock: Clock::default(),
             settings: Settings::default(),
         }

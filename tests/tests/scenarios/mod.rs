@@ -13,5 +13,6 @@ mod forger;
 mod forks;
 mod hostile;
 mod lab;
+mod links;
 mod pressure;
 mod world;

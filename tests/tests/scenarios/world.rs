@@ -23,7 +23,7 @@ fn on_a_good_day_all_nodes_agree() {
 #[test]
 fn on_bad_days_all_nodes_agree_in_the_end() {
     let (mut crashes, mut rollbacks, mut forks, mut conflicts) = (0, 0, 0, 0);
-    let (mut purged, mut unasked, mut dropped) = (0, 0, 0);
+    let (mut purged, mut unasked, mut dropped, mut unlinked) = (0, 0, 0, 0);
     for seed in 0..seeds(6) {
         let summary = run(plan(seed, Faults::all()));
         crashes += summary.crashes;
@@ -33,12 +33,14 @@ fn on_bad_days_all_nodes_agree_in_the_end() {
         purged += summary.copies_purged;
         unasked += summary.copies_purged_unasked;
         dropped += summary.copies_dropped;
+        unlinked += summary.unlinked;
     }
     let bad = crashes > 0 && rollbacks > 0 && forks > 0 && conflicts > 0;
     assert!(bad, "the days were not bad: {crashes} {rollbacks} {forks} {conflicts}");
     assert!(purged > unasked && unasked > 0 && dropped > 0, "nothing was collected: {purged} {unasked} {dropped}");
+    assert!(unlinked > 0, "no links were forgotten");
     println!(
-        "{purged} copies purged, {unasked} of them unasked, {dropped} given up, {crashes} crashes, {rollbacks} old disks put back"
+        "{purged} copies purged, {unasked} of them unasked, {dropped} given up, links forgotten {unlinked} times, {crashes} crashes, {rollbacks} old disks put back"
     );
 }
 

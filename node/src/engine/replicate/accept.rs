@@ -124,6 +124,7 @@ impl Engine {
         step.txn.put_fork(&chain, seq, prev_hash, &proof)?;
         self.replay(step.txn)?;
         self.collector.forget_sweep();
+        self.unlinking.forget_sweep();
         self.dropping.end_attempts();
         self.copies.look_at_all();
         self.replication.waiting.forget_chain(&chain);

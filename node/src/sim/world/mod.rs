@@ -109,6 +109,8 @@ pub struct Summary {
     pub forks: usize,
     /// Refs that ended with more than one value.
     pub conflicts: usize,
+    /// How often the links of a blob were forgotten, with its last fact.
+    pub unlinked: usize,
 }
 
 /// Something that will happen.
@@ -191,6 +193,7 @@ impl World {
             crashes: 0,
             rollbacks: 0,
             forks: 0,
+            unlinked: 0,
             conflicts: 0,
         };
         let mut world = World {
@@ -226,7 +229,7 @@ impl World {
         let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_garbage_gone(&self).map_err(|broken| self.violation(broken))?;
-        (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
+        (self.summary.conflicts, self.summary.forks, self.summary.unlinked) = (ended.conflicts, ended.forks, ended.unlinked);
         self.summary.refs_written = self.oracle.values.len();
         let gone = usize::try_from(self.oracle.purged + self.oracle.dropped).unwrap_or(0);
         self.summary.blobs_put = self.oracle.held.len() + gone;
