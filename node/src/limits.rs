@@ -77,6 +77,21 @@ pub const SETTLE_MENTIONS: usize = 2_000;
 /// Blobs that may be kept by a cycle of links alone and are looked at in one step.
 pub const CYCLES_PER_STEP: usize = 16;
 
+/// How long the links of what nobody holds any more are remembered: until no trash can bring it back (milliseconds).
+pub const FACTS_AFTER_MS: u64 = MAX_TRASH_AGE_MS + 60 * 60 * 1_000;
+/// The part of that time which each member leaves to the one before it to forget them.
+pub const FACT_TURNS: u64 = 150;
+/// Blobs of which the links are forgotten at once.
+pub const FACTS_PER_SWEEP: usize = 256;
+/// Blobs from which links may lead to such a blob, at most: what has more above it keeps its links.
+pub const FACT_BLOBS_ABOVE: usize = 1_000;
+/// Blobs that are remembered to wait for that; of further ones, a later walk tells.
+pub const MAX_FACTS_DUE: usize = 10_000;
+/// How often all links are looked through for what has gone unnoticed (milliseconds).
+pub const FACT_WALK_EVERY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Blobs with links that are looked at in one tick for that.
+pub const FACT_LOOKS_PER_TICK: usize = 200;
+
 /// Within how long all that is held is read, unless told otherwise (milliseconds).
 pub const SCRUB_PERIOD_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// How much of it is read in a second at most, unless told otherwise (bytes).
@@ -250,6 +265,7 @@ const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is 
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
 const _: () = assert!(LIST_EVENTS <= MAX_LIST_EVENTS);
 const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
+const _: () = assert!(MAX_TRASH_AGE_MS < FACTS_AFTER_MS && FACTS_PER_SWEEP < MAX_FACTS_DUE);
 const _: () = assert!(UNASKED_PORTION <= PURGE_BATCH_BLOBS);
 const _: () = assert!(RETRIEVES_PER_STEP < TRASH_LOOKS_PER_TICK);
 const _: () = assert!(TRASH_WALK_EVERY_MS < MAX_TRASH_AGE_MS, "what could not be brought back is tried again before it goes");

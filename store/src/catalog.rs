@@ -1,5 +1,7 @@
 //! The catalog on disk: the rows of its items, what the documents have come to, and the link facts.
 
+use std::ops::Bound;
+
 use keepwell_protocol::catalog::change::{AppliedChange, AppliedChanges, ChangeHash, DocState};
 use keepwell_protocol::catalog::change::{Order, Write};
 use keepwell_protocol::catalog::item::{Item, Kind};
@@ -110,6 +112,36 @@ impl<A: Access> Tables<A> {
         Ok(children)
     }
 
+    /// The ids of the known facts of `parent`, in order.
+    pub fn fact_ids(&self, parent: &BlobId) -> Result<Vec<ValueId>, StoreError> {
+        let ids = self.facts_of(parent)?.map(|row| {
+            let (key, _) = row?;
+            let (_, boot, seq, index) = key.value();
+            Ok(ValueId { boot: (*boot).into(), seq: Seq(seq), index })
+        });
+        ids.collect()
+    }
+
+    /// Whether a fact of `parent` is known.
+    pub fn has_facts(&self, parent: &BlobId) -> Result<bool, StoreError> {
+        Ok(self.facts_of(parent)?.next().transpose()?.is_some())
+    }
+
+    /// At most `limit` blobs that facts are known of, ascending by SHA-1, those behind `after`.
+    pub fn linking_after(&self, after: Option<&BlobId>, limit: usize) -> Result<Vec<BlobId>, StoreError> {
+        let mut parents: Vec<BlobId> = Vec::new();
+        while parents.len() < limit {
+            let last = parents.last().or(after).copied();
+            let from = match &last {
+                Some(last) => Bound::Excluded((last.as_bytes(), &[0xff; 16], u64::MAX, u32::MAX)),
+                None => Bound::Unbounded,
+            };
+            let Some((key, _)) = self.links.range((from, Bound::Unbounded))?.next().transpose()? else { break };
+            parents.push((*key.value().0).into());
+        }
+        Ok(parents)
+    }
+
     /// Whether some value of a ref names `blob`.
     pub(crate) fn is_named(&self, blob: &BlobId) -> Result<bool, StoreError> {
         let first = self.ref_links.range((blob.as_bytes(), "")..)?.next().transpose()?;
@@ -216,6 +248,7 @@ impl Transaction<'_> {
         let removed: Option<Vec<BlobFact>> = row::decode("links", self.links.remove(key))?;
         let Some(children) = removed else { return Ok(false) };
         self.count_mentions(parent, &children, Change::Fewer)?;
+        self.note_ended_fact(parent, children);
         Ok(true)
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct ReachNotes {
     newly_named: Vec<BlobId>,
     /// Blobs that some node has come to hold, or holds no longer.
     moved: Vec<BlobId>,
+    /// Parents of which facts have ended, each with what they named.
+    ended_facts: Vec<(BlobId, Vec<BlobFact>)>,
     /// Whether the log is being replayed: all is counted at its end, once, rather than on the way.
     is_replaying: bool,
 }
@@ -173,6 +175,18 @@ impl Transaction<'_> {
     /// The blobs that some node has come to hold in this transaction, or holds no longer, since this was last asked.
     pub fn take_moved(&mut self) -> Vec<BlobId> {
         std::mem::take(&mut self.reach.moved)
+    }
+
+    /// Notes that a fact of `parent` that named `children` has ended. A replay ends nothing.
+    pub(crate) fn note_ended_fact(&mut self, parent: &BlobId, children: Vec<BlobFact>) {
+        if !self.reach.is_replaying {
+            self.reach.ended_facts.push((*parent, children));
+        }
+    }
+
+    /// The parents of which facts have ended in this transaction, since this was last asked, each with what they named.
+    pub fn take_ended_facts(&mut self) -> Vec<(BlobId, Vec<BlobFact>)> {
+        std::mem::take(&mut self.reach.ended_facts)
     }
 
     /// Empties what is derived, lets `replay` fill it again from the log, and then counts what is live and what is unneeded.

@@ -17,7 +17,7 @@ use keepwell_protocol::catalog::row::{Row, Value};
 use keepwell_protocol::id::{BootId, NodeId, StorageId, ValueId};
 use keepwell_protocol::log::admit::{Applied, Placement, meant_by};
 use keepwell_protocol::log::entry::Entry;
-use keepwell_protocol::log::op::{Holdings, Op, PROTECTS};
+use keepwell_protocol::log::op::{Holdings, Op, PROTECTS, Unlink};
 use keepwell_protocol::log::vector::{Chain, Past};
 use keepwell_protocol::wire;
 use keepwell_store::counts::Count;
@@ -242,6 +242,8 @@ impl Applying<'_, '_> {
                 let id = self.next_id();
                 self.txn.put_link_fact(&id, fact)
             }
+            Op::Unlink(_) if self.is_cut => Ok(()),
+            Op::Unlink(unlink) => self.unlink(unlink),
             Op::Unknown(raw) if raw.kind & PROTECTS != 0 && !self.is_cut => self.txn.add_to_count(Count::UnknownProtecting, 1),
             Op::Unknown(_) => Ok(()),
         }
@@ -251,6 +253,20 @@ impl Applying<'_, '_> {
         let id = self.next;
         self.next.index += 1;
         id
+    }
+
+    /// Facts that the author had applied end, and no others: whoever has not heard of one yet hears of it first.
+    fn unlink(&mut self, unlink: &Unlink) -> Result<(), StoreError> {
+        for id in &unlink.facts {
+            let boot = match self.past.includes(&id.boot, id.seq) {
+                true => Some(id.boot),
+                false => meant_by(self.past, &self.txn.all_branches()?, &id.boot, id.seq),
+            };
+            if let Some(boot) = boot {
+                self.txn.remove_link_fact(&ValueId { boot, ..*id }, &unlink.parent)?;
+            }
+        }
+        Ok(())
     }
 
     /// Only the author's own holdings can be said: nobody speaks for another's disk.

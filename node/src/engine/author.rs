@@ -8,7 +8,7 @@ use keepwell_protocol::id::{BootId, Seq, ValueId};
 use keepwell_protocol::limits::{MAX_ENTRY_BYTES, MAX_ENTRY_DEPS, MAX_ENTRY_OPS};
 use keepwell_protocol::log::admit::{Admission, admit};
 use keepwell_protocol::log::entry::{Draft, Entry};
-use keepwell_protocol::log::op::{Boot, Holdings, LinkFact, Op};
+use keepwell_protocol::log::op::{Boot, Holdings, LinkFact, Op, Unlink};
 use keepwell_protocol::log::vector::{Chain, Head};
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
@@ -32,6 +32,8 @@ const MAX_NEWS: usize = MAX_ENTRY_DEPS / 2;
 pub(super) struct Batch {
     /// Link facts; they come before the writes that may rest on them.
     pub facts: Vec<LinkFact>,
+    /// Facts that end, after those.
+    pub unlinks: Vec<Unlink>,
     /// Changes of what it holds.
     pub holdings: Holdings,
     /// Writes to the catalog, in order.
@@ -67,6 +69,7 @@ pub(super) struct Authored {
 #[derive(Default)]
 struct Parcel {
     facts: Vec<LinkFact>,
+    unlinks: Vec<Unlink>,
     holdings: Holdings,
     writes: Vec<OwnWrite>,
     marks: Vec<Mark>,
@@ -94,7 +97,9 @@ impl Engine {
             self.append(txn, Vec::new(), deps, authored)?;
             deps = rest;
         }
+        let ended: Vec<ValueId> = parcel.unlinks.iter().flat_map(|unlink| &unlink.facts).copied().collect();
         let mut ops: Vec<Op> = parcel.facts.into_iter().map(Op::LinkFact).collect();
+        ops.extend(parcel.unlinks.into_iter().map(Op::Unlink));
         if !parcel.holdings.added.is_empty() || !parcel.holdings.removed.is_empty() {
             ops.push(Op::Holdings(parcel.holdings));
         }
@@ -103,7 +108,8 @@ impl Engine {
         let writes = writes(txn, parcel.writes, parcel.marks)?;
         let (changes, ids) = changes(txn, ValueId { boot: chain.boot, seq, index: first }, writes)?;
         authored.ids.extend(ids);
-        tell_branches(txn, &changes, &mut deps)?;
+        let replaced = changes.iter().flat_map(|change| &change.writes).flat_map(|write| &write.replaces);
+        tell_branches(txn, replaced.chain(&ended), &mut deps)?;
         // Whoever does not know of a branch that is not told then takes the entry for void until it does.
         deps.truncate(MAX_ENTRY_DEPS);
         ops.extend(changes.into_iter().map(Op::Change));
@@ -158,10 +164,14 @@ impl Engine {
     }
 }
 
-/// Adds the branches of forked boots that `changes` name: what they replace there was told before the fork was known, under another
+/// Adds the branches of forked boots that an entry names by `ids`: what it ends there was told before the fork was known, under another
 /// name, and who does not know of the fork yet must wait until it does.
-fn tell_branches(txn: &Transaction<'_>, changes: &[Change], deps: &mut Vec<(Chain, Head)>) -> Result<(), StoreError> {
-    for id in changes.iter().flat_map(|change| &change.writes).flat_map(|write| &write.replaces) {
+fn tell_branches<'i>(
+    txn: &Transaction<'_>,
+    ids: impl Iterator<Item = &'i ValueId>,
+    deps: &mut Vec<(Chain, Head)>,
+) -> Result<(), StoreError> {
+    for id in ids {
         if deps.iter().any(|(chain, head)| chain.boot == id.boot && head.seq >= id.seq) {
             continue;
         }
@@ -223,12 +233,16 @@ fn prior(txn: &Transaction<'_>, shard: u8, epoch: u32) -> Result<Option<ChangeHa
     }
 }
 
-/// Cuts a batch into what fits in one entry each, in order: facts and holdings first.
+/// Cuts a batch into what fits in one entry each, in order: facts, their ends and holdings first.
 fn parcels(txn: &Transaction<'_>, batch: Batch) -> Result<Vec<Parcel>, StoreError> {
     let mut parcels = vec![Parcel::default()];
     for fact in batch.facts {
         let room = room(&mut parcels, fact.children.len().max(1), fact.children.len() * FACT_BYTES);
         room.facts.push(fact);
+    }
+    for unlink in batch.unlinks {
+        let room = room(&mut parcels, unlink.facts.len().max(1), unlink.facts.len() * VALUE_ID_BYTES + FRAMING_BYTES);
+        room.unlinks.push(unlink);
     }
     for fact in batch.holdings.added {
         room(&mut parcels, 1, FACT_BYTES).holdings.added.push(fact);

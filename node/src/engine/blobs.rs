@@ -84,7 +84,8 @@ impl Engine {
     }
 
     /// Writes `batch` and has its entries published.
-    pub(super) fn publish(&self, step: &mut Step<'_, '_>, batch: Batch) -> Result<(), StoreError> {
+    pub(super) fn publish(&self, step: &mut Step<'_, '_>, mut batch: Batch) -> Result<(), StoreError> {
+        self.with_links(step.txn, &mut batch)?;
         let authored = self.author(step.txn, batch)?;
         self.push(step, authored.entries);
         Ok(())

@@ -18,6 +18,23 @@ pub fn missing<A: Access>(tables: &Tables<A>, roots: &[BlobId], limit: usize) ->
     Ok(missing)
 }
 
+/// Visits each blob in the closure of `roots` that is not `live`, nor behind one that is: those are, too.
+pub(super) fn visit_below<A: Access>(
+    tables: &Tables<A>,
+    roots: &[BlobId],
+    is_live: impl Fn(&BlobId) -> Result<bool, StoreError>,
+    mut visit: impl FnMut(BlobId),
+) -> Result<(), StoreError> {
+    let (mut seen, mut due) = (BTreeSet::new(), roots.to_vec());
+    while let Some(id) = due.pop() {
+        if seen.insert(id) && !is_live(&id)? {
+            visit(id);
+            due.extend(tables.children(&id)?.iter().map(|child| child.sha1));
+        }
+    }
+    Ok(())
+}
+
 /// Visits each blob in the closure of `roots` once, parents before their children, until `visit` returns false.
 pub fn visit<A: Access>(
     tables: &Tables<A>,

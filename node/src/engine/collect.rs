@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// What holds for every blob alike, of one that nothing needs.
-    fn common_facts(&mut self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<PurgeFacts, StoreError> {
+    pub(super) fn common_facts(&mut self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<PurgeFacts, StoreError> {
         Ok(PurgeFacts {
             refuses: self.refuses_to_purge(txn, waited_for)?,
             is_settled: txn.is_settled()?,

@@ -20,6 +20,7 @@ mod effect;
 mod expiry;
 mod input;
 pub mod leases;
+mod links;
 pub mod members;
 mod open;
 mod patience;
@@ -51,6 +52,7 @@ pub use effect::{Collected, Confirmed, DropOutcome, Dropped, Effect, Event, PutO
 pub use input::{Collect, Input, PutBlob, RefOp, RefSet, RequestId, Stored};
 use leases::LeaseClock;
 pub use leases::{LeaseOp, LeaseRefusal, LeaseUse, UploadWish};
+use links::unlinking::Unlinks;
 pub use open::{NewHome, OpenError};
 use patience::Patience;
 use pressure::Pressing;
@@ -74,6 +76,7 @@ pub struct Engine {
     settings: Settings,
     leases: LeaseClock,
     uses: Uses,
+    unlinking: Unlinks,
     clock: Clock,
 }
 
@@ -93,6 +96,7 @@ impl Engine {
             let mut step = Step { txn, now_ms, steady_ms, ends_ms, rng, effects: Vec::new() };
             for input in inputs {
                 self.take(&mut step, input)?;
+                self.say_links_again(&mut step)?;
             }
             self.end_attempts_on_new_roots(&mut step)?;
             self.settle(&mut step)?;
@@ -122,6 +126,7 @@ impl Engine {
         self.copies = Copies::default();
         self.leases = LeaseClock::default();
         self.uses = Uses::default();
+        self.unlinking = Unlinks::default();
         Ok(())
     }
 
@@ -177,6 +182,7 @@ impl Engine {
                 self.clock_on_tick(step)?;
                 if self.may_write_unasked(step.steady_ms, step.rng) {
                     self.expire(step)?;
+                    self.unlink_on_tick(step)?;
                 }
                 self.collect_on_tick(step)?;
                 self.drop_on_tick(step)?;

@@ -18,6 +18,7 @@ use rand_chacha::rand_core::Rng;
 use super::author::{Batch, OwnWrite};
 use super::clock::Clock;
 use super::leases::LeaseClock;
+use super::links::unlinking::Unlinks;
 use super::patience::Patience;
 use super::pressure::Pressing;
 use super::uses::Uses;
@@ -115,6 +116,7 @@ impl Engine {
             copies: Copies::default(),
             leases: LeaseClock::default(),
             uses: Uses::default(),
+            unlinking: Unlinks::default(),
             clock: Clock::default(),
             settings: Settings::default(),
         }

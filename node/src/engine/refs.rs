@@ -85,7 +85,12 @@ impl Engine {
             };
             Some(OwnWrite { item: Item::reference(planned.name.as_str()), body })
         };
-        let authored = self.author(step.txn, Batch { writes: planned.iter().filter_map(write).collect(), ..Batch::default() })?;
+        let mut batch = Batch { writes: planned.iter().filter_map(write).collect(), ..Batch::default() };
+        let values =
+            planned.iter().filter_map(|planned| if let Change::Value(body) = &planned.change { Some(body) } else { None });
+        let roots: Vec<BlobId> = values.flat_map(|body| &body.links).map(|link| link.sha1).collect();
+        self.with_links_behind(step.txn, &roots, &mut batch)?;
+        let authored = self.author(step.txn, batch)?;
         self.push(step, authored.entries);
         let (mut written, mut outcomes, mut ids) = (authored.ids.iter(), Vec::new(), Vec::new());
         for planned in planned {

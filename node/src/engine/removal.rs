@@ -126,6 +126,7 @@ impl Engine {
     /// The log was replayed and may amount to something else: what rests on what it amounted to is begun again.
     pub(super) fn look_at_all_anew(&mut self) {
         self.collector.forget_sweep();
+        self.unlinking.forget_sweep();
         self.dropping.end_attempts();
         self.copies.look_at_all();
         self.arrivals.look_at_all();

@@ -4,7 +4,7 @@ use keepwell_protocol::gc::pressure::Marks;
 use keepwell_protocol::gc::schedule::Keys;
 
 use super::Engine;
-use crate::limits::PUT_GRACE_MS;
+use crate::limits::{FACTS_AFTER_MS, PUT_GRACE_MS};
 
 /// Settings of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +17,19 @@ pub struct Settings {
     pub marks: Marks,
     /// How much the home may hold, in bytes; none is what the disk has.
     pub max_size_bytes: Option<u64>,
+    /// How long after the last copy of a blob that nothing needs its links are forgotten, in milliseconds.
+    pub facts_after_ms: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { grace_ms: PUT_GRACE_MS, schedule: None, marks: Marks::DEFAULT, max_size_bytes: None }
+        Settings {
+            grace_ms: PUT_GRACE_MS,
+            schedule: None,
+            marks: Marks::DEFAULT,
+            max_size_bytes: None,
+            facts_after_ms: FACTS_AFTER_MS,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod request;
 pub mod schedule;
 pub mod start;
 pub mod sweep;
+pub mod unlink;
 pub mod witness;
 
 use bincode::{Decode, Encode};

@@ -6,7 +6,7 @@
 use bincode::{Decode, Encode};
 
 use crate::catalog::change::Change;
-use crate::id::{BlobFact, BlobId, StorageId};
+use crate::id::{BlobFact, BlobId, StorageId, ValueId};
 use crate::limits::MAX_FACT_CHILDREN;
 use crate::wire::{self, WireError};
 
@@ -15,6 +15,8 @@ pub const PROTECTS: u16 = 0x8000;
 
 const KIND_BOOT: u16 = 1;
 const KIND_HOLDINGS: u16 = 2;
+/// Does not protect: a build that does not know it keeps the facts, and so no less than others do.
+const KIND_UNLINK: u16 = 3;
 const KIND_CHANGE: u16 = PROTECTS | 1;
 const KIND_LINK_FACT: u16 = PROTECTS | 2;
 
@@ -38,6 +40,8 @@ pub enum Op {
     Change(Change),
     /// Blobs that a blob refers to.
     LinkFact(LinkFact),
+    /// The end of such facts.
+    Unlink(Unlink),
     /// An op of a later version: kept and passed on as it is.
     Unknown(RawOp),
 }
@@ -69,6 +73,15 @@ pub struct LinkFact {
     pub children: Vec<BlobFact>,
 }
 
+/// Facts of `parent` that its author knew are no more. What says the same under another id stays.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Unlink {
+    /// The blob that they are of.
+    pub parent: BlobId,
+    /// Their ids.
+    pub facts: Vec<ValueId>,
+}
+
 impl LinkFact {
     /// The facts that say together that `parent` refers to `children`, each within its limit.
     pub fn of(parent: BlobId, children: &[BlobFact]) -> Vec<LinkFact> {
@@ -84,6 +97,7 @@ impl Op {
             Op::Holdings(holdings) => RawOp { kind: KIND_HOLDINGS, body: wire::encode(holdings) },
             Op::Change(change) => RawOp { kind: KIND_CHANGE, body: wire::encode(change) },
             Op::LinkFact(fact) => RawOp { kind: KIND_LINK_FACT, body: wire::encode(fact) },
+            Op::Unlink(unlink) => RawOp { kind: KIND_UNLINK, body: wire::encode(unlink) },
             Op::Unknown(raw) => raw.clone(),
         }
     }
@@ -95,6 +109,7 @@ impl Op {
             KIND_HOLDINGS => Op::Holdings(wire::decode(&raw.body)?),
             KIND_CHANGE => Op::Change(wire::decode(&raw.body)?),
             KIND_LINK_FACT => Op::LinkFact(wire::decode(&raw.body)?),
+            KIND_UNLINK => Op::Unlink(wire::decode(&raw.body)?),
             _ => Op::Unknown(raw),
         })
     }
@@ -106,6 +121,7 @@ impl Op {
             Op::Holdings(holdings) => holdings.added.len() + holdings.removed.len(),
             Op::Change(change) => change.writes.len(),
             Op::LinkFact(fact) => fact.children.len().max(1),
+            Op::Unlink(unlink) => unlink.facts.len().max(1),
         }
     }
 
@@ -114,7 +130,7 @@ impl Op {
         match self {
             Op::LinkFact(_) => 1,
             Op::Change(change) => u32::try_from(change.writes.len()).unwrap_or(u32::MAX),
-            Op::Boot(_) | Op::Holdings(_) | Op::Unknown(_) => 0,
+            Op::Boot(_) | Op::Holdings(_) | Op::Unlink(_) | Op::Unknown(_) => 0,
         }
     }
 }
@@ -122,10 +138,15 @@ impl Op {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::B3;
+    use crate::id::{B3, BootId, Seq};
 
     fn blob(n: u8) -> BlobFact {
         BlobFact { sha1: BlobId([n; 20]), b3: B3([n; 32]), size_bytes: n.into() }
+    }
+
+    fn unlink() -> Op {
+        let facts = vec![ValueId { boot: BootId([6; 16]), seq: Seq(300), index: 2 }];
+        Op::Unlink(Unlink { parent: BlobId([4; 20]), facts })
     }
 
     #[test]
@@ -134,6 +155,7 @@ mod tests {
             Op::Boot(Boot { storage: StorageId([3; 16]), nonce: [4; 16] }),
             Op::Holdings(Holdings { added: vec![blob(1)], removed: vec![BlobId([2; 20])] }),
             Op::LinkFact(LinkFact { parent: BlobId([4; 20]), children: vec![blob(5)] }),
+            unlink(),
         ];
         for op in ops {
             assert_eq!(Op::from_raw(op.to_raw()).unwrap(), op);
@@ -146,6 +168,12 @@ mod tests {
         let op = Op::from_raw(raw.clone()).unwrap();
         assert_eq!(op, Op::Unknown(raw.clone()));
         assert_eq!(op.to_raw(), raw);
+    }
+
+    #[test]
+    fn the_end_of_facts_protects_nothing_so_that_older_builds_keep_them_and_go_on() {
+        assert_eq!(unlink().to_raw().kind & PROTECTS, 0);
+        assert_eq!((unlink().weight(), unlink().ids()), (1, 0));
     }
 
     #[test]
@@ -165,6 +193,10 @@ mod tests {
         assert_eq!(golden(holdings), (0x0002, "01010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010101010202020202020202020202020202020202020202".into()));
         let fact = Op::LinkFact(LinkFact { parent: BlobId([4; 20]), children: vec![blob(5)] });
         assert_eq!(golden(fact), (0x8002, "010404040404040404040404040404040404040404010505050505050505050505050505050505050505050505050505050505050505050505050505050505050505050505050505050505".into()));
+        assert_eq!(
+            golden(unlink()),
+            (0x0003, "0104040404040404040404040404040404040404040106060606060606060606060606060606fb2c0102".into())
+        );
         let raw = RawOp { kind: PROTECTS | 77, body: vec![1, 2, 3] };
         assert_eq!(data_encoding::HEXLOWER.encode(&wire::encode(&raw)), "01fb4d8003010203");
     }

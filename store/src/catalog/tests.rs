@@ -104,6 +104,33 @@ fn a_fact_that_is_taken_back_no_longer_links_nor_keeps_its_children_alive() {
 }
 
 #[test]
+fn facts_are_listed_by_parent_and_what_ends_of_them_is_told_once() {
+    let home = TestHome::new();
+    let parents = [5, 6, 7].map(|n| BlobId([n; 20]));
+    let link = |parent| LinkFact { parent, children: vec![fact(1)] };
+    home.write(|txn| {
+        txn.put_link_fact(&id(1, 1), &link(parents[0]))?;
+        txn.put_link_fact(&id(2, 9), &link(parents[0]))?;
+        txn.put_link_fact(&id(1, 2), &link(parents[1]))?;
+        txn.put_link_fact(&id(1, 3), &link(parents[2]))
+    });
+    let snapshot = home.snapshot();
+    assert_eq!(snapshot.fact_ids(&parents[0]).unwrap(), [id(1, 1), id(2, 9)]);
+    assert_eq!(parents.map(|parent| snapshot.has_facts(&parent).unwrap()), [true; 3]);
+    assert!(!snapshot.has_facts(&fact(1).sha1).unwrap());
+    assert_eq!(snapshot.linking_after(None, 2).unwrap(), parents[..2]);
+    assert_eq!(snapshot.linking_after(Some(&parents[1]), 2).unwrap(), parents[2..]);
+    assert_eq!(snapshot.linking_after(Some(&parents[2]), 2).unwrap(), []);
+    home.write(|txn| {
+        txn.remove_link_fact(&id(1, 1), &parents[0])?;
+        txn.remove_link_fact(&id(9, 9), &parents[0])?;
+        assert_eq!(txn.take_ended_facts(), [(parents[0], vec![fact(1)])]);
+        assert_eq!(txn.take_ended_facts(), []);
+        Ok(())
+    });
+}
+
+#[test]
 fn two_facts_that_disagree_about_a_child_are_both_told() {
     let home = TestHome::new();
     let parent = BlobId([5; 20]);

@@ -46,6 +46,7 @@ fn on_bad_days_all_nodes_agree_in_the_end() {
     assert!(all.crashes > 0 && all.rollbacks > 0 && all.forks > 0 && all.conflicts > 0, "the days were not bad: {all}");
     let collected = all.copies_purged > all.copies_purged_unasked && all.copies_purged_unasked > 0 && all.copies_dropped > 0;
     assert!(collected, "nothing was collected: {all}");
+    assert!(all.unlinked > 0, "no links were forgotten: {all}");
 }
 
 #[test]

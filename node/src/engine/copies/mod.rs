@@ -130,6 +130,7 @@ impl Engine {
     /// At the end of each step: looks at what it has changed, and fetches what is this node's to fetch.
     pub(super) fn see_to_copies(&mut self, step: &mut Step<'_, '_>, is_tick: bool) -> Result<(), StoreError> {
         let moved = step.txn.take_moved();
+        self.unlink_moved(step, &moved)?;
         if step.txn.count(Count::Replicated)? == 0 {
             // Whoever asks for copies first is looked at by name.
             self.copies = Copies { coming: self.copies.coming, ..Copies::default() };

@@ -319,6 +319,7 @@ impl Engine {
     pub(super) fn end_attempts_on_new_roots(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let named = step.txn.take_newly_named();
         self.copies.named(&named);
+        self.unlinking.touched(named.iter());
         if self.dropping.attempts.is_empty() || named.is_empty() {
             return Ok(());
         }

@@ -25,6 +25,8 @@ pub(super) struct Ended {
     pub(super) conflicts: u64,
     /// Boots that are known to have forked.
     pub(super) forks: u64,
+    /// How often the links of a blob were forgotten.
+    pub(super) unlinked: u64,
 }
 
 /// Checks all of it.
@@ -36,6 +38,7 @@ pub(super) fn check_all(world: &World) -> Result<Ended, String> {
         let context = |broken: String| format!("node {number}: {broken}");
         let snapshot = engine.store().snapshot().map_err(|error| context(error.to_string()))?;
         let model = Model::of(&snapshot).map_err(|error| context(error.to_string()))?;
+        ended.unlinked = model.unlinked as u64;
         let vector = snapshot.vector().map_err(|error| context(error.to_string()))?;
         ended.conflicts = check_catalog(&snapshot, &model).map_err(context)?;
         ended.forks = snapshot.forked().map_err(|error| context(error.to_string()))?.len() as u64;
@@ -99,10 +102,14 @@ fn check_naming(snapshot: &Snapshot, model: &Model, naming: &BTreeMap<BlobId, BT
 }
 
 fn check_links(snapshot: &Snapshot, model: &Model) -> Result<(), String> {
-    for (parent, children) in &model.links {
+    for (parent, links) in &model.links {
         let found = snapshot.children(parent).map_err(|error| error.to_string())?;
-        if !children.iter().eq(&found) {
+        if !links.children().iter().eq(&found) {
             return Err(format!("S9: the links of {parent} are not those of its facts"));
+        }
+        // Nobody puts a blob with fewer links than before: what a ref reaches has all that it ever had.
+        if snapshot.is_reached(parent).map_err(|error| error.to_string())? && !links.ever.iter().eq(&found) {
+            return Err(format!("S9: {parent} is reached, and has lost links"));
         }
     }
     Ok(())

@@ -207,7 +207,7 @@ impl World {
         let ended = checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_garbage_gone(&self).map_err(|broken| self.violation(broken))?;
-        (self.summary.conflicts, self.summary.forks) = (ended.conflicts, ended.forks);
+        (self.summary.conflicts, self.summary.forks, self.summary.unlinked) = (ended.conflicts, ended.forks, ended.unlinked);
         self.summary.refs_written = self.oracle.values.len() as u64;
         self.summary.blobs_put = self.oracle.held.len() as u64 + self.oracle.purged + self.oracle.dropped;
         (self.summary.copies_purged, self.summary.copies_dropped) = (self.oracle.purged, self.oracle.dropped);

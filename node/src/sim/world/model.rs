@@ -15,7 +15,10 @@ use keepwell_store::store::Snapshot;
 #[derive(Default)]
 pub(super) struct Model {
     pub(super) writes: BTreeMap<Item, Vec<(ValueId, Order, NodeId, Write)>>,
-    pub(super) links: BTreeMap<BlobId, BTreeSet<BlobFact>>,
+    /// The children that the facts of a parent name: of those that have not ended, and of all that ever were.
+    pub(super) links: BTreeMap<BlobId, Links>,
+    /// How often the last fact of a blob has ended.
+    pub(super) unlinked: usize,
     /// Blob → who holds it, by each addition that was not taken back: (node, number of the entry).
     holdings: BTreeMap<BlobId, BTreeSet<(NodeId, usize)>>,
     /// The changes of each document, with the id of their first write. Documents that a fork reached are in `forked`.
@@ -28,6 +31,20 @@ pub(super) struct Model {
     by_hash: BTreeMap<EntryHash, usize>,
     /// How many entries follow one: more than one is a fork.
     followers: BTreeMap<(BootId, Option<EntryHash>), usize>,
+}
+
+/// What is said of the links of one blob.
+#[derive(Default)]
+pub(super) struct Links {
+    facts: BTreeMap<ValueId, Vec<BlobFact>>,
+    pub(super) ever: BTreeSet<BlobFact>,
+}
+
+impl Links {
+    /// The children that facts name which have not ended.
+    pub(super) fn children(&self) -> BTreeSet<BlobFact> {
+        self.facts.values().flatten().copied().collect()
+    }
 }
 
 /// An entry, by what the model must know of it later.
@@ -81,7 +98,18 @@ impl Model {
         let mut next = ValueId { boot: part, seq: entry.head.seq, index: 0 };
         for op in &entry.ops {
             match op {
-                Op::LinkFact(fact) => self.links.entry(fact.parent).or_default().extend(&fact.children),
+                Op::LinkFact(fact) => {
+                    let links = self.links.entry(fact.parent).or_default();
+                    links.facts.insert(next, fact.children.clone());
+                    links.ever.extend(&fact.children);
+                }
+                Op::Unlink(unlink) => {
+                    let meant: Vec<ValueId> = unlink.facts.iter().filter_map(|id| self.in_past(number, id)).collect();
+                    let links = self.links.entry(unlink.parent).or_default();
+                    let had_links = !links.facts.is_empty();
+                    links.facts.retain(|id, _| !meant.contains(id));
+                    self.unlinked += usize::from(had_links && links.facts.is_empty());
+                }
                 Op::Holdings(holdings) => self.take_holdings(entry.chain.node, number, holdings),
                 Op::Change(change) => self.take_change(entry, number, next, change),
                 Op::Boot(_) | Op::Unknown(_) => {}
@@ -136,6 +164,13 @@ impl Model {
             let item = write.item.clone();
             self.writes.entry(item).or_default().push((ValueId { index, ..first }, order, entry.chain.node, write));
         }
+    }
+
+    /// The id as it is known here, if the entry's author knew what wrote it.
+    fn in_past(&self, number: usize, id: &ValueId) -> Option<ValueId> {
+        let named = ValueId { boot: self.meant(number, id), ..*id };
+        let mut past = self.known[number].past.iter().map(|before| &self.known[*before]);
+        past.any(|known| known.part == named.boot && known.seq == named.seq).then_some(named)
     }
 
     /// The part of a boot that an entry means by an id: of those with such a position in its past, the first by name.

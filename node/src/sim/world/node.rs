@@ -25,8 +25,13 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use crate::engine::{Effect, Engine, Input, NewHome, Settings, Stored};
 
 /// A short grace, so that nodes have something to purge by themselves; else what users get.
-const SETTINGS: Settings =
-    Settings { grace_ms: 5_000, schedule: Some(Keys::DEFAULT), marks: Marks::DEFAULT, max_size_bytes: None };
+const SETTINGS: Settings = Settings {
+    grace_ms: 5_000,
+    schedule: Some(Keys::DEFAULT),
+    marks: Marks::DEFAULT,
+    max_size_bytes: None,
+    facts_after_ms: 3_000,
+};
 
 /// Whatever stops a simulated node, as text for the trace.
 pub(super) type Failed = Box<dyn std::error::Error>;

@@ -37,6 +37,8 @@ pub struct Summary {
     pub forks: u64,
     /// Refs that ended with more than one value.
     pub conflicts: u64,
+    /// Times that the links of a blob were forgotten, with its last fact.
+    pub unlinked: u64,
     /// Times that a disk was full for a while.
     pub full_disks: u64,
     /// Calls to a disk that failed, each once.
@@ -72,7 +74,7 @@ impl Summary {
         }
     }
 
-    fn counts(&mut self) -> [(&mut u64, &'static str); 26] {
+    fn counts(&mut self) -> [(&mut u64, &'static str); 27] {
         [
             (&mut self.inputs, "events"),
             (&mut self.refs_written, "refs written"),
@@ -89,6 +91,7 @@ impl Summary {
             (&mut self.rollbacks, "old disks put back"),
             (&mut self.forks, "forks"),
             (&mut self.conflicts, "conflicts"),
+            (&mut self.unlinked, "times links were forgotten"),
             (&mut self.full_disks, "full disks"),
             (&mut self.io_errors, "failing disks"),
             (&mut self.pauses, "pauses"),

@@ -1,0 +1,127 @@
+//! One node alone: how many links it looks at and forgets at a time.
+
+use keepwell_protocol::id::{B3, BlobFact, BlobId, Seq, ValueId};
+use keepwell_protocol::log::op::LinkFact;
+
+use super::unlinking::all_above;
+use crate::engine::collect::tests::{Alone, NOW_MS};
+use crate::engine::{Input, Settings};
+use crate::limits::{FACT_BLOBS_ABOVE, FACT_LOOKS_PER_TICK, FACT_WALK_EVERY_MS, FACTS_PER_SWEEP, MAX_FACTS_DUE};
+
+fn blob(n: usize) -> BlobId {
+    let mut id = [9; 20];
+    id[..8].copy_from_slice(&n.to_be_bytes());
+    BlobId(id)
+}
+
+fn fact(n: usize) -> BlobFact {
+    BlobFact { sha1: blob(n), b3: B3([1; 32]), size_bytes: 1 }
+}
+
+/// A node whose log says of nothing that it is held, and that these link to those: (parent, child).
+fn linked(links: impl IntoIterator<Item = (usize, usize)>) -> Alone {
+    let alone = Alone::new();
+    link(&alone, 0, links);
+    alone
+}
+
+fn link(alone: &Alone, from: u32, links: impl IntoIterator<Item = (usize, usize)>) {
+    let boot = alone.engine.own_chain().unwrap().boot;
+    let put = alone.engine.store().write(|txn| {
+        for (index, (parent, child)) in (from..).zip(links) {
+            let id = ValueId { boot, seq: Seq(1), index };
+            txn.put_link_fact(&id, &LinkFact { parent: blob(parent), children: vec![fact(child)] })?;
+        }
+        Ok::<_, keepwell_store::error::StoreError>(())
+    });
+    put.unwrap();
+}
+
+fn set(alone: Alone, facts_after_ms: u64) -> Alone {
+    Alone { engine: alone.engine.with(Settings { facts_after_ms, ..Settings::default() }), ..alone }
+}
+
+/// Ticks once, and tells how many are waiting, and how many are being forgotten.
+fn tick(alone: &mut Alone, now_ms: u64) -> (usize, usize) {
+    alone.step(now_ms, Input::Tick);
+    alone.engine.unlinking.sizes()
+}
+
+#[test]
+fn a_walk_looks_at_fact_looks_per_tick_and_begins_again_after_fact_walk_every_ms() {
+    let parents = FACT_LOOKS_PER_TICK + 1;
+    let mut alone = set(linked((0..parents).map(|n| (n, 1_000_000))), u64::MAX);
+    assert_eq!([1, 2, 3].map(|ms| tick(&mut alone, NOW_MS + ms).0), [FACT_LOOKS_PER_TICK, parents, parents]);
+    link(&alone, 90_000, [(parents, 1_000_000)]);
+    let last_ms = NOW_MS + 2;
+    assert_eq!(tick(&mut alone, last_ms + FACT_WALK_EVERY_MS - 1).0, parents);
+    assert_eq!([0, 1].map(|ms| tick(&mut alone, last_ms + FACT_WALK_EVERY_MS + ms).0), [parents, parents + 1]);
+}
+
+#[test]
+fn at_most_facts_per_sweep_go_at_once_and_the_rest_after_them() {
+    let after_ms = 60_000;
+    let mut alone = set(linked((0..=FACTS_PER_SWEEP).map(|n| (n, 1_000_000))), after_ms);
+    let ticks = FACTS_PER_SWEEP / FACT_LOOKS_PER_TICK + 1;
+    for _ in 0..ticks {
+        tick(&mut alone, NOW_MS);
+    }
+    assert_eq!(tick(&mut alone, NOW_MS + after_ms - 1), (FACTS_PER_SWEEP + 1, 0));
+    assert_eq!(tick(&mut alone, NOW_MS + after_ms), (1, FACTS_PER_SWEEP));
+    let left = |alone: &Alone| alone.engine.store().snapshot().unwrap().linking_after(None, 9_999).unwrap().len();
+    assert_eq!((tick(&mut alone, NOW_MS + after_ms), left(&alone)), ((1, 0), 1));
+    assert_eq!((tick(&mut alone, NOW_MS + after_ms), left(&alone)), ((0, 1), 1));
+    assert_eq!((tick(&mut alone, NOW_MS + after_ms), left(&alone)), ((0, 0), 0));
+}
+
+#[test]
+fn what_has_more_than_fact_blobs_above_it_keeps_its_links() {
+    for (above, goes) in [(FACT_BLOBS_ABOVE, true), (FACT_BLOBS_ABOVE + 1, false)] {
+        let alone = linked((1..=above).map(|n| (n, 0)));
+        let found = alone.engine.store().write(|txn| all_above(txn, &blob(0))).unwrap();
+        assert_eq!(found.map(|found| found.len()), goes.then_some(above));
+    }
+}
+
+#[test]
+fn a_circle_of_links_is_forgotten_as_a_whole() {
+    let mut alone = set(linked([(1, 2), (2, 3), (3, 1), (3, 4)]), 0);
+    for _ in 0..3 {
+        tick(&mut alone, NOW_MS);
+    }
+    assert!(alone.engine.store().snapshot().unwrap().linking_after(None, 9).unwrap().is_empty());
+}
+
+#[test]
+fn no_more_than_max_facts_due_are_remembered() {
+    let mut alone = Alone::new();
+    for n in 0..=MAX_FACTS_DUE {
+        alone.engine.unlinking.wait(blob(n), 1);
+        assert_eq!(alone.engine.unlinking.sizes().0, (n + 1).min(MAX_FACTS_DUE));
+    }
+    alone.engine.unlinking.wait(blob(0), 2);
+    assert_eq!(alone.engine.unlinking.sizes(), (MAX_FACTS_DUE, 0), "one that is remembered waits anew");
+}
+
+#[test]
+fn what_is_named_held_or_linked_to_meanwhile_is_looked_at_anew() {
+    let after_ms = 60_000;
+    let begun = || {
+        let mut alone = set(linked([(1, 2), (2, 3)]), after_ms);
+        tick(&mut alone, NOW_MS);
+        assert_eq!(tick(&mut alone, NOW_MS + after_ms), (0, 2));
+        alone
+    };
+    let touch = |alone: &mut Alone, id: usize| alone.engine.unlinking.touched([blob(id)].iter());
+    for (id, left) in [(1, 2), (2, 2), (3, 0)] {
+        let mut alone = begun();
+        touch(&mut alone, id);
+        assert_eq!(tick(&mut alone, NOW_MS + after_ms), (left, 0), "{id}");
+    }
+    let mut alone = begun();
+    let named = |txn: &mut keepwell_store::store::Transaction<'_>| txn.add_ref_link(&blob(1), "lab/x");
+    alone.engine.store().write(named).unwrap();
+    assert_eq!([1, 2].map(|ms| tick(&mut alone, NOW_MS + after_ms + ms).1)[1], 0);
+    let left = alone.engine.store().snapshot().unwrap().linking_after(None, 9).unwrap();
+    assert_eq!(left, [blob(1), blob(2)], "a ref reaches them, however that came about");
+}
