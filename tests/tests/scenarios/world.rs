@@ -26,7 +26,7 @@ fn run(plan: Plan) -> Summary {
 #[test]
 fn on_a_good_day_all_nodes_agree() {
     let summary = run(plan(1, Faults::none()));
-    assert!(summary.refs_written > 50 && summary.blobs_put > 10 && summary.copies_dropped > 0, "{summary:?}");
+    assert!(summary.refs_written > 40 && summary.blobs_put > 10 && summary.copies_dropped > 0, "{summary:?}");
     assert!(summary.copies_purged > 0 && summary.copies_purged_unasked > 0 && summary.copies_brought > 0, "{summary:?}");
     assert!(summary.marks > 5 && summary.early_marks == 0, "{summary:?}");
     assert_eq!((summary.crashes, summary.rollbacks), (0, 0));
