@@ -5,7 +5,8 @@ use keepwell_protocol::gc::attempt::{Attempts, DropFacts};
 use keepwell_protocol::gc::permit::{Ground, Permit};
 use keepwell_protocol::gc::question::{Answer, Purpose, Word};
 use keepwell_protocol::gc::start::Start;
-use keepwell_protocol::gc::sweep::{PurgeFacts, Sweep};
+use keepwell_protocol::gc::sweep::{Converged, PurgeFacts, Sweep};
+use keepwell_protocol::gc::unlink::UnlinkFacts;
 use keepwell_protocol::gc::witness::{self, Copy, Standing};
 use keepwell_protocol::id::{NetworkId, NodeId, Nonce};
 use keepwell_protocol::log::compare::contains;
@@ -20,25 +21,36 @@ const NETWORK: NetworkId = NetworkId([9; 32]);
 
 impl Catalog {
     pub(super) fn purge(&self, world: &mut World, node: usize, blob: usize) -> Option<()> {
-        let me = &world.nodes[node];
-        let live = world.view(me.applied()).live();
-        let waited_for: Vec<NodeId> = others(node).map(node_id).collect();
-        let facts = PurgeFacts {
-            refuses: self.start(me).refuses_to_purge(&self.in_reach(node, 0), &waited_for),
-            is_settled: true,
-            is_live: live & 1 << blob != 0,
-            was_unreached: me.sweeps[blob].is_some(),
-            is_pinned: false,
-            understands_all: true,
-        };
+        let facts = self.purge_facts(world, node, blob);
+        let is_left_out = self.broken == Broken::Barrier;
         let permit =
-            self.converged(world, node, blob, Broken::Barrier, |sweep| sweep.purge(&blob_fact(blob).sha1, &facts).ok())??;
+            self.converged(world, node, blob, is_left_out, |sweep| sweep.purge(&blob_fact(blob).sha1, &facts).ok())??;
         delete(world, node, blob, &permit, Ground::Purge)
     }
 
-    /// Whether the sweep of `node` has converged; `left_out` is the rule that makes this true at once.
-    pub(super) fn is_converged(&self, world: &World, node: usize, left_out: Broken) -> bool {
-        self.converged(world, node, ROOT, left_out, |_| ()).is_some()
+    /// Whether `node` may end the link facts of the root. Of who else holds it nothing is told: no safety shall rest on that.
+    pub(super) fn unlinks(&self, world: &World, node: usize) -> Option<()> {
+        let me = &world.nodes[node];
+        let facts = world.view(me.applied()).facts;
+        let seen = me.sweeps[ROOT].unwrap_or_default();
+        let were_known = facts & !seen == 0 || self.broken.ends_facts_at_once();
+        let is_held = me.has() & 1 << ROOT != 0;
+        let looked_at = UnlinkFacts { purge: self.purge_facts(world, node, ROOT), is_held, were_known };
+        let is_left_out = self.broken.ends_facts_at_once();
+        self.converged(world, node, ROOT, is_left_out, |sweep| sweep.unlinks(&looked_at))?.then_some(())
+    }
+
+    fn purge_facts(&self, world: &World, node: usize, blob: usize) -> PurgeFacts {
+        let me = &world.nodes[node];
+        let waited_for: Vec<NodeId> = others(node).map(node_id).collect();
+        PurgeFacts {
+            refuses: self.start(me).refuses_to_purge(&self.in_reach(node, 0), &waited_for),
+            is_settled: true,
+            is_live: world.view(me.applied()).live() & 1 << blob != 0,
+            was_unreached: me.sweeps[blob].is_some(),
+            is_pinned: me.pins & 1 << blob != 0,
+            understands_all: true,
+        }
     }
 
     fn converged<T>(
@@ -46,12 +58,12 @@ impl Catalog {
         world: &World,
         node: usize,
         blob: usize,
-        left_out: Broken,
-        then: impl FnOnce(&keepwell_protocol::gc::sweep::Converged<'_>) -> T,
+        is_left_out: bool,
+        then: impl FnOnce(&Converged<'_>) -> T,
     ) -> Option<T> {
         let me = &world.nodes[node];
         let log = self.known(world, me.applied());
-        if self.broken == left_out {
+        if is_left_out {
             let Ok(outcome) = Sweep::begin(log.vector()).converged(&[], &log).map(|outcome| outcome.ok().as_ref().map(then));
             return outcome;
         }
@@ -116,7 +128,7 @@ impl Catalog {
             is_settled: true,
             is_live: world.view(me.applied()).live() & 1 << blob != 0,
             is_placed: false,
-            is_pinned: false,
+            is_pinned: me.pins & 1 << blob != 0,
             understands_all: true,
             need: Need { copies: 1, liars: 0 },
             members: &members,

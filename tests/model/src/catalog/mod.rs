@@ -31,14 +31,18 @@ pub(crate) struct Catalog {
     pub(crate) broken: Broken,
     /// Whether there is a child, and link facts are written and removed.
     pub(crate) links: bool,
+    /// Who writes and removes link facts, as bits.
+    pub(crate) linkers: u8,
     /// Whether a link fact is known to all at the beginning.
     pub(crate) is_linked: bool,
     /// Who gives up surplus copies, as bits.
     pub(crate) droppers: u8,
-    /// Who writes, as bits.
+    /// Who writes and ends values, as bits.
     pub(crate) writers: u8,
     /// How many entries there can be, with those of the beginning.
     pub(crate) entries: usize,
+    /// Whether the first node may write values of which others have promised it to keep what it lacks (co-pins).
+    pub(crate) co_pins: bool,
     /// What each node holds at the beginning, as bits.
     pub(crate) holds: [u8; NODES],
     /// How many crashes there may be.
@@ -109,7 +113,9 @@ fn is_safe(world: &World) -> bool {
     world.entries_in(persisted).all(|(slot, entry)| {
         let needs_root = view.values & 1 << slot != 0;
         let knew = world.view(entry.past);
-        let needs_child = needs_root && (entry.fact || knew.facts != 0) || entry.fact && knew.values & view.values != 0;
+        // Facts that ended since are meant, too: whoever had the root at that time was to have said them again.
+        let ever_knew = world.entries_in(entry.past).any(|(_, known)| known.fact);
+        let needs_child = needs_root && (entry.fact || ever_knew) || entry.fact && knew.values & view.values != 0;
         let needed = Slots::from(needs_root) << ROOT | Slots::from(needs_child) << CHILD;
         needed & !Slots::from(held) == 0
     })

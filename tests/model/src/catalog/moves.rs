@@ -37,6 +37,8 @@ pub(crate) enum Move {
     Drop(usize, usize),
     /// The first fetches a blob, the last, from the second.
     Fetch(usize, usize, usize),
+    /// A node promises the first one to keep what that one lacks. Only with co-pins.
+    Promise(usize),
     /// A node crashes and starts.
     Crash(usize),
     /// A node starts from its disk of long ago.
@@ -48,9 +50,9 @@ impl Catalog {
     pub(super) fn moves_of(&self, world: &World, node: usize, moves: &mut Vec<Move>) {
         if self.writers & 1 << node != 0 {
             moves.extend([Move::Add(node), Move::Touch(node), Move::Delete(node)]);
-            if self.links {
-                moves.extend([Move::Fact(node), Move::RemoveFacts(node)]);
-            }
+        }
+        if self.linkers & 1 << node != 0 {
+            moves.extend([Move::Fact(node), Move::RemoveFacts(node)]);
         }
         moves.extend([Move::Sync(node), Move::Crash(node), Move::Rollback(node)]);
         for other in others(node) {
@@ -62,6 +64,9 @@ impl Catalog {
             if self.by_message {
                 moves.push(Move::Acknowledge(node, other));
             }
+        }
+        if self.co_pins && node != 0 {
+            moves.push(Move::Promise(node));
         }
         for blob in [ROOT, CHILD] {
             if world.nodes[node].has() & 1 << blob != 0 {
@@ -92,6 +97,7 @@ impl Catalog {
             }
             Move::Hear(node, of) => self.hear(world, node, of),
             Move::Fetch(node, from, blob) => self.fetch(world, node, from, blob),
+            Move::Promise(node) => promise(world, node),
             Move::Crash(node) => self.crash(world, node),
             Move::Rollback(node) => self.roll_back(world, node),
             Move::Purge(node, blob) => self.purge(world, node, blob),
@@ -111,7 +117,7 @@ impl Catalog {
             let copies = match self.broken {
                 Broken::OwnCopy => world.held(),
                 Broken::TouchNeedsCopy if is_touch => world.held(),
-                _ => me.has(),
+                _ => me.has() | me.promised,
             };
             (view.closure() & !copies == 0).then_some(())
         };
@@ -124,6 +130,7 @@ impl Catalog {
             Move::Add(_) => {
                 may_add(false)?;
                 (entry.value, entry.fact) = (true, anew);
+                entry.removes = if anew { view.facts } else { 0 };
             }
             Move::Touch(_) if view.values != 0 => {
                 may_add(true)?;
@@ -135,8 +142,8 @@ impl Catalog {
                 (needs & !me.has() == 0).then_some(())?;
                 entry.fact = true;
             }
-            Move::RemoveFacts(_) if view.facts != 0 && view.values == 0 && me.has() & 1 << ROOT == 0 => {
-                self.is_converged(world, node, Broken::FactBarrier).then_some(())?;
+            Move::RemoveFacts(_) if view.facts != 0 => {
+                self.unlinks(world, node)?;
                 entry.removes = view.facts;
             }
             _ => return None,
@@ -156,12 +163,12 @@ impl Catalog {
         entry.seq = last.map_or(1, |(_, last)| last.seq + 1);
         entry.prev = last.map(|(slot, _)| byte(slot));
         world.entries[slot] = Some(entry);
-        self.learn(world, node, 1 << slot);
-        Some(())
+        self.learn(world, node, 1 << slot)
     }
 
     /// `node` applies `news`. A value, and a link fact, is a new root: it ends attempts. What is reached again is no longer swept.
-    fn learn(&self, world: &mut World, node: usize, news: Slots) {
+    fn learn(&self, world: &mut World, node: usize, news: Slots) -> Option<()> {
+        let knew = world.view(world.nodes[node].applied()).facts;
         let has_roots = world.entries_in(news).any(|(_, entry)| entry.value || entry.fact);
         let me = &mut world.nodes[node];
         if self.broken == Broken::EntryPersists {
@@ -172,7 +179,17 @@ impl Catalog {
         if has_roots && self.broken != Broken::AddCancels {
             me.flags = [None; 2];
         }
+        if world.entries_in(news).any(|(slot, entry)| author(slot) == 0 && entry.value) {
+            world.nodes[node].pins = 0;
+        }
+        let me = world.nodes[node];
+        let have_ended = knew != 0 && world.view(me.applied()).facts == 0;
+        if have_ended && me.has() & 1 << ROOT != 0 && !self.broken.silences_holders() {
+            let past = me.applied();
+            self.write(world, node, Entry { fact: true, value: false, boot: 0, seq: 0, prev: None, ends: 0, removes: 0, past })?;
+        }
         self.sweep(world, node);
+        Some(())
     }
 
     /// A sweep begins as soon as something is unreached, and ends when it is reached.
@@ -206,7 +223,7 @@ impl Catalog {
             me.boot += 1;
             self.forget(me);
         }
-        self.learn(world, node, news);
+        self.learn(world, node, news)?;
         world.nodes[node].exchanged |= 1 << from;
         Some(())
     }
@@ -215,8 +232,7 @@ impl Catalog {
     fn pull_one(&self, world: &mut World, node: usize, slot: usize) -> Option<()> {
         let past = world.entries[slot]?.past;
         (author(slot) != node && past & !world.nodes[node].applied() == 0).then_some(())?;
-        self.learn(world, node, 1 << slot);
-        Some(())
+        self.learn(world, node, 1 << slot)
     }
 
     /// What shows that another knows of no end of a value can never help a sweep: it is not even heard.
@@ -275,7 +291,16 @@ impl Catalog {
         me.sweeps = [None; 2];
         me.flags = [None; 2];
         me.exchanged = 0;
+        me.promised = 0;
     }
+}
+
+fn promise(world: &mut World, node: usize) -> Option<()> {
+    let kept = world.nodes[node].holds & !world.nodes[0].has();
+    (kept != 0).then_some(())?;
+    world.nodes[node].pins |= kept;
+    world.nodes[0].promised |= kept;
+    Some(())
 }
 
 fn sync(me: &mut Node) -> Option<()> {

@@ -33,4 +33,20 @@ pub(crate) enum Broken {
     FactBarrier,
     /// A value that makes its object live does not write the link facts of its closure again.
     FactsAnew,
+    /// Who holds the parent lets its facts end.
+    HolderSaysAgain,
+    /// Both: a link fact is removed at once, and nobody says it again.
+    FactBarrierAndHolders,
+}
+
+impl Broken {
+    /// Whether link facts end before the catalog has converged.
+    pub(crate) fn ends_facts_at_once(self) -> bool {
+        matches!(self, Broken::FactBarrier | Broken::FactBarrierAndHolders)
+    }
+
+    /// Whether who holds a parent lets its facts end.
+    pub(crate) fn silences_holders(self) -> bool {
+        matches!(self, Broken::HolderSaysAgain | Broken::FactBarrierAndHolders)
+    }
 }

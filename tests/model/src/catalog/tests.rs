@@ -6,10 +6,12 @@ use crate::explore::{holds, violated};
 const BLOB: Catalog = Catalog {
     broken: Broken::Nothing,
     links: false,
+    linkers: 0,
     is_linked: false,
     droppers: 0,
     writers: 0b111,
     entries: 3,
+    co_pins: false,
     holds: [1, 1, 0],
     crashes: 0,
     rollers: 0,
@@ -20,7 +22,11 @@ const BLOB: Catalog = Catalog {
 
 const DROPPED: Catalog = Catalog { droppers: 0b001, ..BLOB };
 
-const LINKED: Catalog = Catalog { links: true, is_linked: true, holds: [3, 0, 0], entries: 5, writers: 0b101, ..BLOB };
+const LINKED: Catalog =
+    Catalog { links: true, linkers: 0b100, is_linked: true, holds: [3, 0, 0], entries: 5, writers: 0b001, ..BLOB };
+
+/// The first node holds the parent and the second the child.
+const SHARED: Catalog = Catalog { co_pins: true, linkers: 0, holds: [1, 2, 0], entries: 4, ..LINKED };
 
 /// The first node drops and may be rolled back; entries come one by one.
 const ROLLED: Catalog = Catalog { writers: 0b101, rollers: 0b001, by_entry: true, cut_off: false, ..DROPPED };
@@ -109,11 +115,49 @@ fn without_the_wait_after_a_start_a_drop_loses_a_blob() {
 fn a_link_fact_by_a_node_without_the_child_loses_it() {
     violated(
         "fact closure",
-        Catalog { broken: Broken::FactNeedsClosure, is_linked: false, holds: [3, 1, 0], entries: 3, ..LINKED },
+        Catalog { broken: Broken::FactNeedsClosure, linkers: 0b001, is_linked: false, holds: [3, 1, 0], entries: 3, ..LINKED },
     );
 }
 
 #[test]
 fn a_link_fact_removed_before_convergence_loses_the_child() {
-    violated("fact barrier", Catalog { broken: Broken::FactBarrier, ..LINKED });
+    violated("fact barrier", Catalog { broken: Broken::FactBarrierAndHolders, ..LINKED });
+}
+
+#[test]
+fn when_who_holds_the_parent_lets_its_links_end_the_child_is_lost() {
+    violated("holder says again", Catalog { broken: Broken::HolderSaysAgain, ..LINKED });
+}
+
+#[test]
+fn links_that_end_while_others_write_lose_nothing() {
+    holds("links", LINKED);
+}
+
+#[test]
+fn two_rules_of_links_are_a_second_line_where_holders_say_them_again() {
+    holds("links, not said anew by values", Catalog { broken: Broken::FactsAnew, ..LINKED });
+    holds("links, ended at once", Catalog { broken: Broken::FactBarrier, ..LINKED });
+}
+
+#[test]
+#[ignore = "minutes: for scripts/soak"]
+fn a_rollback_loses_no_link() {
+    holds("links, rollback", Catalog { rollers: 0b001, ..LINKED });
+}
+
+#[test]
+#[ignore = "minutes: for scripts/soak"]
+fn links_lose_nothing_with_two_who_write() {
+    holds("links, two writers", Catalog { writers: 0b101, ..LINKED });
+}
+
+#[test]
+fn co_pins_keep_what_no_single_node_holds_while_nobody_is_rolled_back() {
+    holds("co-pins", SHARED);
+}
+
+#[test]
+fn a_rollback_of_who_promised_loses_what_no_single_node_holds() {
+    violated("co-pins, rollback", Catalog { rollers: 0b010, ..SHARED });
 }

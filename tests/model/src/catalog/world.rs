@@ -67,6 +67,10 @@ pub(crate) struct Node {
     pub(crate) sweeps: [Option<Slots>; 2],
     /// The copies that it is giving up.
     pub(crate) flags: [Option<Flag>; 2],
+    /// The copies that it has promised the first node to keep until it hears of a value of that one, on disk, as bits.
+    pub(crate) pins: u8,
+    /// What it was promised, as bits. A start forgets it.
+    pub(crate) promised: u8,
     /// Whom it has exchanged with since it started, as bits.
     pub(crate) exchanged: u8,
 }
