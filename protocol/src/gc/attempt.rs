@@ -14,7 +14,10 @@ use std::collections::btree_map::Entry;
 use super::permit::{Ground, Permit};
 use super::question::{Answer, Why, Word};
 use super::{Missing, Need};
-use crate::id::{BlobFact, BlobId, BootId, NodeId, Nonce, StorageId};
+use crate::id::{BlobFact, BlobId, BootId, NodeId, Nonce, StorageId, ValueId};
+
+/// What shares of a digest are derived under.
+const REACHED_CONTEXT: &str = "keepwell 2026-11-23 reached by v1";
 
 /// The blobs that this node is giving up, each with what others have said.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -29,6 +32,8 @@ pub struct Attempt {
     pub fact: BlobFact,
     /// Which attempt, shared by the blobs that are asked about together.
     pub nonce: Nonce,
+    /// A digest of all values that reached it when it was flagged. A new one ends the attempt; should that be forgotten, this tells.
+    pub reached_by: u64,
     /// The boot in which it was begun: a new boot ends it.
     pub boot: BootId,
     /// What each node that answered last said.
@@ -48,6 +53,8 @@ pub struct DropFacts<'a> {
     pub is_settled: bool,
     /// Whether a ref reaches it.
     pub is_live: bool,
+    /// A digest of all values that reach it.
+    pub reached_by: u64,
     /// Whether a rule wants it here.
     pub is_placed: bool,
     /// Whether something here uses it.
@@ -61,12 +68,13 @@ pub struct DropFacts<'a> {
 }
 
 impl Attempts {
-    /// Flags blobs for one attempt. Those that are flagged already stay in their own attempt. The ones that were flagged.
-    pub fn flag(&mut self, nonce: Nonce, boot: BootId, blobs: impl IntoIterator<Item = BlobFact>) -> Vec<BlobFact> {
+    /// Flags blobs for one attempt, each with a digest of what reaches it. Those that are flagged already stay in their own attempt. The
+    /// ones that were flagged.
+    pub fn flag(&mut self, nonce: Nonce, boot: BootId, blobs: impl IntoIterator<Item = (BlobFact, u64)>) -> Vec<BlobFact> {
         let mut flagged = Vec::new();
-        for fact in blobs {
+        for (fact, reached_by) in blobs {
             if let Entry::Vacant(free) = self.by_blob.entry(fact.sha1) {
-                free.insert(Attempt { fact, nonce, boot, words: BTreeMap::new() });
+                free.insert(Attempt { fact, nonce, reached_by, boot, words: BTreeMap::new() });
                 flagged.push(fact);
             }
         }
@@ -118,7 +126,8 @@ impl Attempts {
     /// # Errors
     /// Everything that is missing.
     pub fn decide(&mut self, blob: &BlobId, facts: &DropFacts<'_>) -> Result<(Permit, Attempt), Vec<Missing>> {
-        let Some(attempt) = self.by_blob.get(blob).filter(|attempt| attempt.boot == *facts.boot) else {
+        let is_same = |attempt: &&Attempt| attempt.boot == *facts.boot && attempt.reached_by == facts.reached_by;
+        let Some(attempt) = self.by_blob.get(blob).filter(is_same) else {
             return Err(vec![Missing::Attempt]);
         };
         let (have, need) = (attempt.proven(facts), facts.need.others_to_drop());
@@ -156,10 +165,24 @@ impl Attempt {
     }
 }
 
+/// The share of one value in the digest of what reaches a blob, by naming `named` and asking for so many copies. The digest is the sum of all
+/// shares, in whatever order they are found, with wrapping.
+pub fn share_of(named: &BlobId, value: &ValueId, copies: u32) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key(REACHED_CONTEXT);
+    hasher.update(named.as_bytes());
+    hasher.update(value.boot.as_bytes());
+    hasher.update(&value.seq.0.to_be_bytes());
+    hasher.update(&value.index.to_be_bytes());
+    hasher.update(&copies.to_be_bytes());
+    let mut share = [0; 8];
+    hasher.finalize_xof().fill(&mut share);
+    u64::from_be_bytes(share)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{B3, NetworkId};
+    use crate::id::{B3, NetworkId, Seq};
 
     const BLOB: BlobFact = BlobFact { sha1: BlobId([1; 20]), b3: B3([1; 32]), size_bytes: 1 };
     const BOOT: BootId = BootId([1; 16]);
@@ -189,7 +212,7 @@ mod tests {
 
     fn flagged() -> Attempts {
         let mut attempts = Attempts::default();
-        assert_eq!(attempts.flag(nonce(1), BOOT, [BLOB]), [BLOB]);
+        assert_eq!(attempts.flag(nonce(1), BOOT, [(BLOB, 5)]), [BLOB]);
         attempts
     }
 
@@ -200,6 +223,7 @@ mod tests {
             refuses: None,
             is_settled: true,
             is_live: true,
+            reached_by: 5,
             is_placed: false,
             is_pinned: false,
             understands_all: true,
@@ -261,6 +285,7 @@ mod tests {
             (DropFacts { is_pinned: true, ..good }, Missing::Unpinned),
             (DropFacts { need: Need { copies: 1, liars: 1 }, ..good }, Missing::Copies { have: 1, need: 2 }),
             (DropFacts { boot: &BootId([2; 16]), ..good }, Missing::Attempt),
+            (DropFacts { reached_by: 6, ..good }, Missing::Attempt),
         ] {
             let mut attempts = flagged();
             attempts.hear(&answer(1, 1, nonce(1), Word::Yes));
@@ -274,15 +299,29 @@ mod tests {
         let (mut attempts, members) = (flagged(), members());
         attempts.hear(&answer(1, 1, nonce(1), Word::Yes));
         assert!(attempts.end(&BLOB.sha1) && !attempts.end(&BLOB.sha1));
-        assert_eq!(attempts.flag(nonce(2), BOOT, [BLOB]), [BLOB]);
+        assert_eq!(attempts.flag(nonce(2), BOOT, [(BLOB, 5)]), [BLOB]);
         attempts.hear(&answer(1, 1, nonce(1), Word::Yes));
         assert_eq!(attempts.decide(&BLOB.sha1, &facts(&members, 1)).unwrap_err(), [Missing::Copies { have: 0, need: 1 }]);
     }
 
     #[test]
+    fn each_value_has_a_share_of_its_own_in_what_reaches_a_blob() {
+        let id = |seq| ValueId { boot: BootId([1; 16]), seq: Seq(seq), index: 0 };
+        let shares = [
+            share_of(&BLOB.sha1, &id(1), 1),
+            share_of(&BLOB.sha1, &id(2), 1),
+            share_of(&BLOB.sha1, &id(1), 2),
+            share_of(&BlobId([2; 20]), &id(1), 1),
+        ];
+        let different: std::collections::BTreeSet<u64> = shares.into();
+        assert_eq!(different.len(), shares.len());
+        assert_eq!(share_of(&BLOB.sha1, &id(1), 1), shares[0]);
+    }
+
+    #[test]
     fn a_blob_is_in_one_attempt_at_a_time() {
         let mut attempts = flagged();
-        assert!(attempts.flag(nonce(2), BOOT, [BLOB]).is_empty());
+        assert!(attempts.flag(nonce(2), BOOT, [(BLOB, 5)]).is_empty());
         assert_eq!(attempts.of(&BLOB.sha1).map(|attempt| attempt.nonce), Some(nonce(1)));
     }
 }

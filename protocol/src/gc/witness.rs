@@ -73,7 +73,7 @@ mod tests {
 
     fn flagged() -> Attempts {
         let mut attempts = Attempts::default();
-        attempts.flag(Nonce([1; 16]), BootId([1; 16]), [BLOB]);
+        attempts.flag(Nonce([1; 16]), BootId([1; 16]), [(BLOB, 0)]);
         attempts
     }
 

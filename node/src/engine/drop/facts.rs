@@ -34,6 +34,8 @@ pub(super) struct Facts {
 pub(super) struct About {
     /// The most copies that a ref asks for which reaches it; 0 if none reaches it.
     pub(super) copies: u32,
+    /// A digest of the values that reach it.
+    pub(super) reached_by: u64,
     pub(super) is_pinned: bool,
 }
 
@@ -92,7 +94,8 @@ impl Facts {
         // The grace of a put is for what nothing names yet; whoever says that a copy may go means that too. A lease covers all that it
         // reaches, live or not.
         let is_pinned = step.txn.covering_lease(id, step.ends_ms)?.is_some();
-        Ok(About { copies: self.wanted.copies(step.txn, id)?, is_pinned })
+        let asked = self.wanted.asked(step.txn, id)?;
+        Ok(About { copies: asked.copies, reached_by: asked.digest, is_pinned })
     }
 
     /// What a decision to drop looks at.
@@ -103,6 +106,7 @@ impl Facts {
             refuses: self.refuses,
             is_settled: self.is_settled,
             is_live: about.copies > 0,
+            reached_by: about.reached_by,
             // The one place where rules will say what they want here: see `keepwell_protocol::place`.
             is_placed: false,
             is_pinned: about.is_pinned,

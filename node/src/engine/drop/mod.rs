@@ -114,7 +114,8 @@ impl Engine {
                 continue;
             };
             let fact = record.fact(*id);
-            if self.dropping.attempts.flag(round.asking.nonce, boot, [fact]).is_empty() {
+            let reached_by = facts.about(step, id)?.reached_by;
+            if self.dropping.attempts.flag(round.asking.nonce, boot, [(fact, reached_by)]).is_empty() {
                 round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Attempt]));
                 continue;
             }

@@ -104,7 +104,7 @@ impl Catalog {
             is_live: world.view(it.applied()).live() & 1 << blob != 0,
             keeps_rather: of < node,
         };
-        let mut attempts = attempts(&it, of, blob);
+        let mut attempts = self.attempts(world, of, blob);
         let word = witness::answer(&asked, Purpose::Drop, &standing, &copy, &mut attempts);
         (word == Word::Yes && flag.yes & 1 << of == 0).then_some(())?;
         if !attempts.is_flagged(&asked.sha1) {
@@ -127,15 +127,36 @@ impl Catalog {
             },
             is_settled: true,
             is_live: world.view(me.applied()).live() & 1 << blob != 0,
+            reached_by: self.reached_by(world, me.applied()),
             is_placed: false,
             is_pinned: me.pins & 1 << blob != 0,
             understands_all: true,
             need: Need { copies: 1, liars: 0 },
             members: &members,
         };
-        let (permit, _) = attempts(me, node, blob).decide(&blob_fact(blob).sha1, &facts).ok()?;
+        let (permit, _) = self.attempts(world, node, blob).decide(&blob_fact(blob).sha1, &facts).ok()?;
         world.nodes[node].flags[blob] = None;
         delete(world, node, blob, &permit, Ground::Drop)
+    }
+
+    /// The attempt of `node` on `blob` as the machine keeps it.
+    fn attempts(&self, world: &World, node: usize, blob: usize) -> Attempts {
+        let me = &world.nodes[node];
+        let mut attempts = Attempts::default();
+        let Some(flag) = me.flags[blob] else { return attempts };
+        let (boot, nonce, fact) = (boot_id(node, me.boot), Nonce([1; 16]), blob_fact(blob));
+        attempts.flag(nonce, boot, [(fact, self.reached_by(world, flag.seen))]);
+        for of in others(node).filter(|of| flag.yes & 1 << of != 0) {
+            let words = vec![(fact.sha1, Word::Yes)];
+            let (asker, node, storage) = (node_id(node), node_id(of), storage_id(of));
+            attempts.hear(&Answer { network: NETWORK, asker, boot, nonce, node, storage, words });
+        }
+        attempts
+    }
+
+    /// What reaches blobs in `log`, instead of a digest of it.
+    fn reached_by(&self, world: &World, log: Slots) -> u64 {
+        if self.broken == Broken::AddCancels { 0 } else { world.view(log).values.into() }
     }
 
     fn known(&self, world: &World, log: Slots) -> Known {
@@ -156,20 +177,6 @@ impl Catalog {
         }
         start
     }
-}
-
-/// The attempt of `node` on `blob` as the machine keeps it.
-fn attempts(me: &Node, node: usize, blob: usize) -> Attempts {
-    let mut attempts = Attempts::default();
-    let Some(flag) = me.flags[blob] else { return attempts };
-    let (boot, nonce, fact) = (boot_id(node, me.boot), Nonce([1; 16]), blob_fact(blob));
-    attempts.flag(nonce, boot, [fact]);
-    for of in others(node).filter(|of| flag.yes & 1 << of != 0) {
-        let words = vec![(fact.sha1, Word::Yes)];
-        let (asker, node, storage) = (node_id(node), node_id(of), storage_id(of));
-        attempts.hear(&Answer { network: NETWORK, asker, boot, nonce, node, storage, words });
-    }
-    attempts
 }
 
 fn delete(world: &mut World, node: usize, blob: usize, permit: &Permit, ground: Ground) -> Option<()> {

@@ -176,7 +176,7 @@ impl Catalog {
         } else {
             me.log |= news;
         }
-        if has_roots && self.broken != Broken::AddCancels {
+        if has_roots && !matches!(self.broken, Broken::AddCancels | Broken::AddCancelsAlone) {
             me.flags = [None; 2];
         }
         if world.entries_in(news).any(|(slot, entry)| author(slot) == 0 && entry.value) {

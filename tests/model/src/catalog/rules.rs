@@ -15,8 +15,10 @@ pub(crate) enum Broken {
     AcksOfThisBoot,
     /// Vectors say how many entries of a chain are known, not which.
     Hashes,
-    /// R7: an attempt goes on when a new value is written or learnt.
+    /// R7: an attempt goes on when a new value is written or learnt, and what reached the blob when it was flagged is not compared.
     AddCancels,
+    /// R7: an attempt goes on then, and the comparison is left.
+    AddCancelsAlone,
     /// R8: a node vouches for, and writes upon, a copy that a crash takes away.
     CopyPersists,
     /// R8: a node tells, acknowledges and answers upon entries that a crash takes away.

@@ -149,3 +149,8 @@ fn co_pins_keep_what_no_single_node_holds_while_nobody_is_rolled_back() {
 fn a_rollback_of_who_promised_loses_what_no_single_node_holds() {
     violated("co-pins, rollback", Catalog { rollers: 0b010, ..SHARED });
 }
+
+#[test]
+fn an_attempt_that_is_forgotten_to_be_ended_finds_other_values_and_loses_nothing() {
+    holds("add cancels, but compared", Catalog { broken: Broken::AddCancelsAlone, ..DROPPED });
+}

@@ -43,7 +43,7 @@ impl Surplus {
     }
 
     pub(super) fn flag(&self, attempts: &mut Attempts, node: usize, attempt: u8) {
-        attempts.flag(self.nonce(node, attempt), boot_id(node), [BLOB]);
+        attempts.flag(self.nonce(node, attempt), boot_id(node), [(BLOB, 0)]);
     }
 
     /// Puts the question of an attempt to a node. Whether it says yes.
@@ -123,6 +123,8 @@ impl Surplus {
             refuses: self.refuses_to_drop(node, number),
             is_settled: true,
             is_live: node.applied > 0,
+            // Left out, so that the rule of which it is the second line can be.
+            reached_by: 0,
             is_placed: false,
             is_pinned,
             understands_all: true,
