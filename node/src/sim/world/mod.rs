@@ -195,8 +195,7 @@ impl World {
     pub fn run(mut self) -> Result<Summary, Violation> {
         let active_until = EPOCH_MS + self.plan.active_ms;
         self.go_on_until(active_until)?;
-        self.begin_to_rest()?;
-        self.go_on_until(active_until + self.plan.quiet_ms)?;
+        self.rest(active_until)?;
         self.let_last_words_arrive()?;
         checks::check_all(&self).map_err(|broken| self.violation(broken))?;
         copies::check_enough(&self).map_err(|broken| self.violation(broken))?;

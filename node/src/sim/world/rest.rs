@@ -6,10 +6,14 @@ use super::{Violation, World};
 const LAST_WORDS_S: usize = 5;
 
 impl World {
-    /// Who is declared dead deletes nothing, and in the end no garbage may be left.
-    pub(super) fn begin_to_rest(&mut self) -> Result<(), Violation> {
+    /// The quiet time. Who is declared dead deletes nothing, and in the end no garbage may be left.
+    pub(super) fn rest(&mut self, from_ms: u64) -> Result<(), Violation> {
         self.make_peace()?;
-        self.revive_all()
+        self.revive_all()?;
+        self.go_on_until(from_ms + self.plan.quiet_ms / 2)?;
+        // The admin may have been down, and a branch of a fork that was heard since may have said it anew.
+        self.revive_all()?;
+        self.go_on_until(from_ms + self.plan.quiet_ms)
     }
 
     /// Lets what a node wrote by itself in the last moment arrive.
