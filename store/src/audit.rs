@@ -131,6 +131,8 @@ pub enum Note {
         /// Who says so.
         by: NodeId,
     },
+    /// Another process runs on a copy of this home, under the same key.
+    Twin,
 }
 
 /// A note and when it was written.

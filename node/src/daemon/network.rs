@@ -104,6 +104,9 @@ fn text_of(event: &Event) -> Option<String> {
         Event::Forked { chain } => {
             Some(format!("node {} wrote two entries at one position: it was copied, restored, or lies", chain.node))
         }
+        Event::Twin => Some(
+            "another machine runs a copy of this home right now: stop one of them, and let it join with a home of its own".into(),
+        ),
         Event::RolledBack { old } => {
             Some(format!("this home was restored from an old copy: boot {old} is over, a new one has begun"))
         }

@@ -59,6 +59,7 @@ fn note_of(event: &Event) -> Note {
         Event::EntryRefused { chain, reason } => Note::Refused { node: chain.node, why: reason.clone() },
         Event::Forked { chain } => Note::Forked { node: chain.node },
         Event::Dropped { blob, proof } => Note::Dropped { blob: *blob, proof: proof.clone() },
+        Event::Twin => Note::Twin,
         Event::RolledBack { old } => Note::RolledBack { boot: *old },
     }
 }

@@ -89,6 +89,8 @@ pub enum Event {
         /// Who had proven a copy, and on which disk.
         proof: Vec<(NodeId, StorageId)>,
     },
+    /// Another process runs on a copy of this home, at the same time and under the same key.
+    Twin,
     /// Others know entries of this node that its own disk does not: the disk was rolled back. It goes on under a new boot.
     RolledBack {
         /// The boot that was lost.

@@ -112,6 +112,7 @@ fn line(names: &Names, id: u64, Noted { at_ms, note }: Noted) -> EventLine {
             of("collision", &kept, format!("another blob of the same SHA-1 was refused, whose BLAKE3 is {}", refused.b3))
         }
         Note::Forked { node } => of_node("fork", &node, "it wrote two entries at one position".to_owned()),
+        Note::Twin => bare("twin", "another machine runs a copy of this home right now".to_owned()),
         Note::RolledBack { boot } => bare("rollback", format!("this home was restored from an old copy: boot {boot} is over")),
         Note::Refused { node, why } => of_node("refused", &node, why),
         Note::Declared { node, is_dead, by } => {

@@ -1,6 +1,6 @@
 //! Cloned, restored and lying nodes.
 
-use keepwell_node::engine::{Event, Input, RefOp, RequestId};
+use keepwell_node::engine::{Effect, Event, Input, RefOp, RequestId};
 use keepwell_protocol::log::exchange::Message;
 use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
@@ -224,4 +224,42 @@ fn the_proof_of_a_fork_reaches_everybody_and_is_told_once() {
         let snapshot = lab.machines[machine].engine().store().snapshot().unwrap();
         assert_eq!(snapshot.forks_of(&forked).unwrap().len(), 1);
     }
+}
+
+/// All entries that a machine knows, in a causal order.
+fn known_to(lab: &Lab, machine: usize) -> Vec<Vec<u8>> {
+    let snapshot = lab.machines[machine].engine().store().snapshot().unwrap();
+    let (mut entries, mut from) = (Vec::new(), 0);
+    while let Some((arrival, bytes)) = snapshot.entry_from(from).unwrap() {
+        entries.push(bytes);
+        from = arrival + 1;
+    }
+    entries
+}
+
+#[test]
+fn two_machines_that_run_copies_of_one_home_do_not_correct_each_other_for_ever() {
+    let mut lab = Lab::new(3);
+    // Machine 2 becomes the twin of machine 1: the same key, and a copy of its disk in another place.
+    let (disk, key) = (lab.machines[1].disk.fork(5), lab.machines[1].key.clone());
+    let twin = &mut lab.machines[2];
+    (twin.disk, twin.key, twin.place) = (disk, key, DiskPlace { device: 1, inode: 99 });
+    twin.start();
+    lab.put(1, b"measured by one of them", &[]);
+    lab.put(2, b"measured by the other", &[]);
+    // Whatever one knows, the other hears, round after round.
+    let (mut grew, mut told) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        for (from, to) in [(1, 2), (2, 1)] {
+            for entry in known_to(&lab, from) {
+                let effects = lab.effects_of(to, Input::Gossiped { entry });
+                told.extend(effects.iter().any(|effect| matches!(effect, Effect::Tell(Event::Twin))).then_some(to));
+            }
+        }
+        grew.push(known_to(&lab, 1).len());
+    }
+    assert_eq!(grew[6], grew[7], "they correct each other for ever: {grew:?} entries");
+    assert_eq!(known_to(&lab, 2).len(), grew[7], "and each knows all that the other wrote");
+    told.sort_unstable();
+    assert_eq!(told, [1, 2], "each is told, once");
 }

@@ -107,7 +107,7 @@ impl Engine {
         }
         step.txn.append_entry(bytes)?;
         self.replication.waiting.forget(entry);
-        if entry.chain.node == self.home.node {
+        if entry.chain.node == self.home.node && !self.is_by_twin(step, placement)? {
             self.correct_copies(step, entry)?;
         }
         self.heard_of_removals(step, entry)?;

@@ -12,7 +12,7 @@ mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keepwell_protocol::id::NodeId;
+use keepwell_protocol::id::{BootId, NodeId};
 use keepwell_protocol::limits::MAX_GOSSIP_ENTRY_BYTES;
 use keepwell_protocol::log::admit::{Applied, Missing};
 use keepwell_protocol::log::exchange::{Ack, Message, SignedAck, contradictions, wants};
@@ -40,6 +40,10 @@ pub(super) struct Replication {
     heard: BTreeSet<NodeId>,
     /// When the peers were last told how far we have come.
     told_ms: u64,
+    /// The boot of this node and its last entry when this process first heard an entry in its own name.
+    began_at: Option<(BootId, u64)>,
+    /// Whether it was told that another process writes in the name of this node.
+    has_told_of_twin: bool,
 }
 
 impl Replication {

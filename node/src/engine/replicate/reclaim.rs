@@ -4,7 +4,8 @@
 //! every node follows both branches: nothing that was acknowledged is lost, and values that both gave a ref are kept as conflicts. What
 //! the lost entries say of its own disk may no longer be true: the disk is asked, and what differs is said anew.
 
-use keepwell_protocol::id::BlobId;
+use keepwell_protocol::id::{BlobId, Seq};
+use keepwell_protocol::log::admit::Placement;
 use keepwell_protocol::log::entry::Entry;
 use keepwell_protocol::log::op::{Holdings, Op};
 use keepwell_store::error::StoreError;
@@ -21,6 +22,23 @@ impl Engine {
         self.begin_boot(step)?;
         step.tell(Event::RolledBack { old })?;
         Ok(())
+    }
+
+    /// Whether an entry in our name builds on what this very process has written: then another one runs on a copy of this home right now.
+    /// What it says of its disk is not for us to correct: it would say it anew, and so would we, for ever.
+    pub(super) fn is_by_twin(&mut self, step: &mut Step<'_, '_>, placement: &Placement) -> Result<bool, StoreError> {
+        let own = self.own_chain()?;
+        let head = step.txn.chain(&own)?.map_or(0, |state| state.head.seq.0);
+        let (boot, seq) = *self.replication.began_at.get_or_insert((own.boot, head));
+        // A boot that began since is all of this process.
+        let written_since = if boot == own.boot { seq + 1 } else { 1 };
+        let past = step.txn.chain(&placement.chain)?.map(|state| state.past);
+        let is_by_twin = past.is_some_and(|past| past.includes(&own.boot, Seq(written_since)));
+        if is_by_twin && !self.replication.has_told_of_twin {
+            self.replication.has_told_of_twin = true;
+            step.tell(Event::Twin)?;
+        }
+        Ok(is_by_twin)
     }
 
     /// An entry of an earlier boot of ours came back: what it says of our copies is compared with the disk, which decides.

@@ -328,6 +328,7 @@ impl World {
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
+                Effect::Tell(Event::Twin) => return Err(self.violation(format!("node {node} takes itself for two"))),
                 Effect::Tell(Event::RolledBack { .. }) => {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} was rolled back"), &[])
                 }
