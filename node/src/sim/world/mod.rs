@@ -328,6 +328,8 @@ impl World {
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
+                // Whoever equivocates is two.
+                Effect::Tell(Event::Twin) if self.is_hostile(node) => {}
                 Effect::Tell(Event::Twin) => return Err(self.violation(format!("node {node} takes itself for two"))),
                 Effect::Tell(Event::RolledBack { .. }) => {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} was rolled back"), &[])
