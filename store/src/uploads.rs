@@ -120,6 +120,17 @@ impl Tables<Writing<'_>> {
 }
 
 impl Store {
+    /// The upload `name`. None also when its bytes are there no more: a crash came after they became a blob, and before the upload ended.
+    pub fn upload(&self, name: &str) -> Result<Option<Upload>, StoreError> {
+        let Some(upload) = self.snapshot()?.upload(name)? else { return Ok(None) };
+        let path = layout::ingest_file(&upload.ingest());
+        match self.fs().metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((upload.offset_bytes == 0).then_some(upload)),
+            Err(error) => Err(StoreError::file("cannot look at", path.as_str(), error)),
+            Ok(_) => Ok(Some(upload)),
+        }
+    }
+
     /// Takes what `source` gives as the next bytes of the upload `name`; how far it is then.
     ///
     /// What came before a failure stays, and is noted. One at a time for each upload: the caller sees to that.
@@ -158,7 +169,7 @@ impl Store {
 
     /// The bytes of an upload as a blob that can be placed. They stay in `ingest/` until then, and when it is not placed after all.
     pub fn adopt_upload(&self, name: &str, progress: &mut Progress<'_>) -> Result<Ingested, UploadError> {
-        let upload = self.snapshot()?.upload(name)?.ok_or_else(|| UploadError::NotFound(name.to_owned()))?;
+        let upload = self.upload(name)?.ok_or_else(|| UploadError::NotFound(name.to_owned()))?;
         let failed = |source| StoreError::file("cannot finish", name, source);
         let size_bytes = self.fs().metadata(&layout::ingest_file(&upload.ingest())).map(|found| found.size_bytes);
         if size_bytes.ok() != Some(upload.offset_bytes) {
@@ -168,10 +179,10 @@ impl Store {
         Ok(adopt_shared(self.fs(), upload.ingest(), progress).map_err(|error| failed(io::Error::other(error)))?)
     }
 
-    /// The upload and its file, which is made if it is not there: then nothing has come yet, or it became a blob.
+    /// The upload and its file, which is made if nothing has come yet.
     fn open_upload(&self, name: &str) -> Result<(Upload, Box<dyn BlobFile>), UploadError> {
         let not_found = || UploadError::NotFound(name.to_owned());
-        let mut upload = self.snapshot()?.upload(name)?.ok_or_else(not_found)?;
+        let mut upload = self.upload(name)?.ok_or_else(not_found)?;
         let path = layout::ingest_file(&upload.ingest());
         let failed = |source| StoreError::file("cannot open", path.as_str(), source);
         match self.fs().open_to_write(&path) {
@@ -181,7 +192,6 @@ impl Store {
                 Ok((upload, file))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                upload.offset_bytes = 0;
                 self.fs().create_folders(&[layout::ingest_folder()]).map_err(failed)?;
                 let file = self.fs().create_new(&path).map_err(failed)?;
                 self.fs().sync_folder(&layout::ingest_folder()).map_err(failed)?;

@@ -79,13 +79,17 @@ impl Drop for Turn<'_> {
 /// `EXISTS` if there is one that is to become something else.
 pub fn begin(node: &dyn Node, name: &OwnerName, wish: &BeginUpload) -> Result<(UploadLine, bool), Failure> {
     let BeginUpload { sha1, size_bytes } = *wish;
-    if let Some(known) = node.store().snapshot()?.upload(name.as_str())? {
-        if (known.sha1, known.size_bytes) != (sha1, size_bytes) {
+    match find(node, name) {
+        Err(failure) if failure.code == Code::NotFound => end_lost(node, name)?,
+        Err(failure) => return Err(failure),
+        Ok(known) if (known.sha1, known.size_bytes) == (sha1, size_bytes) => {
+            return Ok((line(node, name.as_str(), &known)?, false));
+        }
+        Ok(known) => {
             return Err(Failure::new(Code::Exists, format!("there is an upload `{name}` already, of something else"))
                 .hint("choose another name, or give that one up first with `keepwell upload rm`")
                 .details(json!({ "upload": line(node, name.as_str(), &known)? })));
         }
-        return Ok((line(node, name.as_str(), &known)?, false));
     }
     quota::leave_room(node, size_bytes.unwrap_or_default())?;
     let upload = UploadWish { name: name.clone(), ingest: node.new_ingest(), sha1, size_bytes };
@@ -100,8 +104,13 @@ pub fn get(node: &dyn Node, name: &OwnerName) -> Result<UploadLine, Failure> {
 
 /// All uploads, in order of name.
 pub fn list(node: &dyn Node) -> Result<Vec<UploadLine>, Failure> {
-    let all = node.store().snapshot()?.all_uploads()?;
-    all.iter().map(|(name, upload)| line(node, name, upload)).collect()
+    let mut lines = Vec::new();
+    for (name, _) in node.store().snapshot()?.all_uploads()? {
+        if let Some(upload) = node.store().upload(&name)? {
+            lines.push(line(node, &name, &upload)?);
+        }
+    }
+    Ok(lines)
 }
 
 /// Takes what `source` gives as the bytes from `offset_bytes` on, which is where the upload must stand.
@@ -165,7 +174,13 @@ pub fn remove(node: &dyn Node, name: &OwnerName) -> Result<UploadLine, Failure> 
 }
 
 fn find(node: &dyn Node, name: &OwnerName) -> Result<Upload, Failure> {
-    node.store().snapshot()?.upload(name.as_str())?.ok_or_else(|| no_upload(name.as_str()))
+    node.store().upload(name.as_str())?.ok_or_else(|| no_upload(name.as_str()))
+}
+
+/// Ends an upload whose bytes became a blob just before a crash.
+fn end_lost(node: &dyn Node, name: &OwnerName) -> Result<(), Failure> {
+    let lost = node.store().snapshot()?.upload(name.as_str())?;
+    lost.map_or(Ok(()), |upload| end(node, &upload))
 }
 
 fn renew(node: &dyn Node, upload: &Upload) -> Result<(), Failure> {
@@ -249,6 +264,26 @@ mod tests {
         let extended = extend(&node, &busy, &name, 0, &mut Cursor::new(b"abc")).unwrap();
         assert_eq!(extended.offset_bytes, 3);
         lasts(extended.expires_ms, piece_ms);
+    }
+
+    #[test]
+    fn an_upload_whose_bytes_became_a_blob_before_a_crash_begins_anew_and_is_never_committed_as_an_empty_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (network, of) = ("lab".parse().unwrap(), "ada".parse().unwrap());
+        let node = Local::init(&folder.path().join("home"), DurationMs(0), None, network, of).unwrap();
+        let (busy, name, bytes) = (BusyUploads::default(), "x".parse().unwrap(), vec![7; 100_000]);
+        begin(&node, &name, &BeginUpload::default()).unwrap();
+        extend(&node, &busy, &name, 0, &mut Cursor::new(&bytes)).unwrap();
+        let mut silent = |_| ();
+        let mut putter = Putter::new(&node, PutOptions::default(), &mut silent);
+        putter.put_upload(0, name.as_str()).unwrap();
+        putter.finish().unwrap();
+        assert_eq!(commit(&node, &busy, &name, PutOptions::default()).unwrap_err().code, Code::NotFound);
+        assert_eq!(list(&node).unwrap(), []);
+        let (anew, is_new) = begin(&node, &name, &BeginUpload::default()).unwrap();
+        assert_eq!((anew.offset_bytes, is_new), (0, true));
+        extend(&node, &busy, &name, 0, &mut Cursor::new(&bytes)).unwrap();
+        assert!(commit(&node, &busy, &name, PutOptions::default()).unwrap().existed);
     }
 
     #[test]

@@ -48,6 +48,10 @@ fn pieces_become_the_blob_that_they_are_and_what_came_before_a_broken_connection
     let placed = home.store.place(vec![blob]).unwrap().placed.pop().unwrap();
     home.write(|txn| txn.record(placed, NOW_MS, NOW_MS).map(drop));
     assert_eq!(home.read(&id_of(&bytes)).unwrap().unwrap(), bytes);
+    // A crash came before the upload was ended: it is not an empty one now.
+    assert!(home.snapshot().upload("big").unwrap().is_some() && home.store.upload("big").unwrap().is_none());
+    assert!(matches!(home.store.adopt_upload("big", &mut |_| ()), Err(UploadError::NotFound(_))));
+    assert!(matches!(extend(&home, b"more"), Err(UploadError::NotFound(_))));
 }
 
 #[test]
