@@ -4,6 +4,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keepwell_node::limits::{INVITE_LASTS_MS, MAX_INVITE_USES};
 use keepwell_tests::{Outcome, Running, TempHome};
+use serde_json::Value;
 
 use super::{noise, sha1_of};
 
@@ -16,7 +17,7 @@ fn up(home: &TempHome) -> Running {
     daemon
 }
 
-/// A first machine that is up, and a second that has joined and is up.
+/// A first machine that is up, and a second that has joined and is up. Each knows, also after a restart, where the other is.
 pub(super) fn two_machines() -> (TempHome, Running, TempHome, Running) {
     two_machines_with("")
 }
@@ -31,6 +32,9 @@ pub(super) fn two_machines_with(settings: &str) -> (TempHome, Running, TempHome,
     assert_eq!((&joined["name"], &joined["via"]), (&"ben".into(), &"ada".into()));
     ben.set(settings);
     let second = up(&ben);
+    // Here a daemon has another port after each start. Killed before it knew where its peer is, neither would find the other again.
+    let is_found = |line: &Value| line["name"] == "ben" && !line["addresses"].as_array().unwrap().is_empty();
+    until(&ada, &["node", "ls", "--json"], |outcome| outcome.json_lines().iter().any(is_found));
     (ada, first, ben, second)
 }
 
