@@ -38,7 +38,7 @@ pub fn holders(node: &dyn Node, itself: &NodeId, blob: &BlobId) -> Result<WhereL
 pub(super) fn holders_in(snapshot: &Snapshot, itself: &NodeId, blob: &BlobId) -> Result<WhereLine, Failure> {
     let names = names(snapshot)?;
     let record = snapshot.blob(blob)?;
-    let holdings = holdings(snapshot, blob)?;
+    let holdings = holdings(snapshot, &snapshot.removed()?, blob)?;
     let size_bytes = record.map(|record| record.size_bytes).or_else(|| holdings.first().map(|holding| holding.fact.size_bytes));
     let holders = holdings.into_iter().map(|holding| {
         let here = holding.node == *itself;
@@ -52,9 +52,9 @@ pub(super) fn holders_in(snapshot: &Snapshot, itself: &NodeId, blob: &BlobId) ->
     Ok(WhereLine { sha1: blob.to_string(), size_bytes, holders: holders.collect() })
 }
 
-/// What members say that they hold of `blob`. Who was removed says nothing any more.
-pub(super) fn holdings(snapshot: &Snapshot, blob: &BlobId) -> Result<Vec<Holding>, StoreError> {
-    let (mut holdings, removed) = (snapshot.holders(blob)?, snapshot.removed()?);
+/// What members say that they hold of `blob`. Those in `removed` say nothing any more.
+pub(super) fn holdings(snapshot: &Snapshot, removed: &BTreeSet<NodeId>, blob: &BlobId) -> Result<Vec<Holding>, StoreError> {
+    let mut holdings = snapshot.holders(blob)?;
     holdings.retain(|holding| !removed.contains(&holding.node));
     Ok(holdings)
 }

@@ -1,6 +1,8 @@
 //! What is known of blobs, from records alone: many at once, without a look at the disk.
 
-use keepwell_protocol::id::BlobId;
+use std::collections::BTreeSet;
+
+use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_protocol::name::Label;
 use keepwell_store::store::Snapshot;
 
@@ -16,13 +18,20 @@ pub type Asked = (BlobId, Option<Label>);
 /// One line for each, in order.
 pub fn stat(node: &dyn Node, asked: &[Asked]) -> Result<Vec<StatLine>, Failure> {
     let snapshot = node.store().snapshot()?;
-    asked.iter().map(|(id, label)| stat_in(&snapshot, node.now_ms(), id, label.as_ref())).collect()
+    let removed = snapshot.removed()?;
+    asked.iter().map(|(id, label)| stat_in(&snapshot, &removed, node.now_ms(), id, label.as_ref())).collect()
 }
 
-/// What `snapshot` knows of one blob.
-pub(super) fn stat_in(snapshot: &Snapshot, now_ms: u64, id: &BlobId, label: Option<&Label>) -> Result<StatLine, Failure> {
+/// What `snapshot` knows of one blob; `removed` are the members that were removed.
+pub(super) fn stat_in(
+    snapshot: &Snapshot,
+    removed: &BTreeSet<NodeId>,
+    now_ms: u64,
+    id: &BlobId,
+    label: Option<&Label>,
+) -> Result<StatLine, Failure> {
     let record = snapshot.blob(id)?;
-    let holders = holdings(snapshot, id)?;
+    let holders = holdings(snapshot, removed, id)?;
     let links = snapshot.children(id)?.len();
     let held_size = holders.first().map(|holding| holding.fact.size_bytes);
     let state = match &record {

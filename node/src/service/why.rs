@@ -79,7 +79,7 @@ pub fn why(node: &dyn Node, itself: &NodeId, blob: &BlobId) -> Result<WhyLine, F
     for (root, path) in &roots {
         found.add(&snapshot, root, path)?;
     }
-    let state = stat_in(&snapshot, now_ms, blob, None)?.state;
+    let state = stat_in(&snapshot, &snapshot.removed()?, now_ms, blob, None)?.state;
     if found.lots.is_empty() && snapshot.blob(blob)?.is_some() {
         found.lots.insert(DEFAULT_LOT.to_owned());
     }
