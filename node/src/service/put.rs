@@ -205,13 +205,15 @@ impl<'a> Putter<'a> {
 fn record(node: &dyn Node, options: &PutOptions, waiting: Vec<Waiting>, blobs: Vec<Ingested>) -> Result<Vec<Outcome>, Failure> {
     let mut taken = BTreeMap::new();
     let snapshot = node.store().snapshot()?;
+    let is_limited = node.settings().max_size_bytes.is_some();
     let (mut free, mut new_bytes) = (Vec::with_capacity(blobs.len()), 0);
     for blob in blobs {
         match collision::taken(&snapshot, &blob.fact())? {
             Some(other) => drop(taken.insert(blob.fact(), other)),
             None => {
-                let is_new = snapshot.blob(&blob.fact().sha1)?.is_none();
-                new_bytes += if is_new { blob.fact().size_bytes } else { 0 };
+                if is_limited && snapshot.blob(&blob.fact().sha1)?.is_none() {
+                    new_bytes += blob.fact().size_bytes;
+                }
                 free.push(blob);
             }
         }
