@@ -114,17 +114,17 @@ impl<A: Access> Tables<A> {
 
     /// The ids of the known facts of `parent`, in order.
     pub fn fact_ids(&self, parent: &BlobId) -> Result<Vec<ValueId>, StoreError> {
-        let ids = self.facts_of(parent)?.map(|row| {
-            let (key, _) = row?;
-            let (_, boot, seq, index) = key.value();
-            Ok(ValueId { boot: (*boot).into(), seq: Seq(seq), index })
-        });
-        ids.collect()
+        self.facts_of(parent)?.map(|row| Ok(fact_id(row?.0.value()))).collect()
+    }
+
+    /// The first of them.
+    pub fn first_fact_id(&self, parent: &BlobId) -> Result<Option<ValueId>, StoreError> {
+        self.facts_of(parent)?.next().map(|row| Ok(fact_id(row?.0.value()))).transpose()
     }
 
     /// Whether a fact of `parent` is known.
     pub fn has_facts(&self, parent: &BlobId) -> Result<bool, StoreError> {
-        Ok(self.facts_of(parent)?.next().transpose()?.is_some())
+        Ok(self.first_fact_id(parent)?.is_some())
     }
 
     /// At most `limit` blobs that facts are known of, ascending by SHA-1, those behind `after`.
@@ -269,6 +269,11 @@ impl Transaction<'_> {
         }
         self.count_ref_value(blob, Change::Fewer)
     }
+}
+
+/// The id of the link fact in a row.
+fn fact_id((_, boot, seq, index): (&[u8; 20], &[u8; 16], u64, u32)) -> ValueId {
+    ValueId { boot: (*boot).into(), seq: Seq(seq), index }
 }
 
 #[cfg(test)]

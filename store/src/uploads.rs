@@ -14,7 +14,7 @@ use keepwell_protocol::wire;
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use crate::error::StoreError;
-use crate::fs::{BlobFile, PageBuffer};
+use crate::fs::{BlobFile, PageBuffer, fill};
 use crate::ingest::{IngestId, Ingested, Progress, adopt_shared};
 use crate::layout;
 use crate::limits::{COPY_BUFFER_BYTES, UPLOAD_SYNC_EVERY_BYTES};
@@ -216,20 +216,6 @@ impl Store {
             _ => Err(UploadError::NotFound(name.to_owned())),
         })
     }
-}
-
-/// Reads until the buffer is full, or the source ends or fails: how many bytes there are, and why not more.
-fn fill(source: &mut dyn Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
-    let mut done = 0;
-    while done < buffer.len() {
-        match source.read(&mut buffer[done..]) {
-            Ok(0) => break,
-            Ok(count) => done += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (done, Some(error)),
-        }
-    }
-    (done, None)
 }
 
 #[cfg(test)]

@@ -18,10 +18,10 @@ use super::gate::Slot;
 use super::leases::put_under;
 use super::query::Pairs;
 use super::upload::upload;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::limits::MAX_STAT_BLOBS;
 use crate::service::Node;
-use crate::service::put::{Held, Outcome, PutOptions, Putter};
+use crate::service::put::{Held, PutOptions, Putter, only};
 use crate::service::refs::{self, SetRef};
 use crate::service::stat;
 use crate::service::types::HeldLine;
@@ -116,12 +116,6 @@ async fn add_as(api: Arc<Api>, slot: Slot, query: Option<String>, expected: Opti
         query.held(&*api.node, &only(outcomes)?)
     });
     json(StatusCode::CREATED, &line.await?)
-}
-
-/// The outcome of a put of one blob.
-pub(super) fn only(outcomes: Vec<Outcome>) -> Result<Held, Failure> {
-    let outcome = outcomes.into_iter().next().ok_or_else(|| Failure::new(Code::Internal, "a put was not answered"))?;
-    outcome.map_err(|(_, failure)| failure)
 }
 
 #[derive(Debug, Deserialize)]

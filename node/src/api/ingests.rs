@@ -14,13 +14,13 @@ use serde_json::{Value, json as value};
 
 use super::Api;
 use super::answer::{Answer, ApiError, blocking, json, json_list, read_json};
-use super::blobs::{PutQuery, line, only, scan_json};
+use super::blobs::{PutQuery, line, scan_json};
 use super::gate::Slot;
 use super::leases::put_under;
 use super::query::Pairs;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_COMMIT_ITEMS, MAX_NEW_INGESTS};
-use crate::service::put::{Outcome, PutOptions, Putter};
+use crate::service::put::{Outcome, PutOptions, Putter, only};
 
 /// `POST /ingests?count=N`
 pub(super) async fn issue(State(api): State<Arc<Api>>, slot: Slot, RawQuery(query): RawQuery) -> Answer {

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use keepwell_protocol::catalog::member::Role;
-use keepwell_protocol::id::BlobId;
+use keepwell_protocol::id::{BlobId, NodeId};
 use keepwell_store::error::StoreError;
 use serde::Deserialize;
 
@@ -32,19 +32,14 @@ pub(super) struct InviteRequest {
 
 pub(super) async fn holders(State(api): State<Arc<Api>>, slot: Slot, Path(sha1): Path<String>) -> Answer {
     let id: BlobId = sha1.parse().map_err(|error: keepwell_protocol::id::ParseIdError| Failure::usage(error.to_string()))?;
-    let line = blocking(slot, move || {
-        let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
-        network::holders(&*api.node, &home.node, &id)
-    })
-    .await?;
+    let line = blocking(slot, move || network::holders(&*api.node, &itself(&api)?, &id)).await?;
     json(StatusCode::OK, &line)
 }
 
 pub(super) async fn nodes(State(api): State<Arc<Api>>, slot: Slot) -> Answer {
     let lines = blocking(slot, move || {
-        let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
         let seen = api.daemon.as_ref().map_or_else(BTreeMap::new, |daemon| daemon.seen());
-        network::nodes(&*api.node, &home.node, &seen)
+        network::nodes(&*api.node, &itself(&api)?, &seen)
     })
     .await?;
     json_list("nodes", &lines, None)
@@ -62,18 +57,12 @@ pub(super) async fn revive(State(api): State<Arc<Api>>, slot: Slot, Path(name): 
 
 /// `POST /nodes/{name}/remove`
 pub(super) async fn remove(State(api): State<Arc<Api>>, slot: Slot, Path(name): Path<String>) -> Answer {
-    let line = blocking(slot, move || {
-        let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
-        network::remove(&*api.node, &home.node, &name)
-    });
+    let line = blocking(slot, move || network::remove(&*api.node, &itself(&api)?, &name));
     json(StatusCode::OK, &line.await?)
 }
 
 async fn declare(api: Arc<Api>, slot: Slot, name: String, is_dead: bool) -> Answer {
-    let line = blocking(slot, move || {
-        let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
-        network::declare(&*api.node, &home.node, &name, is_dead)
-    });
+    let line = blocking(slot, move || network::declare(&*api.node, &itself(&api)?, &name, is_dead));
     json(StatusCode::OK, &line.await?)
 }
 
@@ -110,6 +99,12 @@ pub(super) async fn invite(State(api): State<Arc<Api>>, slot: Slot, body: Body) 
     })
     .await?;
     json(StatusCode::CREATED, &line)
+}
+
+/// This node.
+pub(super) fn itself(api: &Api) -> Result<NodeId, Failure> {
+    let home = api.node.store().snapshot()?.home()?.ok_or_else(|| StoreError::Inconsistent("no home".into()))?;
+    Ok(home.node)
 }
 
 /// The way to other nodes.

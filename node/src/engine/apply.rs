@@ -177,7 +177,8 @@ fn names_what_was_seen(txn: &Transaction<'_>, write: &Write, past: &Past) -> Res
     Ok(Cut::of(&body, past, &txn.all_branches()?).is_some())
 }
 
-fn changes_of(entry: &Entry) -> impl Iterator<Item = &Change> {
+/// The changes of documents that an entry brings.
+pub(super) fn changes_of(entry: &Entry) -> impl Iterator<Item = &Change> {
     entry.ops.iter().filter_map(|op| if let Op::Change(change) = op { Some(change) } else { None })
 }
 

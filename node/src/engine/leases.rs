@@ -9,10 +9,10 @@ use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::{Lease, LeaseError};
 use keepwell_store::tables::{Access, Tables};
 use keepwell_store::uploads::Upload;
-use rand_chacha::rand_core::Rng;
 
 use super::effect::{Effect, PutOutcome, Reply};
 use super::input::RequestId;
+use super::open::draw;
 use super::{Engine, Step};
 use crate::limits::{LEASE_ROWS_PER_STEP, MAX_LEASES, MAX_UPLOADS};
 
@@ -255,8 +255,7 @@ fn add(step: &mut Step<'_, '_>, owner: OwnerName, ttl_ms: u64, is_flat: bool, bl
     if step.txn.lease_count()? >= MAX_LEASES as u64 {
         return Err(LeaseRefusal::TooMany.into());
     }
-    let mut lease = LeaseId([0; LeaseId::LEN]);
-    step.rng.fill_bytes(&mut lease.0);
+    let lease = LeaseId(draw(step.rng));
     let expires_ms = step.now_ms.saturating_add(ttl_ms);
     step.txn.add_lease(&lease, owner.as_str(), step.now_ms, expires_ms, is_flat)?;
     let used = LeaseUse { lease, owner };

@@ -146,7 +146,8 @@ fn begin_boot(node: &NodeId, place: DiskPlace, rng: &mut EngineRng) -> HomeBoot 
     HomeBoot { id: BootId::of(node, &nonce), nonce, place }
 }
 
-fn draw<const N: usize>(rng: &mut EngineRng) -> [u8; N] {
+/// Random bytes.
+pub(super) fn draw<const N: usize>(rng: &mut EngineRng) -> [u8; N] {
     let mut bytes = [0; N];
     rng.fill_bytes(&mut bytes);
     bytes

@@ -12,7 +12,7 @@ use keepwell_protocol::catalog::removal::{Cut, Removal, RemovalBody, is_cut};
 use keepwell_protocol::id::{BlobId, BootId, NodeId, Seq, ValueId};
 use keepwell_protocol::limits::MAX_REMOVAL_CUTS;
 use keepwell_protocol::log::entry::Entry;
-use keepwell_protocol::log::op::{Holdings, Op};
+use keepwell_protocol::log::op::Holdings;
 use keepwell_protocol::log::vector::Past;
 use keepwell_protocol::wire;
 use keepwell_store::audit::Note;
@@ -21,7 +21,7 @@ use keepwell_store::home::Home;
 use keepwell_store::removals::KnownRemoval;
 use keepwell_store::store::Transaction;
 
-use super::apply::{Basis, judge_authority};
+use super::apply::{Basis, changes_of, judge_authority};
 use super::author::Batch;
 use super::effect::{Effect, Reply};
 use super::input::RequestId;
@@ -98,9 +98,8 @@ impl Engine {
 
     /// What follows from an entry that has been applied and says of somebody that they are removed, or taken in again.
     pub(super) fn heard_of_removals(&mut self, step: &mut Step<'_, '_>, entry: &Entry) -> Result<(), StoreError> {
-        let changes = entry.ops.iter().filter_map(|op| if let Op::Change(change) = op { Some(change) } else { None });
         let writes: Vec<&Write> =
-            changes.flat_map(|change| &change.writes).filter(|write| write.item.kind == Kind::REMOVAL).collect();
+            changes_of(entry).flat_map(|change| &change.writes).filter(|write| write.item.kind == Kind::REMOVAL).collect();
         if writes.iter().any(|write| write.body.is_some()) {
             self.settle_removals(step)?;
         }

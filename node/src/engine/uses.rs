@@ -13,10 +13,10 @@ use keepwell_protocol::log::exchange::Message;
 use keepwell_protocol::name::RefName;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
-use rand_chacha::rand_core::Rng;
 
 use super::effect::{Effect, Reply};
 use super::input::RequestId;
+use super::open::draw;
 use super::{Engine, Step};
 use crate::limits::USE_ELSEWHERE_TIMEOUT_MS;
 
@@ -51,8 +51,7 @@ impl Engine {
             step.effects.push(Effect::Reply(request, Reply::UsedBy(None)));
             return;
         };
-        let mut nonce = Nonce([0; 16]);
-        step.rng.fill_bytes(&mut nonce.0);
+        let nonce = Nonce(draw(step.rng));
         step.send(node, &Message::UseRequest(UseRequest { nonce, name: name.to_string() }));
         let until_ms = step.steady_ms.saturating_add(USE_ELSEWHERE_TIMEOUT_MS);
         self.uses.asked.insert(nonce, Asked { request, name, node, until_ms, others });

@@ -49,6 +49,12 @@ pub struct Held {
 /// What became of a blob, with the number that its putter gave it.
 pub type Outcome = Result<Held, (usize, Failure)>;
 
+/// The outcome of a put of one blob.
+pub fn only(outcomes: Vec<Outcome>) -> Result<Held, Failure> {
+    let outcome = outcomes.into_iter().next().ok_or_else(|| Failure::new(Code::Internal, "a put was not answered"))?;
+    outcome.map_err(|(_, failure)| failure)
+}
+
 /// Told how many more bytes have been read.
 pub type Progress<'a> = dyn FnMut(u64) + 'a;
 

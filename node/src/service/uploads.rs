@@ -14,7 +14,7 @@ use keepwell_store::uploads::{Upload, UploadError};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::put::{Held, PutOptions, Putter};
+use super::put::{Held, PutOptions, Putter, only};
 use super::{Node, quota};
 use crate::engine::{LeaseOp, LeaseUse, UploadWish};
 use crate::failure::{Code, Failure};
@@ -158,11 +158,11 @@ pub fn commit(node: &dyn Node, busy: &BusyUploads, name: &OwnerName, options: Pu
     let mut putter = Putter::new(node, PutOptions { expected: upload.sha1, ..options }, &mut silent);
     let mut outcomes = putter.put_upload(0, name.as_str())?;
     outcomes.extend(putter.finish()?);
-    let outcome = outcomes.pop().ok_or_else(|| Failure::new(Code::Internal, "an upload was not answered"))?;
-    if !matches!(&outcome, Err((_, failure)) if failure.code != Code::Integrity) {
+    let outcome = only(outcomes);
+    if !matches!(&outcome, Err(failure) if failure.code != Code::Integrity) {
         end(node, &upload)?;
     }
-    outcome.map_err(|(_, failure)| failure)
+    outcome
 }
 
 /// Gives an upload up, with all that has come of it; what it was.

@@ -168,16 +168,22 @@ impl io::Read for FileReader<'_> {
 
 /// Reads until the buffer is full or the source ends, and tells how many bytes there are.
 pub(crate) fn read_full(source: &mut dyn io::Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let (count, failure) = fill(source, buffer);
+    failure.map_or(Ok(count), Err)
+}
+
+/// Reads until the buffer is full, the source ends or fails, and tells how many bytes there are, also when it failed.
+pub(crate) fn fill(source: &mut dyn io::Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
     let mut done = 0;
     while done < buffer.len() {
         match source.read(&mut buffer[done..]) {
             Ok(0) => break,
             Ok(count) => done += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return (done, Some(error)),
         }
     }
-    Ok(done)
+    (done, None)
 }
 
 #[cfg(test)]

@@ -55,6 +55,13 @@ impl Gone {
         self.lab.settle();
     }
 
+    /// Those who were parted meet, and tell each other everything.
+    fn meet(&mut self) {
+        self.lab.parted.clear();
+        self.lab.connect_all();
+        self.lab.settle();
+    }
+
     /// How many children the parent has, as each machine knows.
     fn links(&self) -> Vec<usize> {
         (0..3).map(|machine| self.links_at(machine)).collect()
@@ -141,9 +148,7 @@ fn a_ref_that_is_set_while_others_forget_the_links_keeps_the_child() {
     gone.lab.set(2, "lab/x", "3", &[gone.parent.sha1]);
     gone.pass(FACTS_AFTER_MS);
     assert_eq!(gone.links(), [0, 0, 1]);
-    gone.lab.parted.clear();
-    gone.lab.connect_all();
-    gone.lab.settle();
+    gone.meet();
     assert_eq!((gone.links(), gone.child_lives()), (vec![1; 3], vec![true; 3]));
     for machine in 0..3 {
         gone.collect(machine);
@@ -251,9 +256,7 @@ fn what_a_value_without_copies_names_keeps_the_links_that_were_known() {
     gone.lab.give(2, Input::WriteRefs { request: REQUEST, ops: vec![RefOp::Set(set)] });
     gone.pass(FACTS_AFTER_MS);
     assert_eq!(gone.links(), [0, 0, 1]);
-    gone.lab.parted.clear();
-    gone.lab.connect_all();
-    gone.lab.settle();
+    gone.meet();
     assert_eq!((gone.links(), gone.child_lives()), (vec![1; 3], vec![true; 3]));
 }
 

@@ -8,9 +8,9 @@ use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_store::error::StoreError;
 
 use super::asking::Asking;
-use super::draw;
 use crate::engine::effect::{Confirmed, Effect, Reply};
 use crate::engine::input::RequestId;
+use crate::engine::open::draw;
 use crate::engine::{Engine, Step};
 
 /// The blobs of one request, while others are asked about them.
@@ -36,7 +36,7 @@ impl Engine {
         let (boot, seen) = (self.own_chain()?.boot, step.txn.vector()?);
         let mut confirmation = Confirmation {
             request,
-            asking: Asking::new(Nonce(draw(step)), boot, Purpose::Confirm, seen, step.steady_ms),
+            asking: Asking::new(Nonce(draw(step.rng)), boot, Purpose::Confirm, seen, step.steady_ms),
             open: BTreeSet::new(),
             proven: BTreeMap::new(),
             silent: BTreeSet::new(),

@@ -11,9 +11,10 @@ use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_protocol::log::exchange::Message;
 use keepwell_store::error::StoreError;
 
-use super::{Round, Whom, draw};
+use super::{Round, Whom};
 use crate::engine::effect::{DropOutcome, Dropped, Effect, Reply};
 use crate::engine::input::RequestId;
+use crate::engine::open::draw;
 use crate::engine::{Engine, Step};
 use crate::limits::{DROP_FROM_TIMEOUT_MS, MAX_ROUNDS_OF_OTHERS};
 
@@ -41,7 +42,7 @@ impl Engine {
             step.effects.push(Effect::Reply(request, Reply::NotConnected(node)));
             return Ok(());
         }
-        let nonce = Nonce(draw(step));
+        let nonce = Nonce(draw(step.rng));
         let blobs = blobs.into_iter().take(MAX_QUESTION_BLOBS).collect();
         step.send(node, &Message::DropRequest(DropRequest { nonce, blobs }));
         let until_ms = step.steady_ms.saturating_add(DROP_FROM_TIMEOUT_MS);

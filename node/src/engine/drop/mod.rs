@@ -26,17 +26,17 @@ use keepwell_protocol::log::exchange::Message;
 use keepwell_protocol::log::op::Holdings;
 use keepwell_store::blobs::Place;
 use keepwell_store::error::StoreError;
-use rand_chacha::rand_core::Rng;
 
 use super::author::Batch;
 use super::effect::{DropOutcome, Dropped, Effect, Event, Reply};
 use super::input::RequestId;
+use super::open::draw;
 use super::{Engine, Step, closure};
 use crate::limits::NEW_ROOT_VISITS;
 use asking::{Asking, Unproven};
 use confirm::Confirmation;
 use elsewhere::Asked;
-use facts::Facts;
+use facts::{About, Facts};
 use surplus::Surplus;
 pub use witness::Probed;
 
@@ -106,7 +106,7 @@ impl Engine {
         self.end_attempts_on_new_roots(step)?;
         let mut facts = self.facts(step.txn)?;
         let (boot, seen) = (self.own_chain()?.boot, step.txn.vector()?);
-        let asking = Asking::new(Nonce(draw(step)), boot, Purpose::Drop, seen, step.steady_ms);
+        let asking = Asking::new(Nonce(draw(step.rng)), boot, Purpose::Drop, seen, step.steady_ms);
         let mut round = Round { whom, asking, open: BTreeSet::new(), outcomes: Vec::new() };
         for id in blobs.iter().take(MAX_QUESTION_BLOBS) {
             let Some(record) = step.txn.blob(id)? else {
@@ -114,29 +114,30 @@ impl Engine {
                 continue;
             };
             let fact = record.fact(*id);
-            let reached_by = facts.about(step, id)?.reached_by;
-            if self.dropping.attempts.flag(round.asking.nonce, boot, [(fact, reached_by)]).is_empty() {
+            let about = facts.about(step, id)?;
+            if self.dropping.attempts.flag(round.asking.nonce, boot, [(fact, about.reached_by)]).is_empty() {
                 round.outcomes.push(DropOutcome::refused(*id, vec![Missing::Attempt]));
                 continue;
             }
-            self.ask_holders(step, &mut facts, &mut round, &fact)?;
+            // Nobody has answered yet: what is missing beside the copies will not come by asking.
+            let missing = self.decide(&facts, &about, id).err().unwrap_or_default();
+            self.ask_holders(step, &facts, &mut round, &fact, missing)?;
         }
         self.ask(step, &round.asking);
         self.dropping.rounds.insert(round.asking.nonce, round);
         self.end_rounds_that_are_over(step)
     }
 
-    /// Notes whom the blob is to be asked of; if that is in vain, its attempt ends at once.
+    /// Notes whom the blob is to be asked of; if that is in vain, because more is `missing` than copies, its attempt ends at once.
     fn ask_holders(
         &mut self,
         step: &Step<'_, '_>,
-        facts: &mut Facts,
+        facts: &Facts,
         round: &mut Round,
         fact: &BlobFact,
+        missing: Vec<Missing>,
     ) -> Result<(), StoreError> {
         let id = &fact.sha1;
-        // Nobody has answered yet: what is missing beside the copies will not come by asking.
-        let missing = self.decide(step, facts, id)?.err().unwrap_or_default();
         let (mut holders, mut out_of_reach, mut storages) = (Vec::new(), Vec::new(), BTreeSet::new());
         for holder in step.txn.holders(id)?.into_iter().map(|holding| holding.node) {
             let Some(storage) = facts.members.get(&holder).filter(|storage| **storage != self.home.storage) else { continue };
@@ -219,7 +220,8 @@ impl Engine {
                 round.close(id, Err(vec![Missing::Attempt]));
                 continue;
             }
-            match self.decide(step, &mut facts, id)? {
+            let about = facts.about(step, id)?;
+            match self.decide(&facts, &about, id) {
                 Ok((permit, proof)) => {
                     let record = step.txn.delete(permit, step.now_ms)?;
                     if let Some(record) = &record {
@@ -243,13 +245,12 @@ impl Engine {
         Ok(())
     }
 
-    fn decide(&mut self, step: &Step<'_, '_>, facts: &mut Facts, id: &BlobId) -> Result<Decision, StoreError> {
-        let about = facts.about(step, id)?;
-        let decided = self.dropping.attempts.decide(id, &facts.for_drop(&self.home, &about));
-        Ok(decided.map(|(permit, attempt)| {
+    fn decide(&mut self, facts: &Facts, about: &About, id: &BlobId) -> Decision {
+        let decided = self.dropping.attempts.decide(id, &facts.for_drop(&self.home, about));
+        decided.map(|(permit, attempt)| {
             let words = attempt.words.iter().filter(|(_, (_, word))| *word == Word::Yes);
             (permit, words.map(|(node, (storage, _))| (*node, *storage)).collect())
-        }))
+        })
     }
 
     /// As time passes: asks again, and ends what has taken too long.
@@ -358,10 +359,4 @@ impl Round {
             self.outcomes.push(DropOutcome { blob: *id, gone, proof, missing, refusals, silent });
         }
     }
-}
-
-fn draw<const N: usize>(step: &mut Step<'_, '_>) -> [u8; N] {
-    let mut bytes = [0; N];
-    step.rng.fill_bytes(&mut bytes);
-    bytes
 }

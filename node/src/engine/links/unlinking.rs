@@ -124,7 +124,7 @@ impl Engine {
     fn notice(&mut self, step: &Step<'_, '_>, parents: &[BlobId]) -> Result<(), StoreError> {
         let (mut writers, mut members) = (BTreeMap::new(), None);
         for parent in parents {
-            let Some(fact) = step.txn.fact_ids(parent)?.into_iter().next() else { continue };
+            let Some(fact) = step.txn.first_fact_id(parent)? else { continue };
             if !is_gone(step.txn, parent)? {
                 continue;
             }
