@@ -4,7 +4,7 @@
 //! An upload that nobody sends to ends with its lease.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 
 use keepwell_protocol::id::BlobId;
@@ -49,6 +49,27 @@ pub struct BeginUpload {
 #[derive(Debug, Default)]
 pub struct BusyUploads(Mutex<BTreeSet<String>>);
 
+/// A source that renews its upload while it gives: one piece may take longer than an upload lasts.
+struct Lasting<'a> {
+    source: &'a mut dyn Read,
+    now_ms: &'a mut dyn FnMut() -> u64,
+    renew: &'a mut dyn FnMut() -> Result<(), Failure>,
+    renewed_ms: u64,
+}
+
+impl Read for Lasting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        let now_ms = (self.now_ms)();
+        // A clock that was set back renews too, or what it renewed before would end by the clock that is right.
+        if now_ms.abs_diff(self.renewed_ms) >= UPLOAD_TTL_MS / 2 {
+            (self.renew)().map_err(io::Error::other)?;
+            self.renewed_ms = now_ms;
+        }
+        Ok(count)
+    }
+}
+
 /// The right to work on an upload, while this lives.
 struct Turn<'a> {
     busy: &'a BusyUploads,
@@ -78,23 +99,28 @@ impl Drop for Turn<'_> {
 /// # Errors
 /// `EXISTS` if there is one that is to become something else.
 pub fn begin(node: &dyn Node, name: &OwnerName, wish: &BeginUpload) -> Result<(UploadLine, bool), Failure> {
-    let BeginUpload { sha1, size_bytes } = *wish;
     match find(node, name) {
         Err(failure) if failure.code == Code::NotFound => end_lost(node, name)?,
-        Err(failure) => return Err(failure),
-        Ok(known) if (known.sha1, known.size_bytes) == (sha1, size_bytes) => {
-            return Ok((line(node, name.as_str(), &known)?, false));
-        }
-        Ok(known) => {
-            return Err(Failure::new(Code::Exists, format!("there is an upload `{name}` already, of something else"))
-                .hint("choose another name, or give that one up first with `keepwell upload rm`")
-                .details(json!({ "upload": line(node, name.as_str(), &known)? })));
-        }
+        found => return go_on(node, name, wish, &found?),
     }
+    let BeginUpload { sha1, size_bytes } = *wish;
     quota::leave_room(node, size_bytes.unwrap_or_default())?;
     let upload = UploadWish { name: name.clone(), ingest: node.new_ingest(), sha1, size_bytes };
-    node.lease(LeaseOp::Upload { owner: owner::of_this_process(), ttl_ms: UPLOAD_TTL_MS, upload })?;
-    Ok((get(node, name)?, true))
+    match node.lease(LeaseOp::Upload { owner: owner::of_this_process(), ttl_ms: UPLOAD_TTL_MS, upload }) {
+        // Somebody else has begun it meanwhile.
+        Err(failure) if failure.code == Code::Exists => go_on(node, name, wish, &find(node, name)?),
+        begun => begun.and_then(|_| Ok((get(node, name)?, true))),
+    }
+}
+
+fn go_on(node: &dyn Node, name: &OwnerName, wish: &BeginUpload, known: &Upload) -> Result<(UploadLine, bool), Failure> {
+    let told = line(node, name.as_str(), known)?;
+    if (known.sha1, known.size_bytes) == (wish.sha1, wish.size_bytes) {
+        return Ok((told, false));
+    }
+    Err(Failure::new(Code::Exists, format!("there is an upload `{name}` already, of something else"))
+        .hint("choose another name, or give that one up first with `keepwell upload rm`")
+        .details(json!({ "upload": told })))
 }
 
 /// The upload `name`.
@@ -125,7 +151,7 @@ pub fn extend(
     source: &mut dyn Read,
 ) -> Result<UploadLine, Failure> {
     let _turn = busy.turn(name)?;
-    let before = find(node, name)?;
+    let (before, before_ms) = (find(node, name)?, node.now_ms());
     if before.offset_bytes != offset_bytes {
         return Err(Failure::new(
             Code::RevMismatch,
@@ -135,7 +161,9 @@ pub fn extend(
         .details(json!({ "upload": name.as_str(), "offset_bytes": before.offset_bytes })));
     }
     renew(node, &before)?;
-    let after = node.store().extend_upload(name.as_str(), source)?;
+    let (mut now_ms, mut renew_again) = (|| node.now_ms(), || renew(node, &before));
+    let mut lasting = Lasting { source, now_ms: &mut now_ms, renew: &mut renew_again, renewed_ms: before_ms };
+    let after = node.store().extend_upload(name.as_str(), &mut lasting)?;
     renew(node, &after)?;
     line(node, name.as_str(), &after)
 }
@@ -264,6 +292,22 @@ mod tests {
         let extended = extend(&node, &busy, &name, 0, &mut Cursor::new(b"abc")).unwrap();
         assert_eq!(extended.offset_bytes, 3);
         lasts(extended.expires_ms, piece_ms);
+    }
+
+    #[test]
+    fn a_piece_that_takes_longer_than_an_upload_lasts_renews_it_in_every_half_of_that() {
+        let (mut clock, mut renewed) = ([0, 1, UPLOAD_TTL_MS / 2 - 1, UPLOAD_TTL_MS / 2, UPLOAD_TTL_MS].into_iter(), 0);
+        let mut renew = || {
+            renewed += 1;
+            Ok(())
+        };
+        let mut now_ms = || clock.next().unwrap();
+        let mut bytes = Cursor::new(b"abcde");
+        let mut lasting = Lasting { source: &mut bytes, now_ms: &mut now_ms, renew: &mut renew, renewed_ms: 0 };
+        let mut read = || assert_eq!(lasting.read(&mut [0]).unwrap(), 1);
+        (0..3).for_each(|_| read());
+        (0..2).for_each(|_| read());
+        assert_eq!(renewed, 2);
     }
 
     #[test]
