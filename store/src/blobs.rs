@@ -129,8 +129,7 @@ impl Transaction<'_> {
     /// Deletes a blob: its record goes now, and its bytes to the trash once this is durable. What it was, or none if it was not held.
     pub fn delete(&mut self, permit: Permit, now_ms: u64) -> Result<Option<BlobRecord>, StoreError> {
         let (id, ground) = (permit.blob(), permit.ground());
-        let Some(record) = self.blob(&id)? else { return Ok(None) };
-        self.take_record(&id)?;
+        let Some(record) = self.take_record(&id)? else { return Ok(None) };
         if record.place == Place::File {
             let row = UnlinkRow { queued_ms: now_ms, attempts: 0, last_error: None };
             self.unlinks.insert(id.as_bytes(), wire::encode(&row).as_slice())?;
@@ -175,9 +174,10 @@ impl Tables<Writing<'_>> {
     }
 
     /// Takes away the record alone: what else there is of the blob goes with it to the trash.
-    fn take_record(&mut self, id: &BlobId) -> Result<(), StoreError> {
-        self.blobs.remove(id.as_bytes())?;
-        self.drop_unneeded(id)
+    fn take_record(&mut self, id: &BlobId) -> Result<Option<BlobRecord>, StoreError> {
+        let record = row::decode("blobs", self.blobs.remove(id.as_bytes()))?;
+        self.drop_unneeded(id)?;
+        Ok(record)
     }
 
     pub(crate) fn remove_inline(&mut self, arrival: u64) -> Result<(), StoreError> {

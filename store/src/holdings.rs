@@ -114,12 +114,13 @@ impl Tables<Writing<'_>> {
     pub fn remove_holding(&mut self, speaker: &Speaker, past: &Past, blob: &BlobId) -> Result<Option<u64>, StoreError> {
         let (mut removed, mut is_left) = (None, false);
         for (chain, number) in &speaker.chains {
-            let row: Option<HoldingRow> = row::decode("holdings", self.holdings.get((blob.as_bytes(), *number)))?;
+            // It is taken out before it is looked at: hardly ever does it stay.
+            let row: Option<HoldingRow> = row::decode("holdings", self.holdings.remove((blob.as_bytes(), *number)))?;
             let Some(row) = row else { continue };
             if past.includes(&chain.boot, row.since) {
-                self.holdings.remove((blob.as_bytes(), *number))?;
                 removed = Some(row.size_bytes);
             } else {
+                self.holdings.insert((blob.as_bytes(), *number), wire::encode(&row).as_slice())?;
                 is_left = true;
             }
         }

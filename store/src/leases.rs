@@ -177,12 +177,7 @@ impl<A: Access> Tables<A> {
             let reaches = |lease: &Lease| !lease.is_expired(now_ms) && (!lease.is_flat || root == *blob);
             keeping.extend(leases.filter(|(_, lease)| reaches(lease)).map(|(lease, _)| Keeping::Lease { lease, root }));
             keeping.extend(self.grace_of(&root)?.map(|until_ms| Keeping::Grace { root, until_ms }));
-            for parent in self.parents(&root)? {
-                // What is below a live blob is live, and needs no lease.
-                if !self.is_live(&parent)? && seen.insert(parent) {
-                    due.push(parent);
-                }
-            }
+            due.extend(self.unlive_parents(&root, &mut seen)?);
         }
         keeping.sort_unstable();
         Ok(keeping)
@@ -193,11 +188,23 @@ impl<A: Access> Tables<A> {
         if self.graces.is_empty()? {
             return Ok(None);
         }
-        let graces = self.lease_roots_of(blob, u64::MAX)?.into_iter().map(|keeping| match keeping {
-            Keeping::Grace { until_ms, .. } => Some(until_ms),
-            Keeping::Lease { .. } => None,
-        });
-        Ok(graces.max().flatten())
+        let (mut longest, mut seen, mut due) = (None, BTreeSet::from([*blob]), vec![*blob]);
+        while let Some(root) = due.pop() {
+            longest = longest.max(self.grace_of(&root)?);
+            due.extend(self.unlive_parents(&root, &mut seen)?);
+        }
+        Ok(longest)
+    }
+
+    /// The parents that no ref reaches and that have not been seen: what is below a live blob is live, and needs neither lease nor grace.
+    fn unlive_parents(&self, blob: &BlobId, seen: &mut BTreeSet<BlobId>) -> Result<Vec<BlobId>, StoreError> {
+        let mut unlive = Vec::new();
+        for parent in self.parents(blob)? {
+            if !self.is_live(&parent)? && seen.insert(parent) {
+                unlive.push(parent);
+            }
+        }
+        Ok(unlive)
     }
 
     /// `roots` and everything that links reach from them, as far as it is not live. What is below a live blob is live itself.

@@ -115,10 +115,10 @@ impl Tables<Writing<'_>> {
         now_ms: u64,
         ground: Ground,
     ) -> Result<(), StoreError> {
-        self.remove_trashed(id)?;
         let was_purged = ground == Ground::Purge;
         let trashed = Trashed { record: *record, deleted_ms: now_ms, was_purged, attempts: 0, last_error: None };
-        self.trash.insert(id.as_bytes(), wire::encode(&trashed).as_slice())?;
+        let before = row::decode("trash", self.trash.insert(id.as_bytes(), wire::encode(&trashed).as_slice()))?;
+        before.map_or(Ok(()), |before| self.forget_trashed(id, &before))?;
         self.trash_ages.insert((now_ms, id.as_bytes()), ())?;
         self.put_count(Count::TrashBytes, self.count(Count::TrashBytes)?.saturating_add(record.size_bytes))
     }
@@ -131,22 +131,32 @@ impl Tables<Writing<'_>> {
 
     /// Takes a row out of the trash with the small bytes that belong to it. Group values stay for whoever uses them.
     fn remove_trashed(&mut self, id: &BlobId) -> Result<Option<Trashed>, StoreError> {
-        let Some(trashed) = self.take_trashed(id)? else { return Ok(None) };
-        if let Place::Inline(arrival) = trashed.record.place {
-            self.remove_inline(arrival)?;
+        let trashed = row::decode("trash", self.trash.remove(id.as_bytes()))?;
+        if let Some(trashed) = &trashed {
+            self.forget_trashed(id, trashed)?;
         }
-        Ok(Some(trashed))
+        Ok(trashed)
+    }
+
+    /// Forgets what belongs to a row that has gone, its small bytes too.
+    fn forget_trashed(&mut self, id: &BlobId, trashed: &Trashed) -> Result<(), StoreError> {
+        self.uncount_trashed(id, trashed)?;
+        if let Place::Inline(arrival) = trashed.record.place { self.remove_inline(arrival) } else { Ok(()) }
     }
 
     fn take_trashed(&mut self, id: &BlobId) -> Result<Option<Trashed>, StoreError> {
         let trashed: Option<Trashed> = row::decode("trash", self.trash.remove(id.as_bytes()))?;
         if let Some(trashed) = &trashed {
-            self.trash_ages.remove((trashed.deleted_ms, id.as_bytes()))?;
-            // What an older build put there was not counted; `fsck` does.
-            let left = self.count(Count::TrashBytes)?.saturating_sub(trashed.record.size_bytes);
-            self.put_count(Count::TrashBytes, left)?;
+            self.uncount_trashed(id, trashed)?;
         }
         Ok(trashed)
+    }
+
+    fn uncount_trashed(&mut self, id: &BlobId, trashed: &Trashed) -> Result<(), StoreError> {
+        self.trash_ages.remove((trashed.deleted_ms, id.as_bytes()))?;
+        // What an older build put there was not counted; `fsck` does.
+        let left = self.count(Count::TrashBytes)?.saturating_sub(trashed.record.size_bytes);
+        self.put_count(Count::TrashBytes, left)
     }
 }
 

@@ -62,16 +62,19 @@ impl<A: Access> Tables<A> {
 impl Transaction<'_> {
     /// Ends graces that are over at `now_ms`, at most `limit`; whether no more are. Their blobs become unneeded if they are not live.
     pub fn end_graces(&mut self, now_ms: u64, limit: usize) -> Result<bool, StoreError> {
-        for _ in 0..limit {
-            if !self.is_grace_due(now_ms)? {
-                return Ok(true);
-            }
+        let first = self.next_unneeded_number()?;
+        let (mut number, mut left) = (first, limit);
+        while left > 0 && self.is_grace_due(now_ms)? {
             let due = self.graces.pop_first()?.map(|(key, _)| BlobId::from(*key.value().1));
             if let Some(id) = due {
-                self.number_if_unneeded(&id)?;
+                number += u64::from(self.give_number(&id, number)?);
             }
+            left -= 1;
         }
-        Ok(!self.is_grace_due(now_ms)?)
+        if number > first {
+            self.put_next_number(number)?;
+        }
+        Ok(left > 0 || !self.is_grace_due(now_ms)?)
     }
 
     /// Gives a blob that is held grace until `until_ms`, if its present grace does not last as long. Whether it is held.
@@ -100,14 +103,23 @@ impl Tables<Writing<'_>> {
 
     /// Gives `id` the next number if it is unneeded and has none. Called whenever one of the things that need it has gone.
     pub(crate) fn number_if_unneeded(&mut self, id: &BlobId) -> Result<(), StoreError> {
-        let Some(record) = self.blob(id)? else { return Ok(()) };
-        if self.is_needed(id, &record)? || self.is_unneeded_since(id)?.is_some() {
-            return Ok(());
-        }
         let number = self.next_unneeded_number()?;
+        if self.give_number(id, number)? { self.put_next_number(number + 1) } else { Ok(()) }
+    }
+
+    /// Gives `id` this number if it is unneeded and has none; whether it has it now. The caller notes which one is next.
+    fn give_number(&mut self, id: &BlobId, number: u64) -> Result<bool, StoreError> {
+        let Some(record) = self.blob(id)? else { return Ok(false) };
+        if self.is_needed(id, &record)? || self.is_unneeded_since(id)?.is_some() {
+            return Ok(false);
+        }
         self.unneeded.insert(number, id.as_bytes())?;
         self.unneeded_numbers.insert(id.as_bytes(), number)?;
-        self.meta.insert(NEXT_NUMBER, wire::encode(&(number + 1)).as_slice())?;
+        Ok(true)
+    }
+
+    fn put_next_number(&mut self, number: u64) -> Result<(), StoreError> {
+        self.meta.insert(NEXT_NUMBER, wire::encode(&number).as_slice())?;
         Ok(())
     }
 
@@ -125,8 +137,8 @@ impl Tables<Writing<'_>> {
 
     /// Notes that `id` is needed, or not held.
     pub(crate) fn drop_unneeded(&mut self, id: &BlobId) -> Result<(), StoreError> {
-        if let Some(number) = self.is_unneeded_since(id)? {
-            self.unneeded_numbers.remove(id.as_bytes())?;
+        let number = self.unneeded_numbers.remove(id.as_bytes())?.map(|row| row.value());
+        if let Some(number) = number {
             self.unneeded.remove(number)?;
         }
         Ok(())
