@@ -116,6 +116,11 @@ impl ClockGuard {
         self.confirm();
     }
 
+    /// Whether anybody has told the time since this process was started.
+    pub fn has_heard(&self) -> bool {
+        !self.heard.is_empty()
+    }
+
     /// Why the clock is not to be trusted now, if so. Whether there is anybody who could tell the time is for the caller to know: without
     /// others, [`Doubt::Unheard`] is none.
     pub fn doubt(&self) -> Option<Doubt> {
@@ -187,9 +192,9 @@ mod tests {
         guard.hear(peer(1), NOW_MS);
         assert_eq!(guard.doubt(), Some(Doubt::Unread));
         guard.read(NOW_MS, 1_000);
-        assert_eq!(guard.doubt(), Some(Doubt::Unheard));
+        assert_eq!((guard.doubt(), guard.has_heard()), (Some(Doubt::Unheard), false));
         guard.hear(peer(1), NOW_MS);
-        assert_eq!(guard.doubt(), None);
+        assert_eq!((guard.doubt(), guard.has_heard()), (None, true));
     }
 
     #[test]

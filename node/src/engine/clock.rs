@@ -1,7 +1,8 @@
 //! The clock of this machine, as far as it can be trusted: see `keepwell_protocol::clock`.
 //!
 //! Members tell each other the time whenever they tell how far they have come. While the clock is contradicted no lease and no grace ends
-//! here by time, and no trash is emptied; and while anything is doubtful about it, no ref is ended (see `expiry`).
+//! here by time, and no trash is emptied; nor before the first of the others, if there are any, has told the time since the start, for a
+//! clock may have been set while no process looked. And while anything is doubtful about it, no ref is ended (see `expiry`).
 
 use keepwell_protocol::clock::{ClockGuard, Doubt};
 use keepwell_protocol::id::NodeId;
@@ -28,6 +29,11 @@ impl Clock {
     /// The time by which leases and graces end and the trash is emptied: while the clock is contradicted, one at which none does.
     pub(super) fn ends_ms(&self, now_ms: u64) -> u64 {
         if self.guard.doubt().is_some_and(Doubt::is_contradicted) { 0 } else { now_ms }
+    }
+
+    /// Whether the clock could be contradicted by now: one of the others has been heard, if there are any.
+    pub(super) fn was_compared(&self) -> bool {
+        !self.has_others || self.boot_ms.is_none() || self.guard.has_heard()
     }
 }
 

@@ -66,8 +66,8 @@ impl Engine {
 
     /// What garbage collection does by itself as time passes.
     pub(super) fn collect_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
-        let may_write = self.may_write_unasked(step.steady_ms, step.rng);
-        if may_write {
+        let (may_write, may_end) = (self.may_write_unasked(step.steady_ms, step.rng), self.clock.was_compared());
+        if may_write && may_end {
             if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= step.ends_ms) {
                 step.txn.end_graces(step.ends_ms, GRACES_PER_STEP)?;
             }
@@ -78,7 +78,7 @@ impl Engine {
         let until_ms = step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS);
         let is_due =
             oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.steady_ms >= self.collector.trash_ms + TRASH_EVERY_MS;
-        if is_due && self.is_counted_on(step.txn)? {
+        if is_due && may_end && self.is_counted_on(step.txn)? {
             self.collector.trash_ms = step.steady_ms;
             step.effects.push(Effect::EmptyTrash { until_ms, enough_bytes: u64::MAX });
         }
@@ -111,10 +111,12 @@ impl Engine {
                 None => step.ends_ms,
                 Some(grace_ms) => step.now_ms.saturating_add(usual_ms).saturating_sub(grace_ms),
             };
-            if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= over_ms) {
-                collected.more = !step.txn.end_graces(over_ms, GRACES_PER_STEP)?;
+            if self.clock.was_compared() {
+                if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= over_ms) {
+                    collected.more = !step.txn.end_graces(over_ms, GRACES_PER_STEP)?;
+                }
+                collected.more |= !self.end_leases(step)?;
             }
-            collected.more |= !self.end_leases(step)?;
             self.settle(step)?;
         }
         let waited_for = self.waited_for(step.txn)?;

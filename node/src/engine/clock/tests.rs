@@ -74,6 +74,34 @@ fn while_the_clock_is_contradicted_no_lease_and_no_grace_ends_and_the_trash_is_n
 }
 
 #[test]
+fn after_a_start_nothing_ends_before_another_member_has_told_the_time() {
+    let mut node = Alone::new();
+    node.put(1);
+    assert_eq!(node.collect(Some(0), 1).purged.len(), 1, "one lies in the trash");
+    node.put_at(NOW_MS, 1..2);
+    befriend(&mut node);
+    let add = LeaseOp::Add { owner: "ann".parse().unwrap(), ttl_ms: LEASE_TTL_MS, is_flat: false, blobs: vec![] };
+    step(&mut node, NOW_MS, BOOT_MS, Input::Lease { request: RequestId(2), op: add });
+    let later_ms = PUT_GRACE_MS + LEASE_TTL_MS + MAX_TRASH_AGE_MS;
+    let (ahead_ms, since_ms) = (NOW_MS + later_ms, BOOT_MS + later_ms);
+    let left = |node: &Alone| {
+        let snapshot = node.engine.store().snapshot().unwrap();
+        (snapshot.lease_count().unwrap(), snapshot.next_grace_ms().unwrap().is_some())
+    };
+    let empties = |effects: Vec<Effect>| effects.iter().any(|done| matches!(done, Effect::EmptyTrash { .. }));
+    assert!(!empties(tick(&mut node, ahead_ms, since_ms)));
+    let how = Collect { grace_ms: Some(0), limit: 9 };
+    step(&mut node, ahead_ms, since_ms, Input::Collect { request: RequestId(3), how });
+    assert_eq!(left(&node), (1, true));
+    hear(&mut node, ahead_ms, since_ms, NOW_MS);
+    assert!(!empties(tick(&mut node, ahead_ms, since_ms)));
+    assert_eq!(left(&node), (1, true), "it is contradicted");
+    hear(&mut node, ahead_ms, since_ms, ahead_ms);
+    assert!(empties(tick(&mut node, ahead_ms, since_ms)));
+    assert_eq!(left(&node), (0, false));
+}
+
+#[test]
 fn a_node_without_others_goes_by_its_clock_and_one_with_others_must_hear_them() {
     let mut node = Alone::new();
     assert_eq!(node.engine.clock_doubt(), Some(Doubt::Unread));
