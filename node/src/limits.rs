@@ -49,12 +49,15 @@ pub const RETRIEVES_PER_STEP: usize = 32;
 pub const TRASH_LOOKS_PER_TICK: usize = 256;
 /// How often the trash is walked although nothing says that it must be: for what could not be brought back (milliseconds).
 pub const TRASH_WALK_EVERY_MS: u64 = 60 * 60 * 1_000;
-/// Blobs that one step purges: others wait for the step to end.
-pub const PURGE_BATCH_BLOBS: usize = 256;
+/// Blobs that one step purges, of a command without a daemon: nobody waits for the step to end.
+pub const PURGE_BATCH_BLOBS: usize = 1_024;
 /// Blobs that a step purges without being asked. Nobody waits for them to go, and somebody may be waiting for the step: the file of each
 /// is moved and noted by itself.
 pub const UNASKED_PORTION: usize = 64;
-/// Graces that one step ends.
+/// Blobs that are asked about in one round, of a command that gives up copies or wants them proven: others wait for the steps in which
+/// the questions are answered, and the copies go.
+pub const DROP_PORTION: usize = 128;
+/// Graces that one step ends, unless it purges more blobs than that.
 pub const GRACES_PER_STEP: usize = 300;
 /// Values past their deadline that one step looks at, and ends if that is for this node to do.
 pub const EXPIRIES_PER_STEP: usize = 256;
@@ -273,7 +276,9 @@ const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS && LEASE_TTL_MS <= MAX_LEASE_T
 const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSENT_AFTER_MS);
 const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);
 const _: () = assert!(DROP_TIMEOUT_MS + 2 * TICK_MS < DROP_FROM_TIMEOUT_MS);
-const _: () = assert!(SURPLUS_BATCH <= MAX_QUESTION_BLOBS && SURPLUS_RETRY_MORE_MS <= SURPLUS_RETRY_MOST_MS);
+const _: () = assert!(
+    DROP_PORTION <= MAX_QUESTION_BLOBS && SURPLUS_BATCH <= MAX_QUESTION_BLOBS && SURPLUS_RETRY_MORE_MS <= SURPLUS_RETRY_MOST_MS
+);
 const _: () = assert!(SCRUB_PERIOD_MS <= VERIFIED_FOR_MS && MIN_SCRUB_RATE_BYTES <= SCRUB_RATE_BYTES);
 const _: () = assert!(OUT_OF_SPACE_BYTES < LOW_SPACE_BYTES);
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_ENTRY_OPS, "the holdings of one batch fit in one entry");

@@ -252,7 +252,10 @@ impl Running {
             if let Some(error) = self.failed.take() {
                 return Err(error.into());
             }
-            self.step(inputs)?;
+            // Whoever waits is answered before a portion of garbage goes, not after it.
+            let (lengthy, brief) = inputs.into_iter().partition(Input::may_purge);
+            self.step(brief)?;
+            self.step(lengthy)?;
             if !goes_on {
                 return Ok(());
             }

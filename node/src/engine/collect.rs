@@ -113,7 +113,7 @@ impl Engine {
             };
             if self.clock.was_compared() {
                 if step.txn.next_grace_ms()?.is_some_and(|until_ms| until_ms <= over_ms) {
-                    collected.more = !step.txn.end_graces(over_ms, GRACES_PER_STEP)?;
+                    collected.more = !step.txn.end_graces(over_ms, GRACES_PER_STEP.max(how.limit))?;
                 }
                 collected.more |= !self.end_leases(step)?;
             }

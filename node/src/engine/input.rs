@@ -194,6 +194,15 @@ pub enum Input {
 }
 
 impl Input {
+    /// Whether the step that takes it may purge a portion of garbage.
+    pub fn may_purge(&self) -> bool {
+        match self {
+            Input::Collect { how, .. } => how.limit > 0,
+            Input::Tick | Input::Room(_) => true,
+            _ => false,
+        }
+    }
+
     /// Copies are to be given up here, or on the member `from`.
     pub fn dropping(request: RequestId, blobs: Vec<BlobId>, from: Option<NodeId>) -> Input {
         match from {
@@ -299,5 +308,17 @@ impl RefSet {
             if_rev: None,
             allow_missing: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_purge_is_a_tick_and_a_collection_that_is_no_mere_look() {
+        let collect = |limit| Input::Collect { request: RequestId(1), how: Collect { grace_ms: None, limit } };
+        assert!(Input::Tick.may_purge() && collect(1).may_purge());
+        assert!(!collect(0).may_purge() && !Input::WriteRefs { request: RequestId(1), ops: vec![] }.may_purge());
     }
 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::Why;
 use keepwell_protocol::id::{BlobId, NodeId};
-use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_store::roots::Root;
 use keepwell_store::store::Snapshot;
 
@@ -14,14 +13,14 @@ use super::types::{DropLine, MissingLine};
 use super::{Node, network};
 use crate::engine::DropOutcome;
 use crate::failure::{Code, Failure};
-use crate::limits::{WHY_ROOTS, WHY_VISITS};
+use crate::limits::{DROP_PORTION, WHY_ROOTS, WHY_VISITS};
 
 /// Gives up the copies of `blobs` that this node has, or the member `from`, as far as others prove theirs: one line each, in order.
 pub fn drop_copies(node: &dyn Node, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure> {
     let from = elsewhere(node, from)?;
     let mut lines: BTreeMap<BlobId, DropLine> = BTreeMap::new();
     let wanted: Vec<BlobId> = blobs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    for portion in wanted.chunks(MAX_QUESTION_BLOBS) {
+    for portion in wanted.chunks(DROP_PORTION) {
         let dropped = node.drop_copies(portion.to_vec(), from).map_err(|failure| by_name(node, from, failure))?;
         let snapshot = node.store().snapshot()?;
         for outcome in dropped.outcomes {
@@ -52,7 +51,7 @@ pub fn drop_copy(node: &dyn Node, id: BlobId, from: Option<&str>) -> Result<Drop
 pub fn give_up(node: &dyn Node, blobs: &[BlobId], by: &str) -> Result<Vec<DropLine>, Failure> {
     let mut lines: BTreeMap<BlobId, DropLine> = BTreeMap::new();
     let wanted: Vec<BlobId> = blobs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-    for portion in wanted.chunks(MAX_QUESTION_BLOBS) {
+    for portion in wanted.chunks(DROP_PORTION) {
         let dropped = node.give_up(portion.to_vec(), by.to_owned())?;
         let snapshot = node.store().snapshot()?;
         for outcome in dropped.outcomes {
@@ -201,7 +200,25 @@ fn said(why: Why) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use keepwell_protocol::units::DurationMs;
+
     use super::*;
+    use crate::local::Local;
+
+    #[test]
+    fn every_blob_gets_its_line_in_order_however_many_portions_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let (network, name) = ("lab".parse().unwrap(), "ada".parse().unwrap());
+        let node = Local::init(&folder.path().join("home"), DurationMs(0), None, network, name).unwrap();
+        for count in [DROP_PORTION, DROP_PORTION + 1] {
+            let blobs: Vec<BlobId> = (0..count).rev().map(|n| BlobId([u8::try_from(n).unwrap(); 20])).collect();
+            let told: Vec<String> = blobs.iter().map(ToString::to_string).collect();
+            for lines in [drop_copies(&node, &blobs, None).unwrap(), give_up(&node, &blobs, "ann").unwrap()] {
+                assert_eq!(lines.iter().map(|line| line.sha1.clone()).collect::<Vec<_>>(), told);
+                assert!(lines.iter().all(|line| !line.dropped));
+            }
+        }
+    }
 
     #[test]
     fn what_stood_in_the_way_is_told_in_one_line() {

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::id::BlobId;
-use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_protocol::name::RefName;
 
 use super::types::RefLine;
 use super::{Node, refs};
 use crate::engine::{RefRefusal, closure};
 use crate::failure::{Code, Failure};
+use crate::limits::DROP_PORTION;
 
 /// The ref, with the copies that are proven now in place of those that are known, and who has not proven what it is said to hold.
 pub fn confirm(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
@@ -27,7 +27,7 @@ pub fn confirm(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
     drop(snapshot);
     // What reaches nothing is as durable as it can be.
     let (mut fewest, mut unproven) = (if blobs.is_empty() { line.copies } else { u32::MAX }, BTreeSet::new());
-    for portion in blobs.chunks(MAX_QUESTION_BLOBS) {
+    for portion in blobs.chunks(DROP_PORTION) {
         let confirmed = node.confirm(portion.to_vec())?;
         fewest = fewest.min(confirmed.copies);
         unproven.extend(confirmed.unproven);

@@ -80,21 +80,16 @@ impl Alone {
 #[test]
 fn one_step_ends_graces_per_step_and_purges_a_batch_and_says_that_there_is_more() {
     let mut node = Alone::new();
-    node.put(GRACES_PER_STEP + 1);
+    let unneeded = |node: &Alone| node.engine.store().snapshot().unwrap().unneeded_count().unwrap();
+    node.put(PURGE_BATCH_BLOBS + 2);
     assert_eq!(node.collect(None, PURGE_BATCH_BLOBS), Collected::default(), "all have their grace");
+    let collected = node.collect(Some(0), 1);
+    assert_eq!((collected.purged.len(), collected.more), (1, true));
+    assert_eq!(unneeded(&node), GRACES_PER_STEP as u64 - 1);
     let collected = node.collect(Some(0), PURGE_BATCH_BLOBS);
-    assert_eq!((collected.purged.len(), collected.more), (PURGE_BATCH_BLOBS, true));
-    let unneeded = node.engine.store().snapshot().unwrap().unneeded_count().unwrap();
-    assert_eq!(unneeded, (GRACES_PER_STEP - PURGE_BATCH_BLOBS) as u64, "one grace has not been ended");
-    let mut purged = PURGE_BATCH_BLOBS;
-    loop {
-        let collected = node.collect(Some(0), PURGE_BATCH_BLOBS);
-        purged += collected.purged.len();
-        if !collected.more {
-            break;
-        }
-    }
-    assert_eq!(purged, GRACES_PER_STEP + 1);
+    assert_eq!((collected.purged.len(), collected.more, unneeded(&node)), (PURGE_BATCH_BLOBS, true, 1));
+    let collected = node.collect(Some(0), PURGE_BATCH_BLOBS);
+    assert_eq!((collected.purged.len(), collected.more), (1, false));
 }
 
 #[test]
