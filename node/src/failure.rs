@@ -359,8 +359,21 @@ impl From<LeaseRefusal> for Failure {
     }
 }
 
-/// The forms of what can be named.
-pub(crate) const URI_HINT: &str = "write it as `sha1://HASH`, `sha1dir://HASH/path`, `keepwell://group/key` or `group/key`";
+/// The forms that what was named can have.
+pub(crate) fn uri_hint(error: &UriError) -> &'static str {
+    match error {
+        UriError::WrongScheme { expected: "sha1://", .. } => {
+            "write it as `sha1://HASH`; what a ref names, `keepwell ref get` shows"
+        }
+        _ => "write it as `sha1://HASH`, `sha1dir://HASH/path`, `keepwell://group/key` or `group/key`",
+    }
+}
+
+impl From<UriError> for Failure {
+    fn from(error: UriError) -> Self {
+        Failure::usage(with_sources(&error)).hint(uri_hint(&error))
+    }
+}
 
 /// What its user wrote is not legal; the message says what would be.
 macro_rules! usage_from {
@@ -374,7 +387,6 @@ macro_rules! usage_from {
 }
 
 usage_from! {
-    UriError => URI_HINT,
     NameError => "choose another name",
     UnitError => "write it as in the examples",
     JsonError => "check the JSON, for example with `python3 -m json.tool`",
@@ -407,6 +419,12 @@ impl From<Reply> for Failure {
 mod tests {
     use super::*;
     use std::path::Path;
+
+    #[test]
+    fn who_names_a_ref_where_a_blob_is_wanted_is_told_how_to_find_it() {
+        let failure = Failure::from("lab/day1".parse::<keepwell_protocol::uri::BlobUri>().unwrap_err());
+        assert!(failure.hint.contains("keepwell ref get"), "{}", failure.hint);
+    }
 
     #[test]
     fn the_frozen_table_of_codes() {

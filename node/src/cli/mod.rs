@@ -34,7 +34,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use keepwell_protocol::uri::UriError;
 
-use crate::failure::{Code, Failure, URI_HINT};
+use crate::failure::{Code, Failure, uri_hint};
 use context::Context;
 use output::{Output, Stop};
 
@@ -149,14 +149,14 @@ fn usage(error: &clap::Error, words: &[OsString]) -> u8 {
         return 0;
     }
     let is_json = words.iter().any(|word| word == "--json");
-    let is_uri = std::error::Error::source(error).is_some_and(|source| source.is::<UriError>());
-    if !is_json && !is_uri {
+    let uri = std::error::Error::source(error).and_then(|source| source.downcast_ref::<UriError>());
+    if !is_json && uri.is_none() {
         error.print().ok();
         return Code::Usage.exit();
     }
     let text = error.render().to_string();
     let message = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ").replace('\n', " ");
-    let hint = if is_uri { URI_HINT } else { "see `keepwell --help`, and `keepwell COMMAND --help`" };
+    let hint = uri.map_or("see `keepwell --help`, and `keepwell COMMAND --help`", uri_hint);
     let failure = Failure::usage(message).hint(hint);
     Output::new(is_json, true, false).end(Err(Stop::Failure(failure)))
 }
