@@ -125,7 +125,7 @@ fn a_disk_of_when_the_others_were_out_of_reach_deletes_nothing_before_they_could
     lab.machines[0].disk = backup;
     lab.machines[0].start();
     lab.give(0, Input::Tick);
-    let waits = vec![Missing::Acknowledgement(other), Missing::Leave(Why::JustStarted)];
+    let waits = [Missing::Acknowledgement(other), Missing::Leave(Why::JustStarted)];
     let (missing, purged) = collect(&mut lab);
     assert!(purged == 0 && missing.iter().all(|missing| waits.contains(missing)), "{missing:?}");
     lab.connect_all();
