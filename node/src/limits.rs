@@ -135,6 +135,8 @@ pub const COPY_TRIES: u32 = 12;
 
 /// For how long a member may be silent, by the time that this node has run, before it is not waited for any more (milliseconds).
 pub const ABSENT_AFTER_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// For how much of that it must have been silent since this node started last: what a disk says of silence may be of long ago (milliseconds).
+pub const ABSENT_AFTER_START_MS: u64 = 60 * 60 * 1_000;
 /// The longest time between two ticks that counts as running: a machine that slept could not have heard anybody (milliseconds).
 pub const MAX_TICK_GAP_MS: u64 = 5_000;
 /// How often it is written down for how long members have been silent (milliseconds).
@@ -273,6 +275,7 @@ const _: () = assert!(UNASKED_PORTION <= PURGE_BATCH_BLOBS);
 const _: () = assert!(RETRIEVES_PER_STEP < TRASH_LOOKS_PER_TICK);
 const _: () = assert!(TRASH_WALK_EVERY_MS < MAX_TRASH_AGE_MS, "what could not be brought back is tried again before it goes");
 const _: () = assert!(LOCK_POLL_MS < LOCK_WAIT_MS && LEASE_TTL_MS <= MAX_LEASE_TTL_MS);
+const _: () = assert!(ABSENT_AFTER_START_MS < ABSENT_AFTER_MS);
 const _: () = assert!(TICK_MS < MAX_TICK_GAP_MS && SILENCE_NOTED_EVERY_MS < ABSENT_AFTER_MS);
 const _: () = assert!(STATUS_EVERY_MS < MAX_TICK_GAP_MS && ASK_AGAIN_MS < DROP_TIMEOUT_MS);
 const _: () = assert!(DROP_TIMEOUT_MS + 2 * TICK_MS < DROP_FROM_TIMEOUT_MS);

@@ -1,7 +1,8 @@
 //! Who is waited for: every member but the dead, the absent, and those who were removed.
 //!
 //! An admin declares a member dead, which is an item of the catalog. Absent is who has been silent for [`ABSENT_AFTER_MS`] of the time that
-//! this node has run: a clock that jumps, or a laptop that sleeps, makes nobody absent. What was noted of that survives a restart.
+//! this node has run: a clock that jumps, or a laptop that sleeps, makes nobody absent. What was noted of that survives a restart, but for
+//! the last of it: a disk that was put back may be one of when others were out of reach, and they are to be heard before it acts alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +16,7 @@ use keepwell_store::store::Transaction;
 use keepwell_store::tables::{Access, Tables};
 
 use super::{Engine, Step};
-use crate::limits::{ABSENT_AFTER_MS, MAX_TICK_GAP_MS, SILENCE_NOTED_EVERY_MS};
+use crate::limits::{ABSENT_AFTER_MS, ABSENT_AFTER_START_MS, MAX_TICK_GAP_MS, SILENCE_NOTED_EVERY_MS};
 
 /// For how long this node has run without hearing from each member.
 #[derive(Default)]
@@ -32,7 +33,7 @@ impl Engine {
     /// As time passes: whoever was not heard has been silent for longer.
     pub(super) fn absence_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let noted = step.txn.silences()?;
-        let before = self.absence.silent_ms.take().unwrap_or_else(|| noted.clone());
+        let before = self.absence.silent_ms.take().unwrap_or_else(|| at_start(&noted));
         // A tick that comes late tells of a machine that slept: it could not have heard anybody.
         let passed_ms = step.steady_ms.saturating_sub(self.absence.ticked_ms.unwrap_or(step.steady_ms)).min(MAX_TICK_GAP_MS);
         if self.absence.ticked_ms.replace(step.steady_ms).is_none() {
@@ -55,10 +56,10 @@ impl Engine {
         Ok(())
     }
 
-    /// The other members that may still write and be heard: who is neither dead nor absent.
+    /// The other members that may still write and be heard: who is neither dead nor absent. Who is connected is about to be heard.
     pub(super) fn waited_for(&self, txn: &Transaction<'_>) -> Result<Vec<NodeId>, StoreError> {
         let members = self.members(txn)?.into_keys();
-        Ok(members.filter(|node| !self.is_absent(node)).collect())
+        Ok(members.filter(|node| !self.is_absent(node) || self.is_connected(node)).collect())
     }
 
     fn is_absent(&self, node: &NodeId) -> bool {
@@ -92,6 +93,11 @@ impl Engine {
     pub(super) fn is_counted_on(&self, txn: &Transaction<'_>) -> Result<bool, StoreError> {
         Ok(self.is_member(txn)? && self.refuses_as_dead(txn)?.is_none())
     }
+}
+
+/// For how long members count as silent when this node starts, by what was noted.
+fn at_start(noted: &BTreeMap<NodeId, u64>) -> BTreeMap<NodeId, u64> {
+    noted.iter().map(|(node, ms)| (*node, (*ms).min(ABSENT_AFTER_MS - ABSENT_AFTER_START_MS))).collect()
 }
 
 /// The members that an admin declared dead.

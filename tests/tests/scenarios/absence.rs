@@ -1,8 +1,9 @@
 //! Who is waited for before something is deleted: everybody but the dead and those who have been silent for very long.
 
 use keepwell_node::engine::{Collect, Input, Reply, RequestId};
-use keepwell_node::limits::{ABSENT_AFTER_MS, MAX_TICK_GAP_MS, SILENCE_NOTED_EVERY_MS};
+use keepwell_node::limits::{ABSENT_AFTER_MS, ABSENT_AFTER_START_MS, MAX_TICK_GAP_MS, SILENCE_NOTED_EVERY_MS};
 use keepwell_protocol::gc::Missing;
+use keepwell_protocol::gc::question::Why;
 
 use super::lab::Lab;
 
@@ -67,14 +68,19 @@ fn who_is_silent_for_absent_after_ms_of_running_time_is_not_waited_for_until_hea
         lab.give(1, Input::Connected { peer: lab.machines[0].id() });
         lab.give(0, Input::Tick);
     };
-    note(&mut lab, ABSENT_AFTER_MS - 1);
-    assert_eq!(collect(&mut lab), (vec![Missing::Acknowledgement(third)], 0));
-    lab.now_ms += 1;
-    lab.give(0, Input::Tick);
-    assert_eq!(collect(&mut lab), (vec![], 1));
+    // The second time it was silent for as long before as it takes, and waits for the rest of the time after the start alone.
+    for (noted_ms, left_ms) in
+        [(ABSENT_AFTER_MS - ABSENT_AFTER_START_MS - 7, ABSENT_AFTER_START_MS + 7), (ABSENT_AFTER_MS, ABSENT_AFTER_START_MS)]
+    {
+        note(&mut lab, noted_ms);
+        lab.run(0, left_ms - 1);
+        assert_eq!(collect(&mut lab), (vec![Missing::Acknowledgement(third)], 0));
+        lab.run(0, 1);
+        assert_eq!(collect(&mut lab), (vec![], 1));
+        lab.put(0, b"garbage again", &[]);
+    }
 
     // It is heard again: from now on it is waited for.
-    lab.put(0, b"more garbage", &[]);
     lab.parted.clear();
     lab.connect_all();
     lab.parted = vec![(0, 2), (1, 2)];
@@ -103,4 +109,44 @@ fn a_clock_that_jumps_counts_as_max_tick_gap_ms_and_silence_is_noted_every_silen
     lab.now_ms += SILENCE_NOTED_EVERY_MS;
     lab.give(0, Input::Tick);
     assert_eq!(noted(&lab), Some(before + 2 * MAX_TICK_GAP_MS));
+}
+
+#[test]
+fn a_disk_of_when_the_others_were_out_of_reach_deletes_nothing_before_they_could_be_heard() {
+    let mut lab = Lab::new(2);
+    let blob = lab.put(0, b"data", &[]).sha1;
+    lab.settle();
+    let other = lab.machines[1].id();
+    // Machine 0 was alone for a week, a backup was made then, and it has named the blob since.
+    lab.machines[0].engine().store().write(|txn| txn.put_silences(&[(other, ABSENT_AFTER_MS)].into())).unwrap();
+    let backup = lab.machines[0].disk.fork(5);
+    lab.set(0, "lab/data", "{}", &[blob]);
+    lab.settle();
+    lab.machines[0].disk = backup;
+    lab.machines[0].start();
+    lab.give(0, Input::Tick);
+    let waits = [Missing::Acknowledgement(other), Missing::Leave(Why::JustStarted)];
+    let (missing, purged) = collect(&mut lab);
+    assert!(purged == 0 && missing.iter().all(|missing| waits.contains(missing)), "{missing:?}");
+    lab.connect_all();
+    assert_eq!(lab.values(0, "lab/data"), ["{}"]);
+    assert!(lab.holds(0, &blob));
+}
+
+#[test]
+fn who_is_connected_is_waited_for_however_long_it_was_silent() {
+    let mut lab = lab_without_the_third();
+    let third = lab.machines[2].id();
+    lab.machines[0].engine().store().write(|txn| txn.put_silences(&[(third, ABSENT_AFTER_MS)].into())).unwrap();
+    lab.machines[0].start();
+    let peer = lab.machines[1].id();
+    lab.give(0, Input::Connected { peer });
+    lab.give(1, Input::Connected { peer: lab.machines[0].id() });
+    lab.run(0, 1);
+    lab.run(0, ABSENT_AFTER_START_MS);
+    // It is connected, and has said nothing yet.
+    lab.give(0, Input::Connected { peer: third });
+    assert_eq!(collect(&mut lab), (vec![Missing::Acknowledgement(third)], 0));
+    lab.give(0, Input::Disconnected { peer: third });
+    assert_eq!(collect(&mut lab), (vec![], 1));
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use keepwell_node::engine::{Effect, Input, RefOp, RefSet, RequestId};
 use keepwell_node::limits::{
-    ABSENT_AFTER_MS, COPY_BATCH_BLOBS, COPY_BATCH_BYTES, COPY_LOOKS_PER_STEP, COPY_LOOKS_PER_TICK, COPY_RETRY_MS, COPY_TRIES,
-    COPY_TURN_MS, MAX_COPY_BATCHES, MAX_COPY_RETRY_MS, MAX_SHORT_BLOBS,
+    ABSENT_AFTER_MS, ABSENT_AFTER_START_MS, COPY_BATCH_BLOBS, COPY_BATCH_BYTES, COPY_LOOKS_PER_STEP, COPY_LOOKS_PER_TICK,
+    COPY_RETRY_MS, COPY_TRIES, COPY_TURN_MS, MAX_COPY_BATCHES, MAX_COPY_RETRY_MS, MAX_SHORT_BLOBS,
 };
 use keepwell_protocol::gc::pressure::Room;
 use keepwell_protocol::id::{BlobFact, BlobId};
@@ -174,12 +174,13 @@ fn who_was_silent_for_absent_after_ms_is_not_counted_on() {
     lab.parted = vec![(0, order[0]), (order[1], order[0])];
     // So it was noted before machine `order[1]` started last.
     let silent = lab.machines[order[0]].id();
-    for (silent_ms, expected) in [(ABSENT_AFTER_MS - 1, vec![]), (ABSENT_AFTER_MS, vec![(order[1], vec![blob])])] {
-        lab.machines[order[1]].engine().store().write(|txn| txn.put_silences(&BTreeMap::from([(silent, silent_ms)]))).unwrap();
-        lab.machines[order[1]].start();
-        let peer = lab.machines[0].id();
-        lab.give(order[1], Input::Connected { peer });
-        lab.give(order[1], Input::Tick);
+    lab.machines[order[1]].engine().store().write(|txn| txn.put_silences(&BTreeMap::from([(silent, ABSENT_AFTER_MS)]))).unwrap();
+    lab.machines[order[1]].start();
+    let peer = lab.machines[0].id();
+    lab.give(order[1], Input::Connected { peer });
+    lab.give(order[1], Input::Tick);
+    for (ran_ms, expected) in [(ABSENT_AFTER_START_MS - 1, vec![]), (1, vec![(order[1], vec![blob])])] {
+        lab.run(order[1], ran_ms);
         assert_eq!(std::mem::take(&mut lab.brings), expected);
     }
 }

@@ -7,6 +7,7 @@ use ed25519_dalek::SigningKey;
 use keepwell_node::engine::{
     Effect, Engine, EngineRng, Event, Input, NewHome, Probed, PutBlob, RefOp, RefSet, Reply, RequestId, Settings, Stored,
 };
+use keepwell_node::limits::MAX_TICK_GAP_MS;
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::catalog::reference::RefBody;
@@ -145,6 +146,16 @@ impl Lab {
             for machine in 0..self.machines.len() {
                 self.give(machine, Input::Tick);
             }
+        }
+    }
+
+    /// Has one machine run for so long.
+    pub(super) fn run(&mut self, machine: usize, mut ms: u64) {
+        while ms > 0 {
+            let passing = ms.min(MAX_TICK_GAP_MS);
+            ms -= passing;
+            self.now_ms += passing;
+            self.give(machine, Input::Tick);
         }
     }
 

@@ -15,7 +15,7 @@ use keepwell_protocol::log::exchange::Ack;
 use super::Catalog;
 use super::known::Known;
 use super::rules::Broken;
-use super::world::{Flag, NODES, Node, ROOT, Slots, World, blob_fact, boot_id, node_id, others, storage_id};
+use super::world::{Flag, NODES, ROOT, Slots, World, blob_fact, boot_id, node_id, others, storage_id};
 
 const NETWORK: NetworkId = NetworkId([9; 32]);
 
@@ -31,7 +31,7 @@ impl Catalog {
     /// Whether `node` may end the link facts of the root. Of who else holds it nothing is told: no safety shall rest on that.
     pub(super) fn unlinks(&self, world: &World, node: usize) -> Option<()> {
         let me = &world.nodes[node];
-        let facts = world.view(me.applied()).facts;
+        let facts = self.view(world, me.applied()).facts;
         let seen = me.sweeps[ROOT].unwrap_or_default();
         let were_known = facts & !seen == 0 || self.broken.ends_facts_at_once();
         let is_held = me.has() & 1 << ROOT != 0;
@@ -42,11 +42,14 @@ impl Catalog {
 
     fn purge_facts(&self, world: &World, node: usize, blob: usize) -> PurgeFacts {
         let me = &world.nodes[node];
-        let waited_for: Vec<NodeId> = others(node).map(node_id).collect();
+        let waited_for = self.waited_for(world, node);
+        let mut in_reach = self.in_reach(node, 0);
+        in_reach.retain(|other| waited_for.contains(other));
+        let is_live = self.view(world, me.applied()).live() & 1 << blob != 0;
         PurgeFacts {
-            refuses: self.start(me).refuses_to_purge(&self.in_reach(node, 0), &waited_for),
+            refuses: self.refuses_as_gone(world, node).or(self.start(world, node).refuses_to_purge(&in_reach, &waited_for)),
             is_settled: true,
-            is_live: world.view(me.applied()).live() & 1 << blob != 0,
+            is_live: is_live && self.broken != Broken::SweepOutlivesRemoval,
             was_unreached: me.sweeps[blob].is_some(),
             is_pinned: me.pins & 1 << blob != 0,
             understands_all: true,
@@ -70,17 +73,18 @@ impl Catalog {
         let mut sweep = Sweep::begin(self.known(world, me.sweeps[blob]?).vector());
         for of in others(node) {
             if let Some(ack) = me.acks[of] {
+                let ack = if self.broken == Broken::Resync { ack & me.applied() } else { ack };
                 let persisted = self.known(world, ack).vector();
                 sweep.hear(&Ack { network: NETWORK, node: node_id(of), boot: boot_id(of, 0), seq: 0, persisted });
             }
         }
-        let waited_for: Vec<NodeId> = others(node).map(node_id).collect();
+        let waited_for = self.waited_for(world, node);
         let Ok(outcome) = sweep.converged(&waited_for, &log).map(|outcome| outcome.ok().as_ref().map(then));
         outcome
     }
 
     pub(super) fn flag(&self, world: &mut World, node: usize, blob: usize) -> Option<()> {
-        let live = world.view(world.nodes[node].applied()).live();
+        let live = self.view(world, world.nodes[node].applied()).live();
         let me = &mut world.nodes[node];
         (me.flags[blob].is_none() && live & 1 << blob != 0).then_some(())?;
         me.flags[blob] = Some(Flag { seen: me.applied(), yes: 0 });
@@ -92,16 +96,19 @@ impl Catalog {
         let flag = world.nodes[node].flags[blob]?;
         let (asked, it) = (blob_fact(blob), world.nodes[of]);
         let log = self.known(world, it.applied());
+        let members: Vec<NodeId> = self.members(world, of).map(node_id).collect();
+        let mut in_reach = self.in_reach(of, 1 << node);
+        in_reach.retain(|other| members.contains(other));
         let Ok(includes_asker) = contains(&log, &self.known(world, flag.seen).vector());
         let standing = Standing {
-            asker_is_member: true,
-            refuses: self.start(&it).refuses(&self.in_reach(of, 1 << node)),
+            asker_is_member: self.members(world, of).any(|member| member == node),
+            refuses: self.start(world, of).refuses(&in_reach),
             includes_asker: includes_asker || self.broken == Broken::AnswererKnows,
         };
         let copy = Copy {
             recorded: (it.has() & 1 << blob != 0).then_some(asked),
             is_whole: true,
-            is_live: world.view(it.applied()).live() & 1 << blob != 0,
+            is_live: self.view(world, it.applied()).live() & 1 << blob != 0,
             keeps_rather: of < node,
         };
         let mut attempts = self.attempts(world, of, blob);
@@ -117,16 +124,16 @@ impl Catalog {
     pub(super) fn drop_copy(&self, world: &mut World, node: usize, blob: usize) -> Option<()> {
         let me = &world.nodes[node];
         let flag = me.flags[blob]?;
-        let members = others(node).map(|other| (node_id(other), storage_id(other))).collect();
+        let members = self.members(world, node).map(|other| (node_id(other), storage_id(other))).collect();
         let facts = DropFacts {
             boot: &boot_id(node, me.boot),
             storage: &storage_id(node),
-            refuses: match self.broken {
-                Broken::DropsInReach => self.start(me).refuses(&self.in_reach(node, flag.yes)),
-                _ => self.start(me).refuses_to_drop(&others(node).map(node_id).collect::<Vec<_>>()),
-            },
+            refuses: self.refuses_as_gone(world, node).or(match self.broken {
+                Broken::DropsInReach => self.start(world, node).refuses(&self.in_reach(node, flag.yes)),
+                _ => self.start(world, node).refuses_to_drop(&self.waited_for(world, node)),
+            }),
             is_settled: true,
-            is_live: world.view(me.applied()).live() & 1 << blob != 0,
+            is_live: self.view(world, me.applied()).live() & 1 << blob != 0,
             reached_by: self.reached_by(world, me.applied()),
             is_placed: false,
             is_pinned: me.pins & 1 << blob != 0,
@@ -136,6 +143,10 @@ impl Catalog {
         };
         let (permit, _) = self.attempts(world, node, blob).decide(&blob_fact(blob).sha1, &facts).ok()?;
         world.nodes[node].flags[blob] = None;
+        if let Some((_, removed)) = self.leaving.removal {
+            let knows = world.is_removed(world.nodes[node].applied(), removed);
+            world.left |= u8::from(!knows && flag.yes == 1 << removed) << blob;
+        }
         delete(world, node, blob, &permit, Ground::Drop)
     }
 
@@ -156,7 +167,7 @@ impl Catalog {
 
     /// What reaches blobs in `log`, instead of a digest of it.
     fn reached_by(&self, world: &World, log: Slots) -> u64 {
-        if self.broken == Broken::AddCancels { 0 } else { world.view(log).values.into() }
+        if self.broken == Broken::AddCancels { 0 } else { self.view(world, log).values.into() }
     }
 
     fn known(&self, world: &World, log: Slots) -> Known {
@@ -168,10 +179,13 @@ impl Catalog {
         others(node).filter(|other| !self.cut_off || talks_to & 1 << other != 0).map(node_id).collect()
     }
 
-    fn start(&self, me: &Node) -> Start {
+    fn start(&self, world: &World, node: usize) -> Start {
+        let me = &world.nodes[node];
         let mut start = Start::default();
         for node in 0..NODES {
-            if me.exchanged & 1 << node != 0 || self.broken == Broken::Start {
+            // An exchange with who is no member says nothing.
+            let counts = me.exchanged & 1 << node != 0 && !world.is_removed(me.applied(), node);
+            if counts || self.broken == Broken::Start {
                 start.exchanged(node_id(node));
             }
         }

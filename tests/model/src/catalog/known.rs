@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 
-use keepwell_protocol::id::{BootId, EntryHash, NodeId, Seq};
+use keepwell_protocol::catalog::removal::{Cut, Removal, RemovalBody};
+use keepwell_protocol::id::{BootId, EntryHash, NodeId, Seq, ValueId};
 use keepwell_protocol::log::admit::Applied;
 use keepwell_protocol::log::branch::{Branch, Branches};
-use keepwell_protocol::log::vector::{Chain, Head, Vector};
+use keepwell_protocol::log::vector::{Chain, Head, Past, Vector};
 
 use super::world::{Entry, Slots, World, author, boot_id, byte, node_id};
 
@@ -56,6 +57,30 @@ impl Known {
         }
         vector
     }
+
+    /// Where the entry at `slot` is.
+    pub(crate) fn place_of(&self, slot: usize) -> Option<(Chain, Head)> {
+        self.placed.iter().find(|placed| placed.slot == slot).map(|placed| (placed.chain, placed.head))
+    }
+
+    /// `slots` as a causal past.
+    pub(crate) fn past(&self, slots: Slots) -> Past {
+        let mut past = Past::default();
+        for placed in self.placed.iter().filter(|placed| slots & 1 << placed.slot != 0) {
+            past.extend(placed.chain.boot, placed.head.seq);
+        }
+        past
+    }
+
+    /// The removal that the entry at `slot` says with this body, upon `past`. The lower its number, the longer a node has been a member.
+    pub(crate) fn removal(&self, slot: usize, body: &RemovalBody, past: Slots) -> Option<Removal> {
+        let (chain, head) = self.place_of(slot)?;
+        let begun = self.placed.iter().filter_map(|placed| placed.begins.map(|branch| (placed.chain.boot, branch)));
+        let cut = Cut::of(body, &self.past(past), &Branches(begun.collect()))?;
+        let id = ValueId { boot: chain.boot, seq: head.seq, index: 0 };
+        let admitted = u64::try_from(author(slot)).unwrap_or(u64::MAX);
+        Some(Removal { id, author: chain.node, admitted, cut, knows: vec![] })
+    }
 }
 
 impl Applied for Known {
@@ -84,11 +109,11 @@ mod tests {
 
     /// The first node wrote one entry, was rolled back, and wrote another at the same position.
     fn forked() -> World {
-        let one = Entry { boot: 0, seq: 1, prev: None, value: true, fact: false, ends: 0, removes: 0, past: 0 };
+        let one = Entry { boot: 0, seq: 1, prev: None, value: true, fact: false, ends: 0, removes: 0, says: None, past: 0 };
         let mut entries = [None; SLOTS];
         entries[0] = Some(one);
         entries[1] = Some(one);
-        World { entries, nodes: Default::default(), flight: [[None; NODES]; NODES], crashes: 0, rollbacks: 1 }
+        World { entries, nodes: Default::default(), flight: [[None; NODES]; NODES], crashes: 0, rollbacks: 1, left: 0 }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What can happen, and what comes of it, apart from deletions: writing, pulling, acknowledging, fetching, crashes and rollbacks.
 
 use super::Catalog;
+use super::leaving::Word;
 use super::rules::Broken;
 use super::world::{CHILD, Entry, NODES, Node, PER_NODE, ROOT, Slots, World, author, byte, others};
 
@@ -39,6 +40,10 @@ pub(crate) enum Move {
     Fetch(usize, usize, usize),
     /// A node promises the first one to keep what that one lacks. Only with co-pins.
     Promise(usize),
+    /// A node says something of a member.
+    Say(usize, Word),
+    /// The first takes the second for absent.
+    FallSilent(usize, usize),
     /// A node crashes and starts.
     Crash(usize),
     /// A node starts from its disk of long ago.
@@ -48,15 +53,19 @@ pub(crate) enum Move {
 impl Catalog {
     /// All that `node` might do, possible or not.
     pub(super) fn moves_of(&self, world: &World, node: usize, moves: &mut Vec<Move>) {
-        if self.writers & 1 << node != 0 {
-            moves.extend([Move::Add(node), Move::Touch(node), Move::Delete(node)]);
+        let is_first = self.writers & ((1 << node) - 1) == 0;
+        match self.writers & 1 << node != 0 {
+            true if !self.shares => moves.extend([Move::Add(node), Move::Touch(node), Move::Delete(node)]),
+            true => moves.push(if is_first { Move::Add(node) } else { Move::Delete(node) }),
+            false => {}
         }
         if self.linkers & 1 << node != 0 {
             moves.extend([Move::Fact(node), Move::RemoveFacts(node)]);
         }
         moves.extend([Move::Sync(node), Move::Crash(node), Move::Rollback(node)]);
+        moves.extend(self.words_of(node).map(|word| Move::Say(node, word)));
         for other in others(node) {
-            moves.extend([Move::Pull(node, other), Move::Hear(node, other)]);
+            moves.extend([Move::Pull(node, other), Move::Hear(node, other), Move::FallSilent(node, other)]);
             if self.by_entry {
                 let news = world.nodes[other].applied() & !world.nodes[node].applied();
                 moves.extend(world.entries_in(news).map(|(slot, _)| Move::PullOne(node, other, slot)));
@@ -84,7 +93,12 @@ impl Catalog {
     /// What `step` changes; none if it cannot happen now.
     pub(super) fn step(&self, world: &mut World, step: Move) -> Option<()> {
         match step {
-            Move::Add(node) | Move::Touch(node) | Move::Delete(node) | Move::Fact(node) | Move::RemoveFacts(node) => {
+            Move::Add(node)
+            | Move::Touch(node)
+            | Move::Delete(node)
+            | Move::Fact(node)
+            | Move::RemoveFacts(node)
+            | Move::Say(node, _) => {
                 let entry = self.draft(world, node, step)?;
                 self.write(world, node, entry)
             }
@@ -97,6 +111,7 @@ impl Catalog {
             }
             Move::Hear(node, of) => self.hear(world, node, of),
             Move::Fetch(node, from, blob) => self.fetch(world, node, from, blob),
+            Move::FallSilent(node, of) => self.fall_silent(world, node, of),
             Move::Promise(node) => promise(world, node),
             Move::Crash(node) => self.crash(world, node),
             Move::Rollback(node) => self.roll_back(world, node),
@@ -110,8 +125,12 @@ impl Catalog {
     /// The entry that `step` would write, if `node` may write it (R7 and the rules of link facts).
     fn draft(&self, world: &World, node: usize, step: Move) -> Option<Entry> {
         let me = &world.nodes[node];
-        let view = world.view(me.applied());
-        let mut entry = Entry { boot: 0, seq: 0, prev: None, value: false, fact: false, ends: 0, removes: 0, past: me.applied() };
+        let view = self.view(world, me.applied());
+        let mut entry =
+            Entry { boot: 0, seq: 0, prev: None, value: false, fact: false, ends: 0, removes: 0, says: None, past: me.applied() };
+        if world.is_removed(me.applied(), node) {
+            return None;
+        }
         let anew = view.values == 0 && view.facts != 0 && self.broken != Broken::FactsAnew;
         let may_add = |is_touch| {
             let copies = match self.broken {
@@ -146,6 +165,7 @@ impl Catalog {
                 self.unlinks(world, node)?;
                 entry.removes = view.facts;
             }
+            Move::Say(_, word) if Self::is_news(world, me.applied(), word) => entry.says = Some(word),
             _ => return None,
         }
         Some(entry)
@@ -168,7 +188,8 @@ impl Catalog {
 
     /// `node` applies `news`. A value, and a link fact, is a new root: it ends attempts. What is reached again is no longer swept.
     fn learn(&self, world: &mut World, node: usize, news: Slots) -> Option<()> {
-        let knew = world.view(world.nodes[node].applied()).facts;
+        let (before, void) = (world.nodes[node].applied(), world.void(world.nodes[node].applied()));
+        let knew = self.view(world, before).facts;
         let has_roots = world.entries_in(news).any(|(_, entry)| entry.value || entry.fact);
         let me = &mut world.nodes[node];
         if self.broken == Broken::EntryPersists {
@@ -182,11 +203,23 @@ impl Catalog {
         if world.entries_in(news).any(|(slot, entry)| author(slot) == 0 && entry.value) {
             world.nodes[node].pins = 0;
         }
+        if world.void(world.nodes[node].applied()) & before != void {
+            // The log is replayed and may amount to something else: what rests on what it amounted to is begun again.
+            world.nodes[node].flags = [None; 2];
+            if self.broken == Broken::SweepOutlivesRemoval {
+                return Some(());
+            }
+            world.nodes[node].sweeps = [None; 2];
+        }
         let me = world.nodes[node];
-        let have_ended = knew != 0 && world.view(me.applied()).facts == 0;
+        let have_ended = knew != 0 && self.view(world, me.applied()).facts == 0;
         if have_ended && me.has() & 1 << ROOT != 0 && !self.broken.silences_holders() {
             let past = me.applied();
-            self.write(world, node, Entry { fact: true, value: false, boot: 0, seq: 0, prev: None, ends: 0, removes: 0, past })?;
+            self.write(
+                world,
+                node,
+                Entry { fact: true, value: false, boot: 0, seq: 0, prev: None, ends: 0, removes: 0, says: None, past },
+            )?;
         }
         self.sweep(world, node);
         Some(())
@@ -195,7 +228,7 @@ impl Catalog {
     /// A sweep begins as soon as something is unreached, and ends when it is reached.
     pub(super) fn sweep(&self, world: &mut World, node: usize) {
         let applied = world.nodes[node].applied();
-        let live = world.view(applied).live();
+        let live = self.view(world, applied).live();
         let me = &mut world.nodes[node];
         for blob in [ROOT, CHILD] {
             let is_of_use = live & 1 << blob == 0 && (self.links || me.has() & 1 << blob != 0);
@@ -215,7 +248,7 @@ impl Catalog {
                 world.entries_in(news).filter(|(slot, entry)| !is_there(*slot, entry)).fold(0, |all, (slot, _)| all | 1 << slot);
         }
         let was_rolled_back = world.entries_in(news).any(|(slot, _)| author(slot) == node);
-        if news == 0 && me.exchanged & 1 << from != 0 {
+        if news == 0 && me.exchanged & 1 << from != 0 && me.absent & 1 << from == 0 {
             return None;
         }
         if was_rolled_back {
@@ -225,6 +258,7 @@ impl Catalog {
         }
         self.learn(world, node, news)?;
         world.nodes[node].exchanged |= 1 << from;
+        world.nodes[node].absent &= !(1 << from);
         Some(())
     }
 
@@ -242,12 +276,13 @@ impl Catalog {
         let me = &mut world.nodes[node];
         (is_of_use && me.acks[of] != Some(ack) && (me.has() != 0 || self.links)).then_some(())?;
         me.acks[of] = Some(ack);
+        me.absent &= !(1 << of);
         Some(())
     }
 
     /// Fetching is for what is live here: other copies do not matter to what the model asks.
     fn fetch(&self, world: &mut World, node: usize, from: usize, blob: usize) -> Option<()> {
-        let live = world.view(world.nodes[node].applied()).live();
+        let live = self.view(world, world.nodes[node].applied()).live();
         (live & 1 << blob != 0 && world.nodes[from].has() & 1 << blob != 0).then_some(())?;
         let me = &mut world.nodes[node];
         if self.broken == Broken::CopyPersists {
@@ -292,6 +327,9 @@ impl Catalog {
         me.flags = [None; 2];
         me.exchanged = 0;
         me.promised = 0;
+        if self.broken != Broken::AbsenceOutlivesStart {
+            me.absent = 0;
+        }
     }
 }
 

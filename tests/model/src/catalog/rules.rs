@@ -37,6 +37,18 @@ pub(crate) enum Broken {
     FactsAnew,
     /// Who holds the parent lets its facts end.
     HolderSaysAgain,
+    /// Who was taken for absent before a start is so after it, too: a rollback brings the silence of long ago back.
+    AbsenceOutlivesStart,
+    /// What a member had when it acknowledged need not be applied before a purge.
+    Resync,
+    /// Who knows that an admin declared it dead deletes all the same.
+    DeadDelete,
+    /// The word of one who is known to be removed counts for a drop.
+    RemovedVouch,
+    /// What lies past a cut counts wherever it was heard.
+    Cut,
+    /// A sweep that is under way when a removal is heard goes on, and what it found unreached is not looked at again.
+    SweepOutlivesRemoval,
     /// Both: a link fact is removed at once, and nobody says it again.
     FactBarrierAndHolders,
 }

@@ -3,13 +3,14 @@
 use super::*;
 use crate::explore::{holds, violated};
 
-const BLOB: Catalog = Catalog {
+pub(super) const BLOB: Catalog = Catalog {
     broken: Broken::Nothing,
     links: false,
     linkers: 0,
     is_linked: false,
     droppers: 0,
     writers: 0b111,
+    shares: false,
     entries: 3,
     co_pins: false,
     holds: [1, 1, 0],
@@ -18,11 +19,12 @@ const BLOB: Catalog = Catalog {
     by_entry: false,
     by_message: false,
     cut_off: true,
+    leaving: Leaving::NOBODY,
 };
 
 const DROPPED: Catalog = Catalog { droppers: 0b001, ..BLOB };
 
-const LINKED: Catalog =
+pub(super) const LINKED: Catalog =
     Catalog { links: true, linkers: 0b100, is_linked: true, holds: [3, 0, 0], entries: 5, writers: 0b001, ..BLOB };
 
 /// The first node holds the parent and the second the child.

@@ -4,6 +4,8 @@
 
 use keepwell_protocol::id::{B3, BlobFact, BlobId, BootId, NodeId, StorageId};
 
+use super::leaving::Word;
+
 /// How many nodes there are.
 pub(crate) const NODES: usize = 3;
 /// How many entries each node can write.
@@ -35,6 +37,8 @@ pub(crate) struct Entry {
     pub(crate) ends: Slots,
     /// The link facts that it removes.
     pub(crate) removes: Slots,
+    /// What it says of a member.
+    pub(crate) says: Option<Word>,
     /// What its author had applied.
     pub(crate) past: Slots,
 }
@@ -73,6 +77,8 @@ pub(crate) struct Node {
     pub(crate) promised: u8,
     /// Whom it has exchanged with since it started, as bits.
     pub(crate) exchanged: u8,
+    /// Whom it takes for absent, as bits.
+    pub(crate) absent: u8,
 }
 
 /// A state of the model.
@@ -88,6 +94,8 @@ pub(crate) struct World {
     pub(crate) crashes: u8,
     /// How many rollbacks there have been.
     pub(crate) rollbacks: u8,
+    /// The blobs of which a copy was given up by the word of one who has been or will be removed, by whom could not know it, as bits.
+    pub(crate) left: u8,
 }
 
 /// What a log amounts to.
@@ -114,13 +122,20 @@ impl View {
 impl World {
     /// What `log` amounts to.
     pub(crate) fn view(&self, log: Slots) -> View {
+        self.view_without(log, self.void(log))
+    }
+
+    /// What `log` amounts to when the entries in `void` count for nothing. Link facts count all the same.
+    pub(crate) fn view_without(&self, log: Slots, void: Slots) -> View {
         let mut view = View { values: 0, facts: 0 };
         let (mut ended, mut removed) = (0, 0);
         for (slot, entry) in self.entries_in(log) {
-            view.values |= Slots::from(entry.value) << slot;
             view.facts |= Slots::from(entry.fact) << slot;
-            ended |= entry.ends;
-            removed |= entry.removes;
+            if void & 1 << slot == 0 {
+                view.values |= Slots::from(entry.value) << slot;
+                ended |= entry.ends;
+                removed |= entry.removes;
+            }
         }
         View { values: view.values & !ended, facts: view.facts & !removed }
     }
