@@ -60,6 +60,32 @@ fn a_flipped_bit_is_found_told_and_put_aside() {
 }
 
 #[test]
+fn the_original_that_is_put_again_mends_a_copy_that_has_rotten_or_gone() {
+    let home = TempHome::initialised("ada");
+    let (rots, goes) = (put(&home, "a", 200_000), put(&home, "b", 30_000));
+    let harm = || {
+        flip_bit(&blob_file(&home, &rots));
+        fs::remove_file(blob_file(&home, &goes)).unwrap();
+        home.run(["fsck", "--verify"]).exits(9);
+    };
+    harm();
+    let lines = home.run(["put", "a", "b", "--json"]).ok().json_lines();
+    assert!(lines.iter().all(|line| line["existed"] == true), "{lines:?}");
+    assert_eq!(last(&home.run(["fsck", "--verify", "--json"]).ok().json_lines())["checked"], 2);
+    assert_eq!(home.run(["cat", &rots]).ok().stdout, noise(200_000, 200_000));
+    assert_eq!(fs::metadata(blob_file(&home, &rots)).unwrap().permissions().mode() & 0o777, 0o444);
+
+    harm();
+    home.set("\n[scrub]\nauto = false\n");
+    let daemon = home.up();
+    home.run(["put", "a"]).ok();
+    home.run_with_input(["put", "-"], &noise(30_000, 30_000)).ok();
+    assert_eq!(home.run(["cat", &goes]).ok().stdout, noise(30_000, 30_000));
+    daemon.terminate().ok();
+    home.run(["fsck", "--verify"]).ok();
+}
+
+#[test]
 fn a_missing_or_cut_file_is_found_without_reading() {
     let home = TempHome::initialised("ada");
     let (missing, cut) = (put(&home, "a", 30_000), put(&home, "b", 40_000));
