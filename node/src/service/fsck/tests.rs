@@ -2,7 +2,6 @@
 
 use std::io;
 
-use keepwell_protocol::gc::permit::{Ground, Permit};
 use keepwell_protocol::units::DurationMs;
 use keepwell_store::ingest::ingest;
 use keepwell_store::place::Placed;
@@ -57,12 +56,8 @@ fn what_is_deleted_mended_or_put_while_it_is_looked_at_is_no_problem() {
         let (mut in_hand, mut is_first) = (None, true);
         let mut pace = |_| {
             if std::mem::take(&mut is_first) {
-                let permit = Permit::mint_for_test(goes, Ground::Operator);
-                local
-                    .store()
-                    .write(|txn| txn.delete(permit, 1).map(drop))
-                    .map_err(|error: StoreError| io::Error::other(error))?;
-                local.store().try_unlink(&[goes], 1).map_err(io::Error::other)?;
+                local.forget(goes, "gone").map_err(|failure| io::Error::other(failure.to_string()))?;
+                local.store().fs().unlink(&layout::blob_file(&goes))?;
                 put(&local, 2);
                 in_hand = Some(place(&local, 3));
             }
