@@ -95,7 +95,7 @@ impl<A: Access> Tables<A> {
 
 impl Transaction<'_> {
     /// Records a blob whose bytes are in place, and takes back a queued removal of those bytes. A blob that was held before is given
-    /// the grace all the same.
+    /// the grace all the same, and its copy is whole again whatever had become of it.
     ///
     /// The blob's lock is kept until the commit, so that no worker removes the bytes meanwhile.
     pub fn record(&mut self, placed: Placed, now_ms: u64, grace_until_ms: u64) -> Result<Recorded, StoreError> {
@@ -108,11 +108,13 @@ impl Transaction<'_> {
             }
         };
         if let Some(known) = self.blob(&fact.sha1)? {
-            let known = known.fact(fact.sha1);
-            if known != fact {
-                return Ok(Recorded::Collision(known));
+            if known.fact(fact.sha1) != fact {
+                return Ok(Recorded::Collision(known.fact(fact.sha1)));
             }
-            self.renew_grace(&fact.sha1, grace_until_ms)?;
+            let mended = self.mend(&fact.sha1, &known, &place, &outboard, now_ms)?;
+            if !self.renew_grace_of(&fact.sha1, &mended, grace_until_ms)? && mended != known {
+                self.put_record(&fact.sha1, &mended)?;
+            }
             return Ok(Recorded::Existed);
         }
         let place = place.or_else(|bytes| self.put_inline(&bytes))?;
@@ -171,6 +173,43 @@ impl Tables<Writing<'_>> {
         self.remove_spans_unless_used(id)?;
         self.drop_unneeded(id)?;
         Ok(record)
+    }
+
+    /// Makes whole what there is of a blob that is held, from bytes of it that were just read; what is to be recorded of it from now on. A
+    /// file of it lies in its place already.
+    fn mend(
+        &mut self,
+        id: &BlobId,
+        known: &BlobRecord,
+        fresh: &Result<Place, Vec<u8>>,
+        outboard: &Outboard,
+        now_ms: u64,
+    ) -> Result<BlobRecord, StoreError> {
+        let place = match (known.place, fresh) {
+            (Place::File, Ok(Place::File)) => Place::File,
+            (Place::Inline(arrival), Err(bytes)) if self.has_inline(arrival, bytes)? => known.place,
+            // What stands under the number may be another blob's by now, so it stays.
+            (Place::Inline(_), Err(bytes)) => self.put_inline(bytes)?,
+            // A limit of another build's: the bytes went elsewhere than they are.
+            _ => return Ok(*known),
+        };
+        if !self.has_spans(id, outboard)? {
+            self.mend_group_values(id, outboard)?;
+        }
+        Ok(BlobRecord { place, verified_ms: Some(now_ms), ..*known })
+    }
+
+    fn has_inline(&self, arrival: u64, bytes: &[u8]) -> Result<bool, StoreError> {
+        Ok(self.bytes.get(arrival)?.is_some_and(|row| row.value() == bytes))
+    }
+
+    fn has_spans(&self, id: &BlobId, outboard: &Outboard) -> Result<bool, StoreError> {
+        for (span, number) in outboard.spans.iter().zip(0u32..) {
+            if self.span(id, number)? != Some(span.groups.concat()) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Takes away the record alone: what else there is of the blob goes with it to the trash.

@@ -164,6 +164,24 @@ impl Store {
         Ok(strays)
     }
 
+    /// Whether nothing accounts for it now either. What somebody has in hand, to record it or to move it away, is none.
+    pub fn is_still_stray(&self, stray: &Stray) -> Result<bool, StoreError> {
+        let id: Option<BlobId> = stray.path.name().parse().ok();
+        let guard = id.map(|id| self.locks().try_lock(id));
+        if matches!(guard, Some(None)) || self.fs().metadata(&stray.path).is_err() {
+            return Ok(false);
+        }
+        let (Some(id), snapshot) = (id, self.snapshot()?) else { return Ok(true) };
+        if layout::trash_file(&id) == stray.path {
+            return Ok(!is_trashed_file(&snapshot, &id)?);
+        }
+        let is_accounted = match snapshot.blob(&id)? {
+            Some(record) => record.place == Place::File,
+            None => is_trashed_file(&snapshot, &id)? || self.queued_unlink(&id)?.is_some(),
+        };
+        Ok(!is_accounted || layout::blob_file(&id) != stray.path)
+    }
+
     fn strays_among_blobs(&self, snapshot: &Snapshot) -> Result<Vec<Stray>, StoreError> {
         let queued: BTreeSet<BlobId> = snapshot.queued_unlinks()?.into_iter().map(|(id, _)| id).collect();
         let mut strays = Vec::new();

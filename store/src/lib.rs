@@ -12,6 +12,7 @@ pub mod counts;
 pub mod cycles;
 pub mod error;
 pub mod expiry;
+pub mod facts_due;
 pub mod fs;
 pub mod fsck;
 pub mod hash;

@@ -84,10 +84,8 @@ impl Placed {
 /// What became of the blobs of one call.
 #[derive(Debug, Default)]
 pub struct Placement {
-    /// One for each distinct blob, in ascending order of id. Equal blobs are merged.
+    /// One for each distinct blob, in ascending order of id, recorded or not. Equal blobs are merged.
     pub placed: Vec<Placed>,
-    /// Blobs in files that were recorded already. Their bytes are kept until this is dropped: the record may go meanwhile.
-    pub existed: Vec<Ingested>,
     /// Blobs with the SHA-1 of a recorded one, or of an earlier one of this call, and another BLAKE3: collisions. The first is kept.
     pub collided: Vec<Ingested>,
 }
@@ -97,9 +95,10 @@ pub type Known<'a> = dyn Fn(&BlobId) -> Result<Option<BlobFact>, StoreError> + '
 
 /// Moves ingested blobs into place, durably.
 ///
-/// Of every blob in a file, `known` is asked under its lock: one that is recorded is not moved, and one that is recorded with
-/// another BLAKE3 is a collision and refused, because its file would replace the first one's. Small blobs replace nothing; their
-/// record is where that shows. A caller that still holds a [`Placed`] must not call again: the locks are taken in order of id
+/// Of every blob in a file, `known` is asked under its lock: one that is recorded with another BLAKE3 is a collision and refused, because
+/// its file would replace the first one's. One that is recorded as it is replaces the file that is there, which may have rotten or be gone
+/// since; that costs no more than to throw the new one away, and readers of the old one read on. Small blobs replace nothing; their record
+/// is where that shows. A caller that still holds a [`Placed`] must not call again: the locks are taken in order of id
 /// within one call only.
 ///
 /// # Errors
@@ -130,9 +129,8 @@ impl Placement {
         };
         let guard = locks.lock(fact.sha1);
         match known(&fact.sha1)? {
-            Some(same) if same == fact => self.existed.push(Ingested { fact, body: Body::File(file), outboard }),
-            Some(_) => self.collided.push(Ingested { fact, body: Body::File(file), outboard }),
-            None => {
+            Some(other) if other != fact => self.collided.push(Ingested { fact, body: Body::File(file), outboard }),
+            _ => {
                 file.move_to(&layout::blob_file(&fact.sha1)).map_err(PlaceError::from_io)?;
                 self.placed.push(Placed { fact, body: PlacedBody::File(guard), outboard });
             }

@@ -167,7 +167,7 @@ mod tests {
             Ok(())
         };
         assert_eq!(home.store.check_paced(&id, &record, &mut deletes).unwrap(), Checked::Changed);
-        let placed = home.place(&bytes).unwrap().unwrap();
+        let placed = home.place(&bytes).unwrap();
         home.write(|txn| txn.record(placed, NOW_MS + 1, GRACE_MS));
         assert_eq!(home.store.check_paced(&id, &record, &mut |_| Ok(())).unwrap(), Checked::Changed);
         assert_eq!(hash_bytes(&home.read(&id).unwrap().unwrap()).fact.sha1, id);

@@ -134,7 +134,7 @@ impl Store {
 
     /// Moves ingested blobs to where blobs live, durably, so that they can be recorded.
     ///
-    /// A blob that is already recorded stays where it is; one that collides with a record is refused, under the blob's lock.
+    /// The file of a blob that is recorded already is replaced; a blob that collides with a record is refused, under the blob's lock.
     pub fn place(&self, blobs: Vec<Ingested>) -> Result<Placement, PlaceError> {
         let known = |id: &BlobId| -> Result<Option<BlobFact>, StoreError> {
             Ok(self.snapshot()?.blob(id)?.map(|record| record.fact(*id)))

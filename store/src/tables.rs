@@ -124,6 +124,8 @@ tables! {
         trash: &'static [u8; 20] => &'static [u8],
         /// (when a blob in the trash was deleted, in Unix milliseconds, its SHA-1) → nothing.
         trash_ages: (u64, &'static [u8; 20]) => (),
+        /// SHA-1 of a blob whose link facts are to end, since nobody holds it → when that is this node's to do: see `facts_due`.
+        facts_due: &'static [u8; 20] => u64,
         /// Number → what happened, and when: the audit log.
         audit: u64 => &'static [u8],
         /// Arrival number → the bytes of a signed entry, as received.

@@ -94,18 +94,16 @@ impl TestHome {
         Ok(ingest(fs, IngestId(self.ingests.get().to_be_bytes()), &mut &*bytes, &mut |_| {})?)
     }
 
-    /// A blob in its place, without a record; none if it is recorded already.
-    pub(crate) fn place(&self, bytes: &[u8]) -> Outcome<Option<Placed>> {
+    /// A blob in its place, to be recorded.
+    pub(crate) fn place(&self, bytes: &[u8]) -> Outcome<Placed> {
         let Placement { mut placed, collided, .. } = self.store.place(vec![self.take_in(bytes)?])?;
         assert!(collided.is_empty());
-        Ok(placed.pop())
+        Ok(placed.pop().expect("it does not collide"))
     }
 
     pub(crate) fn put(&self, bytes: &[u8]) -> Outcome<Recorded> {
-        match self.place(bytes)? {
-            Some(placed) => Ok(self.store.write(|txn| txn.record(placed, NOW_MS, GRACE_MS))?),
-            None => Ok(Recorded::Existed),
-        }
+        let placed = self.place(bytes)?;
+        Ok(self.store.write(|txn| txn.record(placed, NOW_MS, GRACE_MS))?)
     }
 
     pub(crate) fn delete(&self, id: &BlobId) -> Outcome<Option<BlobRecord>> {

@@ -80,13 +80,20 @@ impl Transaction<'_> {
     /// Gives a blob that is held grace until `until_ms`, if its present grace does not last as long. Whether it is held.
     pub fn renew_grace(&mut self, id: &BlobId, until_ms: u64) -> Result<bool, StoreError> {
         let Some(record) = self.blob(id)? else { return Ok(false) };
+        self.renew_grace_of(id, &record, until_ms)?;
+        Ok(true)
+    }
+
+    /// As [`Transaction::renew_grace`], for a blob of which `record` is to be recorded; whether it has been.
+    pub(crate) fn renew_grace_of(&mut self, id: &BlobId, record: &BlobRecord, until_ms: u64) -> Result<bool, StoreError> {
         // A grace that has been ended says nothing by its time, however late that is: the clock may have been set back.
-        if record.grace_until_ms < until_ms || !self.is_in_grace(id, &record)? {
-            self.put_record(id, &BlobRecord { grace_until_ms: until_ms, ..record })?;
+        let is_longer = record.grace_until_ms < until_ms || !self.is_in_grace(id, record)?;
+        if is_longer {
+            self.put_record(id, &BlobRecord { grace_until_ms: until_ms, ..*record })?;
             self.begin_grace(id, until_ms)?;
             self.drop_unneeded(id)?;
         }
-        Ok(true)
+        Ok(is_longer)
     }
 
     fn is_grace_due(&self, now_ms: u64) -> Result<bool, StoreError> {

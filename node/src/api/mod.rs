@@ -8,6 +8,7 @@ mod blobs;
 mod content;
 pub(crate) mod events;
 pub(crate) mod fetch;
+mod fsck;
 mod gate;
 pub(crate) mod gc;
 mod ingests;
@@ -122,6 +123,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/uploads/{name}/commit", post(uploads::commit))
         .route("/gc", get(gc::state).post(gc::collect))
         .route("/fetch", post(fetch::fetch))
+        .route("/fsck", post(fsck::fsck))
         .route("/invites", post(network::invite))
         .route("/nodes", get(network::nodes))
         .route("/nodes/{name}/dead", post(network::declare_dead))

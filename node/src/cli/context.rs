@@ -94,9 +94,8 @@ impl Context {
         self.tell_home(&location)?;
         if self.daemon(&location)?.is_some() {
             // Not for long: it fails at once with who has the home, unless that one has just stopped.
-            return Local::open(&location.path, DurationMs(0)).map_err(|failure| {
-                failure.hint("stop the daemon first: a live home is not supported by this command yet").into()
-            });
+            return Local::open(&location.path, DurationMs(0))
+                .map_err(|failure| failure.hint("stop the daemon first: this needs a home that nobody is at work on").into());
         }
         Ok(Local::open(&location.path, wait)?)
     }

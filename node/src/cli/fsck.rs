@@ -8,32 +8,43 @@ use crate::failure::Code;
 use crate::service::fsck::{FsckOptions, fsck};
 use crate::service::types::{FsckLine, ProblemLine};
 
-/// Check this home: records against the disk, the disk against the records, and tables against the log
+/// Check this home: records against the disk, the disk against the records, and, while no daemon runs, tables against the log
 #[derive(Debug, Args)]
 pub(super) struct FsckArgs {
     /// Read every byte of every blob
     #[arg(long)]
     verify: bool,
-    /// Mend what can be mended; what must go is moved to `quarantine/`, nothing is deleted
+    /// Mend what can be mended; what must go is moved to `quarantine/`, nothing is deleted. The daemon must be stopped for it
     #[arg(long)]
     repair: bool,
 }
 
 pub(super) fn run(args: FsckArgs, context: &mut Context) -> Result<u8, Stop> {
-    let local = context.embedded()?;
     let mut stopped = Ok(());
-    let options = FsckOptions { verify: args.verify, repair: args.repair };
-    let sum = fsck(&local, options, &mut |line| {
-        if stopped.is_ok() {
-            stopped = context.out.line(&line, || problem_text(&line));
-        }
-    })?;
+    // What is mended must not be at work.
+    let sum = if args.repair {
+        let local = context.embedded()?;
+        let options = FsckOptions { verify: args.verify, repair: true };
+        fsck(&local, options, &mut |line| tell(context, &line, &mut stopped))?
+    } else {
+        let backend = context.backend()?;
+        backend.fsck(args.verify, &mut |line| tell(context, &line, &mut stopped))?
+    };
     stopped?;
     context.out.line(&sum, || sum_text(&sum))?;
+    if sum.unchecked.iter().any(|what| what == "tables") {
+        context.out.note("note: tables are compared with the log only while the daemon is stopped")?;
+    }
     if !sum.ok && !args.repair {
-        context.out.note("hint: mend what can be mended with `keepwell fsck --repair`")?;
+        context.out.note("hint: put the originals again, or mend what can be mended with `keepwell fsck --repair`")?;
     }
     Ok(if sum.ok { 0 } else { Code::Integrity.exit() })
+}
+
+fn tell(context: &mut Context, line: &ProblemLine, stopped: &mut Result<(), Stop>) {
+    if stopped.is_ok() {
+        *stopped = context.out.line(line, || problem_text(line));
+    }
 }
 
 fn problem_text(line: &ProblemLine) -> String {

@@ -22,7 +22,8 @@ use crate::service::put::{Progress, PutOptions};
 use crate::service::refs::{Query, SetRef};
 use crate::service::stat::Asked;
 use crate::service::types::{
-    BlobState, CheckLine, DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine,
+    BlobState, CheckLine, DropLine, FsckLine, GcReport, InviteLine, NodeLine, ProblemLine, RefLine, StatLine, StatusLine,
+    WhereLine,
 };
 use crate::service::uploads::UploadLine;
 use crate::service::why::WhyLine;
@@ -246,6 +247,10 @@ impl Backend for Client {
         each: &mut dyn FnMut(EventLine) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         if follow { self.follow_events(query, each) } else { self.all_events(query, each) }
+    }
+
+    fn fsck(&self, verify: bool, each: &mut dyn FnMut(ProblemLine)) -> Result<FsckLine, Failure> {
+        self.fsck_running(verify, each)
     }
 
     fn status(&self, _max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

@@ -5,6 +5,7 @@
 mod backend;
 mod events;
 mod fetch;
+mod fsck;
 mod leases;
 mod put;
 mod read;

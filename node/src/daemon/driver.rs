@@ -30,6 +30,7 @@ use crate::engine::pressure::PressureReport;
 use crate::engine::{Collected, Effect, Engine, EngineRng, Event, Input, Reply, RequestId, Settings};
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_STEP_INPUTS, TICK_MS};
+use crate::service::copies::LastCount;
 use crate::uptime::boot_ms;
 
 /// What the driver cannot do itself: the network, and telling people.
@@ -91,6 +92,7 @@ struct Shared {
     steps: watch::Receiver<u64>,
     movers: Movers,
     longest_purge_us: Arc<AtomicU64>,
+    last_count: LastCount,
     thread: Mutex<Option<JoinHandle<Result<(), Failure>>>>,
 }
 
@@ -145,7 +147,9 @@ impl Driver {
         let thread =
             spawned.map_err(|error| Failure::new(Code::Internal, format!("cannot start the engine's thread: {error}")))?;
         let (rng, thread) = (Mutex::new(ours), Mutex::new(Some(thread)));
-        let shared = Shared { store, home, settings, jobs, rng, peers, pressure, steps, movers, longest_purge_us, thread };
+        let last_count = LastCount::default();
+        let shared =
+            Shared { store, home, settings, jobs, rng, peers, pressure, steps, movers, longest_purge_us, last_count, thread };
         Ok(Driver { shared: Arc::new(shared) })
     }
 

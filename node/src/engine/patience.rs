@@ -94,8 +94,17 @@ mod tests {
         let mut node = Alone { engine: engine.with(settings), rng, disk };
         node.put(3);
         node.step(NOW_MS, Input::Room(FULL));
-        node.disk.set_capacity(Some(0));
+        fill(&mut node);
         node
+    }
+
+    /// Has the disk become full, and what room the index has in its file used up.
+    fn fill(node: &mut Alone) {
+        node.disk.set_capacity(Some(0));
+        let set = |n: u32| RefOp::Set(RefSet::new("lab/fill".parse().unwrap(), format!("\"{n}{}\"", "x".repeat(2_000)), vec![]));
+        let write = |n| vec![Input::WriteRefs { request: RequestId(1), ops: vec![set(n)] }];
+        assert!((0..10_000).any(|n| node.engine.step(NOW_MS, &mut node.rng, write(n)).is_err()));
+        node.engine.restart().unwrap();
     }
 
     /// A tick of a driver on a disk that may be full: what was purged in it; none if the step has failed.
@@ -137,7 +146,7 @@ mod tests {
         let mut node = Alone::new();
         let set = RefSet { expires_ms: Some(NOW_MS + 1), ..RefSet::new("lab/a".parse().unwrap(), "{}", vec![]) };
         node.step(NOW_MS, Input::WriteRefs { request: RequestId(1), ops: vec![RefOp::Set(set)] });
-        node.disk.set_capacity(Some(0));
+        fill(&mut node);
         // By a clock that is told how long the machine has run: else no ref ends by it.
         let fails = |node: &mut Alone, n: u64, room: Room| {
             let inputs = vec![Input::Elapsed { boot_ms: n * TICK_MS }, Input::Tick, Input::Room(room)];

@@ -16,7 +16,9 @@ use super::put::{Outcome, Progress, PutOptions};
 use super::read::ReadError;
 use super::refs::{Query, SetRef};
 use super::stat::Asked;
-use super::types::{DropLine, FetchLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::types::{
+    DropLine, FetchLine, FsckLine, GcReport, InviteLine, NodeLine, ProblemLine, RefLine, StatLine, StatusLine, WhereLine,
+};
 use super::uploads::UploadLine;
 use super::why::WhyLine;
 use crate::engine::LeaseOp;
@@ -131,6 +133,9 @@ pub trait Backend {
         follow: bool,
         each: &mut dyn FnMut(EventLine) -> Result<(), Failure>,
     ) -> Result<(), Failure>;
+
+    /// Compares the records with the disk, every byte if `verify`, and gives what is wrong to `each`. Nothing is mended.
+    fn fsck(&self, verify: bool, each: &mut dyn FnMut(ProblemLine)) -> Result<FsckLine, Failure>;
 
     /// How the node does. A daemon goes by its own settings, not by this limit.
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure>;

@@ -14,13 +14,14 @@ use keepwell_protocol::uri::BlobUri;
 use super::Node;
 use super::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Sink, Watch};
 use super::events::{self, EventLine, EventQuery};
+use super::fsck::{self, FsckOptions};
 use super::gc::Wish;
 use super::leases::{self, LeaseLine};
 use super::put::{Outcome, Progress, PutOptions, Putter};
 use super::read::{self, Blob, ReadError};
 use super::refs::{self, Query, SetRef};
 use super::stat::{self, Asked};
-use super::types::{DropLine, GcReport, InviteLine, NodeLine, RefLine, StatLine, StatusLine, WhereLine};
+use super::types::{DropLine, FsckLine, GcReport, InviteLine, NodeLine, ProblemLine, RefLine, StatLine, StatusLine, WhereLine};
 use super::uploads::{self, UploadLine};
 use super::why::{WhyLine, why};
 use super::{drop, durable, gc, network, status};
@@ -186,6 +187,10 @@ impl Backend for Local {
             query.cursor = next;
         }
         Ok(())
+    }
+
+    fn fsck(&self, verify: bool, each: &mut dyn FnMut(ProblemLine)) -> Result<FsckLine, Failure> {
+        fsck::fsck(self, FsckOptions { verify, repair: false }, each)
     }
 
     fn status(&self, max_size_bytes: Option<u64>) -> Result<StatusLine, Failure> {

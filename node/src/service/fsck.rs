@@ -3,6 +3,8 @@
 //! A repair deletes nothing. Bytes that are not what they should be are moved to `quarantine/`; a record without its bytes is
 //! taken back; a whole blob that no record names is recorded.
 
+use std::path::Path;
+
 use keepwell_protocol::id::BlobId;
 use keepwell_store::blobs::{BlobRecord, Place};
 use keepwell_store::error::StoreError;
@@ -10,17 +12,18 @@ use keepwell_store::fs::HomePath;
 use keepwell_store::fsck::{Depth, Fault, Stray};
 use keepwell_store::ingest::ingest_path;
 use keepwell_store::layout;
+use keepwell_store::scrub::{Checked, Pace};
 use keepwell_store::store::{Snapshot, Transaction};
 use keepwell_store::unlink::Unlinked;
 
 use super::types::{FsckLine, ProblemLine};
 use super::{Node, rot};
 use crate::engine::{PutBlob, PutOutcome, Stored};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 use crate::local::Local;
 
 /// Records that are looked at under one snapshot: a long one pins what has been replaced meanwhile.
-const CHUNK: usize = 4_096;
+const CHUNK: usize = 1_024;
 
 /// What to look at, and what to do about it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -31,28 +34,64 @@ pub struct FsckOptions {
     pub repair: bool,
 }
 
-/// Checks a home, and gives each finding to `report`.
+/// Checks a home that nobody else has open, and gives each finding to `report`.
 pub fn fsck(local: &Local, options: FsckOptions, report: &mut dyn FnMut(ProblemLine)) -> Result<FsckLine, Failure> {
-    let mut check = Check { local, options, report, sum: FsckLine { checked: 0, ok: true, problems: 0, repaired: 0 } };
-    check.records()?;
-    check.strays()?;
-    check.unlinks()?;
-    check.trash()?;
-    check.derived()?;
-    check.sum.ok = check.sum.problems == check.sum.repaired;
-    Ok(check.sum)
+    let mut pace = |_| Ok(());
+    let mut check = Check::new(local, local.path(), options, &mut pace, report);
+    check.files()?;
+    check.derived(local)?;
+    Ok(check.sum())
 }
 
-struct Check<'a> {
-    local: &'a Local,
+/// Checks records and disk of a node that goes on working, and gives each finding to `report`. Nothing is mended, and the
+/// tables are not compared with the log, since nobody could write to them meanwhile. It ends when `pace` wants no more.
+pub fn fsck_running(
+    node: &dyn Node,
+    home: &Path,
+    verify: bool,
+    pace: &mut Pace<'_>,
+    report: &mut dyn FnMut(ProblemLine),
+) -> Result<FsckLine, Failure> {
+    let mut check = Check::new(node, home, FsckOptions { verify, repair: false }, pace, report);
+    check.files()?;
+    check.sum.unchecked.push("tables".to_owned());
+    Ok(check.sum())
+}
+
+struct Check<'a, 'p> {
+    node: &'a dyn Node,
+    home: &'a Path,
     options: FsckOptions,
+    pace: &'a mut Pace<'p>,
     report: &'a mut dyn FnMut(ProblemLine),
     sum: FsckLine,
 }
 
-impl Check<'_> {
+impl<'a, 'p> Check<'a, 'p> {
+    fn new(
+        node: &'a dyn Node,
+        home: &'a Path,
+        options: FsckOptions,
+        pace: &'a mut Pace<'p>,
+        report: &'a mut dyn FnMut(ProblemLine),
+    ) -> Self {
+        let sum = FsckLine { checked: 0, ok: true, problems: 0, repaired: 0, unchecked: Vec::new() };
+        Check { node, home, options, pace, report, sum }
+    }
+
+    fn files(&mut self) -> Result<(), Failure> {
+        self.records()?;
+        self.strays()?;
+        self.unlinks()?;
+        self.trash()
+    }
+
+    fn sum(self) -> FsckLine {
+        FsckLine { ok: self.sum.problems == self.sum.repaired, ..self.sum }
+    }
+
     fn snapshot(&self) -> Result<Snapshot, Failure> {
-        Ok(self.local.store().snapshot()?)
+        Ok(self.node.store().snapshot()?)
     }
 
     /// Tells of a problem, and what was done about it.
@@ -63,7 +102,6 @@ impl Check<'_> {
     }
 
     fn records(&mut self) -> Result<(), Failure> {
-        let depth = if self.options.verify { Depth::Full } else { Depth::Quick };
         let mut from = Some(BlobId([0; BlobId::LEN]));
         while let Some(start) = from.take() {
             let snapshot = self.snapshot()?;
@@ -79,9 +117,12 @@ impl Check<'_> {
             let mut whole = Vec::new();
             for (id, record) in chunk {
                 self.sum.checked += 1;
-                match self.local.store().check_blob(&snapshot, &id, &record, depth)? {
-                    Some(fault) => self.fault(&snapshot, &id, &record, &fault)?,
-                    None => whole.push((id, record)),
+                match self.look(&id, &record)? {
+                    Checked::Faulty(fault) => self.fault(&snapshot, &id, &record, &fault)?,
+                    Checked::Whole => whole.push((id, record)),
+                    // It was deleted meanwhile.
+                    Checked::Changed => {}
+                    Checked::Stopped => return Err(Failure::new(Code::Internal, "the check was broken off")),
                 }
             }
             if self.options.verify {
@@ -91,12 +132,35 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Looks at one blob; at one with a fault twice, since another copy may have taken its place while it was looked at.
+    fn look(&mut self, id: &BlobId, record: &BlobRecord) -> Result<Checked, Failure> {
+        match self.look_once(id, record)? {
+            Checked::Faulty(_) => self.look_once(id, record),
+            other => Ok(other),
+        }
+    }
+
+    fn look_once(&mut self, id: &BlobId, record: &BlobRecord) -> Result<Checked, Failure> {
+        let store = self.node.store();
+        if self.options.verify {
+            return Ok(store.check_paced(id, record, self.pace)?);
+        }
+        if (self.pace)(0).is_err() {
+            return Ok(Checked::Stopped);
+        }
+        let fault = store.check_blob(&store.snapshot()?, id, record, Depth::Quick)?;
+        if !store.is_recorded_as(id, record)? {
+            return Ok(Checked::Changed);
+        }
+        Ok(fault.map_or(Checked::Whole, Checked::Faulty))
+    }
+
     /// These blobs were read and found whole just now.
     fn note_verified(&self, whole: Vec<(BlobId, BlobRecord)>) -> Result<(), Failure> {
-        let now_ms = self.local.now_ms();
+        let now_ms = self.node.now_ms();
         let note =
             |txn: &mut Transaction<'_>| whole.iter().try_for_each(|(id, record)| txn.note_verified(&record.fact(*id), now_ms));
-        Ok(self.local.store().write(note)?)
+        Ok(self.node.store().write(note)?)
     }
 
     fn fault(&mut self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, fault: &Fault) -> Result<(), Failure> {
@@ -104,18 +168,21 @@ impl Check<'_> {
         let repair = match (self.options.repair, fault) {
             // Bytes that cannot be read now may be read tomorrow: nothing is given up for that.
             (false, _) | (true, Fault::Unreadable { .. }) => None,
-            (true, Fault::BadGroupValues) => Some(rot::mend_group_values(self.local, id, record)?),
-            (true, _) => rot::give_up(self.local, id, record, problem)?,
+            (true, Fault::BadGroupValues) => Some(rot::mend_group_values(self.node, id, record)?),
+            (true, _) => rot::give_up(self.node, id, record, problem)?,
         };
         let refs = snapshot.refs_naming(id)?;
-        self.problem(ProblemLine { sha1: Some(id.to_string()), path: None, problem, detail, refs, repair });
+        self.problem(ProblemLine { sha1: Some(id.to_string()), path: None, problem: problem.to_owned(), detail, refs, repair });
         Ok(())
     }
 
     fn strays(&mut self) -> Result<(), Failure> {
         let snapshot = self.snapshot()?;
-        for stray in self.local.store().strays(&snapshot)? {
-            self.stray(&snapshot, &stray)?;
+        for stray in self.node.store().strays(&snapshot)? {
+            // Others may have been at work since.
+            if self.node.store().is_still_stray(&stray)? {
+                self.stray(&snapshot, &stray)?;
+            }
         }
         Ok(())
     }
@@ -130,7 +197,7 @@ impl Check<'_> {
         let line = |detail: &str, repair| ProblemLine {
             sha1: stray.named.map(|id| id.to_string()),
             path: Some(path),
-            problem: "stray",
+            problem: "stray".to_owned(),
             detail: detail.to_owned(),
             refs: Vec::new(),
             repair,
@@ -138,11 +205,15 @@ impl Check<'_> {
         if let Some(id) = fact {
             let adopted = if self.options.repair { Some(self.adopted(&id, &stray.path)?) } else { None };
             let refs = snapshot.refs_naming(&id)?;
-            (self.report)(ProblemLine { refs, problem: "unrecorded", ..line("a whole blob that no record names", adopted) });
+            (self.report)(ProblemLine {
+                refs,
+                problem: "unrecorded".to_owned(),
+                ..line("a whole blob that no record names", adopted)
+            });
             return Ok(());
         }
         let repair = match self.options.repair {
-            true => rot::quarantine_file(self.local, &stray.path)
+            true => rot::quarantine_file(self.node, &stray.path)
                 .map_err(|error| rot::moving(&error))?
                 .map(|path| format!("it is in {path}")),
             false => None,
@@ -156,8 +227,8 @@ impl Check<'_> {
     ///
     /// It is taken in anew rather than trusted where it lies: a copy that is not wanted goes, the file stays.
     fn adopt(&self, id: &BlobId, path: &HomePath) -> Result<bool, Failure> {
-        let store = self.local.store();
-        let taken = ingest_path(store.fs(), self.local.new_ingest(), &path.under(self.local.path()), &mut |_| ());
+        let store = self.node.store();
+        let taken = ingest_path(store.fs(), self.node.new_ingest(), &path.under(self.home), &mut |_| ());
         let blob = match taken.map_err(Failure::from) {
             Ok(blob) if blob.fact().sha1 == *id => blob,
             Ok(_) => return Ok(false),
@@ -169,7 +240,7 @@ impl Check<'_> {
         }
         let placed = store.place(vec![blob])?.placed;
         let blobs = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();
-        Ok(self.local.put(blobs, None)?.iter().all(|outcome| matches!(outcome, PutOutcome::Held { .. })))
+        Ok(self.node.put(blobs, None)?.iter().all(|outcome| matches!(outcome, PutOutcome::Held { .. })))
     }
 
     /// Says what became of a stray blob. A small one lives in the index from now on, and its file is in the way.
@@ -177,21 +248,21 @@ impl Check<'_> {
         if self.snapshot()?.blob(id)?.is_some_and(|record| record.place == Place::File) {
             return Ok("it was recorded".to_owned());
         }
-        let moved = rot::quarantine_file(self.local, path).map_err(|error| rot::moving(&error))?;
+        let moved = rot::quarantine_file(self.node, path).map_err(|error| rot::moving(&error))?;
         Ok(moved.map_or_else(|| "it was recorded".to_owned(), |path| format!("it was recorded, the file is in {path}")))
     }
 
     fn unlinks(&mut self) -> Result<(), Failure> {
         for (id, row) in self.snapshot()?.queued_unlinks()? {
             let failed = match self.options.repair {
-                true => match self.local.store().unlink(&id, self.local.now_ms())? {
+                true => match self.node.store().unlink(&id, self.node.now_ms())? {
                     Unlinked::Failed(why) => Some(why),
                     Unlinked::Done | Unlinked::NotQueued => None,
                 },
                 false => row.last_error,
             };
             if let Some(detail) = failed {
-                let (sha1, problem) = (Some(id.to_string()), "unlink");
+                let (sha1, problem) = (Some(id.to_string()), "unlink".to_owned());
                 self.problem(ProblemLine { sha1, path: None, problem, detail, refs: Vec::new(), repair: None });
             }
         }
@@ -203,15 +274,15 @@ impl Check<'_> {
         let snapshot = self.snapshot()?;
         for id in snapshot.trash_until(u64::MAX, usize::MAX)? {
             if let Some(detail) = snapshot.trashed(&id)?.and_then(|trashed| trashed.last_error) {
-                let (sha1, problem) = (Some(id.to_string()), "unlink");
+                let (sha1, problem) = (Some(id.to_string()), "unlink".to_owned());
                 self.problem(ProblemLine { sha1, path: None, problem, detail, refs: Vec::new(), repair: None });
             }
         }
         Ok(())
     }
 
-    fn derived(&mut self) -> Result<(), Failure> {
-        let engine = self.local.engine();
+    fn derived(&mut self, local: &Local) -> Result<(), Failure> {
+        let engine = local.engine();
         let (tables, repair) = match self.options.repair {
             true => (engine.rebuild()?, Some("it was rebuilt from the log".to_owned())),
             false => (engine.compare_rebuild()?, None),
@@ -220,8 +291,11 @@ impl Check<'_> {
         for table in tables {
             let detail = "it differs from what the log rebuilds".to_owned();
             let (path, repair) = (Some(table.to_owned()), repair.clone());
-            self.problem(ProblemLine { sha1: None, path, problem: "derived_table", detail, refs: Vec::new(), repair });
+            self.problem(ProblemLine { sha1: None, path, problem: "derived_table".to_owned(), detail, refs: Vec::new(), repair });
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

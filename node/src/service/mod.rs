@@ -6,7 +6,7 @@ pub mod backend;
 pub mod bring;
 pub mod cat;
 pub mod collision;
-mod copies;
+pub mod copies;
 pub mod doctor;
 pub mod drop;
 pub mod durable;
@@ -64,6 +64,11 @@ pub trait Node: Send + Sync {
 
     /// The longest that a step which deleted garbage has taken since the node started, in microseconds; none if none has.
     fn longest_purge_us(&self) -> Option<u64> {
+        None
+    }
+
+    /// What it counted last of copies that are missing; none if nobody asks it twice.
+    fn last_count(&self) -> Option<&copies::LastCount> {
         None
     }
 

@@ -10,7 +10,7 @@ use keepwell_protocol::name::{FileName, Label};
 use keepwell_store::audit::Note;
 use keepwell_store::fs::FileReader;
 use keepwell_store::ingest::{Body, IngestId, Ingested, adopt, ingest, ingest_path};
-use keepwell_store::place::Placement;
+use keepwell_store::place::Placed;
 
 use super::Node;
 use super::collision::{self, collision};
@@ -18,9 +18,6 @@ use super::{leases, quota};
 use crate::engine::{LeaseUse, PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
 use crate::limits::{PUT_BATCH_BLOBS, PUT_BATCH_BYTES};
-
-/// How often bytes are put again because their blob, which was found here, was deleted meanwhile.
-const MAX_PUT_TRIES: usize = 10;
 
 /// What holds for every blob of a put.
 #[derive(Debug, Clone, Default)]
@@ -231,14 +228,7 @@ fn record(node: &dyn Node, options: &PutOptions, waiting: Vec<Waiting>, blobs: V
         let own = children.get(sha1).map(|waiting| waiting.children.as_slice()).unwrap_or_default();
         distinct(options.links.iter().chain(own))
     };
-    let mut outcomes = BTreeMap::new();
-    // What was found here may be deleted before it is recorded anew: then its bytes, which are still there, are put.
-    for _ in 0..MAX_PUT_TRIES {
-        free = place_and_record(node, free, &children_of, options.lease.as_ref(), &mut outcomes)?;
-        if free.is_empty() {
-            break;
-        }
-    }
+    let outcomes = place_and_record(node, free, &children_of, options.lease.as_ref())?;
     let mut seen = BTreeSet::new();
     let told = |waiting: Waiting| match taken.get(&waiting.fact) {
         Some(kept) => Ok(Err((waiting.number, refused(node, waiting.fact, *kept)))),
@@ -247,23 +237,20 @@ fn record(node: &dyn Node, options: &PutOptions, waiting: Vec<Waiting>, blobs: V
     waiting.into_iter().map(told).collect()
 }
 
-/// Places and records blobs, and notes what became of each; returns those that were found here and are here no more.
+/// Places and records blobs: what became of each. Those that were here before are put all the same, so that what had rotten is whole again,
+/// and what is deleted meanwhile is recorded anew.
 fn place_and_record(
     node: &dyn Node,
     blobs: Vec<Ingested>,
     children_of: &dyn Fn(&BlobId) -> Vec<BlobId>,
     lease: Option<&LeaseUse>,
-    outcomes: &mut BTreeMap<BlobId, PutOutcome>,
-) -> Result<Vec<Ingested>, Failure> {
+) -> Result<BTreeMap<BlobId, PutOutcome>, Failure> {
     // What collides is dropped with the rest of the placement: the record that it collides with is the one to name.
-    let Placement { placed, existed, .. } = node.store().place(blobs)?;
-    let new = placed.into_iter().map(|placed| (placed.fact().sha1, Stored::New(placed)));
-    let known = existed.iter().map(|blob| (blob.fact().sha1, Stored::Known(blob.fact())));
-    let (order, inputs): (Vec<BlobId>, Vec<PutBlob>) =
-        new.chain(known).map(|(sha1, blob)| (sha1, PutBlob { blob, children: children_of(&sha1) })).unzip();
-    outcomes.extend(order.into_iter().zip(node.put(inputs, lease.cloned())?));
-    let is_gone = |blob: &Ingested| matches!(outcomes.get(&blob.fact().sha1), Some(PutOutcome::Gone { .. }));
-    Ok(existed.into_iter().filter(is_gone).collect())
+    let placed = node.store().place(blobs)?.placed;
+    let ids: Vec<BlobId> = placed.iter().map(|placed| placed.fact().sha1).collect();
+    let with_children = |placed: Placed| PutBlob { children: children_of(&placed.fact().sha1), blob: Stored::New(placed) };
+    let outcomes = node.put(placed.into_iter().map(with_children).collect(), lease.cloned())?;
+    Ok(ids.into_iter().zip(outcomes).collect())
 }
 
 /// Another blob of this SHA-1 is kept: that is told, and remembered. If it cannot be remembered, it is told all the same.
@@ -285,7 +272,7 @@ fn outcome(
         }
         Some(PutOutcome::Held { fact: kept, .. } | PutOutcome::Collision { kept }) => Err((number, refused(node, fact, *kept))),
         Some(PutOutcome::Gone { sha1 }) => {
-            let message = format!("blob {sha1} was deleted again and again while it was put");
+            let message = format!("blob {sha1} was deleted while it was put");
             Err((number, Failure::new(Code::Internal, message).hint("put it again")))
         }
         Some(PutOutcome::Missing { sha1, children }) => {

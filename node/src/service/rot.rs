@@ -9,7 +9,7 @@ use keepwell_protocol::id::BlobId;
 use keepwell_store::blobs::{BlobRecord, Place};
 use keepwell_store::error::StoreError;
 use keepwell_store::fs::HomePath;
-use keepwell_store::fsck::{Fault, rehash};
+use keepwell_store::fsck::{Depth, Fault, rehash};
 use keepwell_store::layout;
 
 use super::Node;
@@ -39,7 +39,7 @@ pub(super) fn mend_group_values(node: &dyn Node, id: &BlobId, record: &BlobRecor
 pub(super) fn give_up(node: &dyn Node, id: &BlobId, record: &BlobRecord, problem: &str) -> Result<Option<String>, Failure> {
     // While we have it in hand nobody puts its file; whoever does so already is waited for.
     let _guard = node.store().locks().lock(*id);
-    if !node.store().is_recorded_as(id, record)? {
+    if !node.store().is_recorded_as(id, record)? || !is_still_faulty(node, id, record)? {
         return Ok(None);
     }
     let inline = match record.place {
@@ -59,6 +59,12 @@ pub(super) fn give_up(node: &dyn Node, id: &BlobId, record: &BlobRecord, problem
         Some(path) => format!("its record was taken back, its bytes are in {path}"),
         None => "its record was taken back".to_owned(),
     }))
+}
+
+/// Whether nobody has put good bytes over the bad ones since they were looked at. Asked with the blob in hand: nobody can from now on.
+fn is_still_faulty(node: &dyn Node, id: &BlobId, record: &BlobRecord) -> Result<bool, Failure> {
+    let fault = node.store().check_blob(&node.store().snapshot()?, id, record, Depth::Full)?;
+    Ok(!matches!(fault, None | Some(Fault::BadGroupValues | Fault::Unreadable { is_disk: false, .. })))
 }
 
 /// Moves a file out of the way; none if there is none.

@@ -219,6 +219,21 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_that_was_put_over_since_it_was_looked_at_is_not_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let local = home(&folder);
+        let id = put(&local, &[vec![1; 20_000]])[0];
+        let record = local.store().snapshot().unwrap().blob(&id).unwrap().unwrap();
+        local.store().fs().unlink(&layout::blob_file(&id)).unwrap();
+        put(&local, &[vec![1; 20_000]]);
+        assert_eq!(give_up(&local, &id, &record, "missing").unwrap(), None);
+        assert!(local.store().snapshot().unwrap().blob(&id).unwrap().is_some());
+        local.store().fs().unlink(&layout::blob_file(&id)).unwrap();
+        assert!(give_up(&local, &id, &record, "missing").unwrap().is_some());
+        assert_eq!(local.store().snapshot().unwrap().blob(&id).unwrap(), None);
+    }
+
+    #[test]
     fn a_portion_ends_when_it_has_scrub_portion_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let local = home(&folder);

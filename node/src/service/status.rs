@@ -30,7 +30,7 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         // Nobody else is there to know less, or more.
         converged: true,
         unacknowledged: Vec::new(),
-        under_replicated: under_replicated(&snapshot)?,
+        under_replicated: under_replicated(node, &snapshot)?,
         last_gc_ms: snapshot.last_collection()?.map(|last| last.at_ms),
         clock: ClockLine::default(),
         unlinks_failed: snapshot.failed_unlinks()?.len() as u64,

@@ -264,14 +264,14 @@ pub struct NextLine {
 }
 
 /// One thing that `fsck` found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProblemLine {
     /// The blob, if it is about one.
     pub sha1: Option<String>,
     /// The file or table, if it is about one.
     pub path: Option<String>,
     /// The kind of problem.
-    pub problem: &'static str,
+    pub problem: String,
     /// What exactly.
     pub detail: String,
     /// The refs that name the blob.
@@ -281,7 +281,7 @@ pub struct ProblemLine {
 }
 
 /// What `fsck` came to.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FsckLine {
     /// Blobs looked at.
     pub checked: u64,
@@ -291,6 +291,9 @@ pub struct FsckLine {
     pub problems: u64,
     /// Problems mended.
     pub repaired: u64,
+    /// What was not looked at, because the home is at work: `tables`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchecked: Vec<String>,
 }
 
 /// One setting.

@@ -59,7 +59,7 @@ fn other_bytes_of_a_recorded_sha1_are_refused_and_the_first_stay() {
 fn a_record_is_not_visible_before_its_commit_nor_after_its_abort() {
     let home = TestHome::new();
     let bytes = bytes_of(1, LARGE);
-    let placed = home.place(&bytes).unwrap().unwrap();
+    let placed = home.place(&bytes).unwrap();
     let failed = home.store.write(|txn| {
         assert_eq!(txn.record(placed, NOW_MS, GRACE_MS)?, Recorded::New);
         assert_eq!(record_of(&home, &id_of(&bytes)), None);
@@ -75,7 +75,7 @@ fn a_record_is_not_visible_before_its_commit_nor_after_its_abort() {
 fn the_lock_of_a_recorded_blob_is_kept_until_the_commit() {
     let home = TestHome::new();
     let bytes = bytes_of(1, LARGE);
-    let placed = home.place(&bytes).unwrap().unwrap();
+    let placed = home.place(&bytes).unwrap();
     home.write(|txn| {
         txn.record(placed, NOW_MS, GRACE_MS)?;
         assert!(home.store.locks().try_lock(id_of(&bytes)).is_none());
@@ -234,3 +234,5 @@ fn the_bytes_of_a_record_never_change() {
         "01fd0068e5cf8b0100000201026e6f"
     );
 }
+
+mod mending;

@@ -121,6 +121,28 @@ fn a_blob_file_without_a_record_is_a_stray_with_a_name() {
 }
 
 #[test]
+fn a_file_that_somebody_has_in_hand_or_has_recorded_or_moved_since_is_no_stray_any_more() {
+    let home = TestHome::new();
+    let bytes = bytes_of(1, LARGE);
+    let placed = home.place(&bytes).unwrap();
+    let stray = home.store.strays(&home.snapshot()).unwrap().pop().unwrap();
+    assert!(!home.store.is_still_stray(&stray).unwrap(), "it is being put");
+    drop(placed);
+    assert!(home.store.is_still_stray(&stray).unwrap());
+    home.put(&bytes).unwrap();
+    assert!(!home.store.is_still_stray(&stray).unwrap(), "it is recorded");
+    home.delete(&id_of(&bytes)).unwrap();
+    assert!(!home.store.is_still_stray(&stray).unwrap(), "it is to be moved");
+    home.store.unlink(&id_of(&bytes), NOW_MS).unwrap();
+    assert!(!home.store.is_still_stray(&stray).unwrap(), "it has gone");
+    let in_trash = Stray { path: layout::trash_file(&id_of(&bytes)), named: None };
+    assert!(!home.store.is_still_stray(&in_trash).unwrap());
+    let notes = layout::trash_folder().join("notes.txt").unwrap();
+    home.store.fs().create_new(&notes).unwrap();
+    assert!(home.store.is_still_stray(&Stray { path: notes, named: None }).unwrap());
+}
+
+#[test]
 fn a_file_that_waits_for_the_unlink_worker_is_no_stray() {
     let home = TestHome::new();
     let bytes = bytes_of(1, LARGE);

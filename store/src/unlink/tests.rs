@@ -64,7 +64,7 @@ fn a_blob_put_again_before_the_worker_comes_keeps_its_bytes() {
 #[test]
 fn a_worker_that_comes_while_a_blob_is_being_put_again_waits_and_leaves_it() {
     let home = deleted();
-    let placed = home.place(&a()).unwrap().unwrap();
+    let placed = home.place(&a()).unwrap();
     let store = &home.store;
     std::thread::scope(|scope| {
         let worker = scope.spawn(move || store.unlink(&id_of(&a()), NOW_MS).unwrap());

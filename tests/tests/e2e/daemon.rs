@@ -140,7 +140,7 @@ fn a_second_daemon_is_told_who_has_the_home() {
     assert_eq!(second.error_code(), "HOME_BUSY");
     let holder = second.json()["error"]["details"]["holder"].as_str().unwrap().to_owned();
     assert!(holder.contains(&format!("process {}", daemon.id())), "{holder}");
-    let fsck = home.run(["fsck", "--json"]).exits(5);
+    let fsck = home.run(["fsck", "--repair", "--json"]).exits(5);
     assert!(fsck.json()["error"]["hint"].as_str().unwrap().contains("stop the daemon"));
     assert_eq!(home.run(["init", "--json"]).exits(10).error_code(), "EXISTS");
     home.run(["config", "show"]).ok();

@@ -57,7 +57,7 @@ fn whatever_goes_wrong_the_next_step_is_told() {
     told(&["fetch", absent], 8, "keepwell put");
     told(&["put", "/proc/self/mem"], 2, "check that the input can be read");
     told(&["up"], 5, "stop it");
-    told(&["fsck"], 5, "stop the daemon");
+    told(&["fsck", "--repair"], 5, "stop the daemon");
     daemon.terminate().ok();
     told(&["init"], 10, "--home");
     assert_eq!(fs::read_dir(home.path().join("ingest")).map_or(0, Iterator::count), 0);

@@ -60,6 +60,61 @@ fn a_flipped_bit_is_found_told_and_put_aside() {
 }
 
 #[test]
+fn the_original_that_is_put_again_mends_a_copy_that_has_rotten_or_gone() {
+    let home = TempHome::initialised("ada");
+    let (rots, goes) = (put(&home, "a", 200_000), put(&home, "b", 30_000));
+    let harm = || {
+        flip_bit(&blob_file(&home, &rots));
+        fs::remove_file(blob_file(&home, &goes)).unwrap();
+        home.run(["fsck", "--verify"]).exits(9);
+    };
+    harm();
+    let lines = home.run(["put", "a", "b", "--json"]).ok().json_lines();
+    assert!(lines.iter().all(|line| line["existed"] == true), "{lines:?}");
+    assert_eq!(last(&home.run(["fsck", "--verify", "--json"]).ok().json_lines())["checked"], 2);
+    assert_eq!(home.run(["cat", &rots]).ok().stdout, noise(200_000, 200_000));
+    assert_eq!(fs::metadata(blob_file(&home, &rots)).unwrap().permissions().mode() & 0o777, 0o444);
+
+    harm();
+    home.set("\n[scrub]\nauto = false\n");
+    let daemon = home.up();
+    home.run(["put", "a"]).ok();
+    home.run_with_input(["put", "-"], &noise(30_000, 30_000)).ok();
+    assert_eq!(home.run(["cat", &goes]).ok().stdout, noise(30_000, 30_000));
+    daemon.terminate().ok();
+    home.run(["fsck", "--verify"]).ok();
+}
+
+#[test]
+fn a_daemon_at_work_checks_its_home_and_leaves_the_mending_to_a_put_or_to_a_stopped_one() {
+    let home = TempHome::initialised("ada");
+    home.set("\n[gc]\nauto = false\n\n[scrub]\nauto = false\n");
+    let (rots, goes) = (put(&home, "a", 200_000), put(&home, "b", 30_000));
+    home.run(["ref", "set", "lab/x", &format!("data=sha1://{rots}")]).ok();
+    let daemon = home.up();
+    let whole = home.run(["fsck", "--verify", "--json"]).ok().json_lines();
+    let sum = |problems: usize| serde_json::json!({"checked": 2, "ok": problems == 0, "problems": problems, "repaired": 0, "unchecked": ["tables"]});
+    assert_eq!(whole, [sum(0)]);
+    assert!(home.run(["fsck"]).ok().stderr.contains("while the daemon is stopped"));
+
+    flip_bit(&blob_file(&home, &rots));
+    fs::remove_file(blob_file(&home, &goes)).unwrap();
+    assert_eq!(*last(&home.run(["fsck", "--json"]).exits(9).json_lines()), sum(1), "rot is found by reading alone");
+    let lines = home.run(["fsck", "--verify", "--json"]).exits(9).json_lines();
+    assert_eq!(*last(&lines), sum(2));
+    let rotten = lines.iter().find(|line| line["sha1"] == rots.as_str()).unwrap();
+    assert_eq!((&rotten["problem"], &rotten["refs"][0], &rotten["repair"]), (&"rotten".into(), &"lab/x".into(), &Value::Null));
+    assert_eq!(home.run(["fsck", "--repair", "--json"]).exits(5).error_code(), "HOME_BUSY");
+    let gone = home.http("POST /api/v1/fsck", &[], b"{\"verify\":3}");
+    assert_eq!(gone.status, 400);
+
+    home.run(["put", "a", "b"]).ok();
+    assert_eq!(home.run(["fsck", "--verify", "--json"]).ok().json_lines(), [sum(0)]);
+    daemon.terminate().ok();
+    home.run(["fsck", "--verify"]).ok();
+}
+
+#[test]
 fn a_missing_or_cut_file_is_found_without_reading() {
     let home = TempHome::initialised("ada");
     let (missing, cut) = (put(&home, "a", 30_000), put(&home, "b", 40_000));

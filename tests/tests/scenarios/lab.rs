@@ -239,10 +239,7 @@ impl Lab {
         let store = self.machines[machine].engine().store().clone();
         let ingested = ingest(store.fs(), IngestId(id), &mut &*bytes, &mut |_| {}).unwrap();
         let fact = ingested.fact();
-        match store.place(vec![ingested]).unwrap().placed.pop() {
-            Some(placed) => (fact, Stored::New(placed)),
-            None => (fact, Stored::Known(fact)),
-        }
+        (fact, Stored::New(store.place(vec![ingested]).unwrap().placed.pop().unwrap()))
     }
 
     /// Whether a machine holds a blob.

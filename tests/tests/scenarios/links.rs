@@ -6,7 +6,7 @@ use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_protocol::log::op::{Op, Unlink};
 
 use super::forger::Forger;
-use super::lab::{Lab, a_set};
+use super::lab::{Lab, Machine, a_set};
 
 const REQUEST: RequestId = RequestId(9);
 
@@ -109,6 +109,30 @@ fn links_are_forgotten_facts_after_ms_after_the_last_copy_and_not_before() {
     gone.pass(2 * FACTS_AFTER_MS);
     assert_eq!(gone.entries(), after);
     gone.check();
+}
+
+#[test]
+fn machines_that_are_restarted_every_few_hours_forget_links_all_the_same() {
+    let mut gone = Gone::for_good();
+    gone.lab.settle();
+    let an_hour_passes = |gone: &mut Gone| {
+        gone.lab.now_ms += 60 * 60 * 1_000;
+        gone.lab.machines.iter_mut().for_each(Machine::start);
+        gone.lab.connect_all();
+    };
+    for hour in 1..FACTS_AFTER_MS / (60 * 60 * 1_000) {
+        an_hour_passes(&mut gone);
+        assert_eq!(gone.links(), [1; 3], "hour {hour}");
+    }
+    an_hour_passes(&mut gone);
+    gone.lab.settle();
+    assert_eq!(gone.links(), [0; 3]);
+    gone.check();
+    // The others find nothing left to do when their turn comes.
+    gone.pass(FACTS_AFTER_MS);
+    for machine in &gone.lab.machines {
+        assert_eq!(machine.engine().store().snapshot().unwrap().facts_due().unwrap(), []);
+    }
 }
 
 #[test]

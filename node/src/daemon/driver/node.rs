@@ -20,6 +20,7 @@ use crate::engine::{
 use crate::failure::Failure;
 use crate::limits::UNASKED_PORTION;
 use crate::service::Node;
+use crate::service::copies::LastCount;
 
 impl Node for Driver {
     fn store(&self) -> &Arc<Store> {
@@ -32,6 +33,10 @@ impl Node for Driver {
 
     fn settings(&self) -> Settings {
         self.shared.settings
+    }
+
+    fn last_count(&self) -> Option<&LastCount> {
+        Some(&self.shared.last_count)
     }
 
     fn longest_purge_us(&self) -> Option<u64> {

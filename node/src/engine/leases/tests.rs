@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keepwell_store::ingest::{IngestId, Ingested, ingest};
+use keepwell_store::ingest::{IngestId, ingest};
 
 use super::*;
 use crate::engine::collect::tests::{self as alone, NOW_MS};
@@ -41,8 +41,7 @@ impl Alone {
         let store = Arc::clone(self.engine.store());
         let ingested = ingest(store.fs(), IngestId([0; 16]), &mut text.as_bytes(), &mut |_| {}).unwrap();
         let mut placement = store.place(vec![ingested]).unwrap();
-        let known = |found: Ingested| Stored::Known(found.fact());
-        let blob = placement.placed.pop().map(Stored::New).or_else(|| placement.existed.pop().map(known)).unwrap();
+        let blob = Stored::New(placement.placed.pop().unwrap());
         let blobs = vec![PutBlob { blob, children: children.to_vec() }];
         match self.ask(Input::Put { request: RequestId(1), blobs, lease: lease.cloned() }) {
             Reply::Put(outcomes) => match outcomes[..] {

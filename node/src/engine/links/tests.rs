@@ -1,11 +1,17 @@
 //! One node alone: how many links it looks at and forgets at a time.
 
+use std::sync::Arc;
+
+use ed25519_dalek::SigningKey;
 use keepwell_protocol::id::{B3, BlobFact, BlobId, Seq, ValueId};
 use keepwell_protocol::log::op::LinkFact;
+use keepwell_store::error::StoreError;
+use keepwell_store::home::DiskPlace;
+use keepwell_store::store::Store;
 
 use super::unlinking::all_above;
 use crate::engine::collect::tests::{Alone, NOW_MS};
-use crate::engine::{Input, Settings};
+use crate::engine::{Engine, Input, Settings};
 use crate::limits::{FACT_BLOBS_ABOVE, FACT_LOOKS_PER_TICK, FACT_WALK_EVERY_MS, FACTS_PER_SWEEP, MAX_FACTS_DUE};
 
 fn blob(n: usize) -> BlobId {
@@ -124,4 +130,95 @@ fn what_is_named_held_or_linked_to_meanwhile_is_looked_at_anew() {
     assert_eq!([1, 2].map(|ms| tick(&mut alone, NOW_MS + after_ms + ms).1)[1], 0);
     let left = alone.engine.store().snapshot().unwrap().linking_after(None, 9).unwrap();
     assert_eq!(left, [blob(1), blob(2)], "a ref reaches them, however that came about");
+}
+
+const HOUR_MS: u64 = 60 * 60 * 1_000;
+
+/// The machine is switched off and on: a new process, and a clock since the start of the machine that begins again.
+fn switched_on(alone: Alone) -> Alone {
+    let Alone { engine, mut rng, disk } = alone;
+    let settings = engine.settings;
+    drop(engine);
+    disk.restart();
+    let store = Arc::new(Store::open(disk.backend("index.redb"), Arc::new(disk.fs())).unwrap());
+    let place = DiskPlace { device: 1, inode: 1 };
+    let engine = Engine::open(store, SigningKey::from_bytes(&[1; 32]), place, &mut rng).unwrap().with(settings);
+    Alone { engine, rng, disk }
+}
+
+/// Ticks when the machine has been on for so long.
+fn tick_at(alone: &mut Alone, now_ms: u64, boot_ms: u64) -> (usize, usize) {
+    alone.step(now_ms, Input::Elapsed { boot_ms });
+    tick(alone, now_ms)
+}
+
+fn left(alone: &Alone) -> usize {
+    alone.engine.store().snapshot().unwrap().linking_after(None, 9).unwrap().len()
+}
+
+#[test]
+fn links_are_forgotten_although_the_machine_is_switched_off_again_and_again() {
+    let mut alone = set(linked([(1, 2)]), 24 * HOUR_MS);
+    tick_at(&mut alone, NOW_MS, 5_000_000_000);
+    for hour in (1..24).step_by(2) {
+        alone = switched_on(alone);
+        let now_ms = NOW_MS + hour * HOUR_MS;
+        assert_eq!((tick_at(&mut alone, now_ms, 0), tick_at(&mut alone, now_ms + 1, 1)), ((1, 0), (1, 0)), "hour {hour}");
+    }
+    alone = switched_on(alone);
+    let ticked = [1, 2, 3].map(|ms| tick_at(&mut alone, NOW_MS + 24 * HOUR_MS + ms, ms));
+    assert_eq!((ticked, left(&alone)), ([(0, 1), (0, 0), (0, 0)], 0));
+    assert_eq!(alone.engine.store().snapshot().unwrap().facts_due().unwrap(), [], "nothing is left of it");
+}
+
+#[test]
+fn a_step_that_fails_and_a_start_without_anything_new_write_nothing_down() {
+    let mut alone = set(linked([(1, 2), (2, 3)]), 24 * HOUR_MS);
+    tick(&mut alone, NOW_MS);
+    let due = |alone: &Alone| alone.engine.store().snapshot().unwrap().facts_due().unwrap();
+    let before = (due(&alone), alone.disk.calls());
+    assert_eq!(before.0.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [blob(1), blob(2)]);
+    alone.engine.restart().unwrap();
+    for ms in 1..10 {
+        assert_eq!(tick(&mut alone, NOW_MS + ms * HOUR_MS), (2, 0));
+    }
+    assert_eq!((due(&alone), alone.disk.calls()), before);
+}
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_start_wait_for_longer_than_twice_as_long() {
+    let after_ms = 24 * HOUR_MS;
+    let mut alone = set(linked([(1, 2)]), after_ms);
+    tick(&mut alone, NOW_MS + 1_000 * after_ms);
+    alone = switched_on(alone);
+    assert_eq!([0, 2 * after_ms - 1].map(|ms| tick(&mut alone, NOW_MS + ms)), [(1, 0); 2]);
+    assert_eq!(tick(&mut alone, NOW_MS + 2 * after_ms), (0, 1));
+}
+
+#[test]
+fn what_is_held_again_meanwhile_waits_anew_once_it_has_gone() {
+    let mut alone = set(Alone::new(), 24 * HOUR_MS);
+    alone.put(1);
+    let held = alone.engine.store().snapshot().unwrap();
+    let mut id = BlobId([0; 20]);
+    held.visit_blobs::<StoreError>(&id.clone(), |found, _| {
+        id = found;
+        Ok(true)
+    })
+    .unwrap();
+    let boot = alone.engine.own_chain().unwrap().boot;
+    let fact_id = ValueId { boot, seq: Seq(1), index: 0 };
+    let links = LinkFact { parent: id, children: vec![fact(3)] };
+    let put = alone.engine.store().write(|txn| {
+        txn.put_facts_due(&id, NOW_MS)?;
+        txn.put_link_fact(&fact_id, &links)
+    });
+    put.map_err(|error: StoreError| error.to_string()).unwrap();
+    alone = switched_on(alone);
+    assert_eq!([1, 2].map(|ms| tick(&mut alone, NOW_MS + ms)), [(1, 0); 2], "it is held");
+    alone.collect(Some(0), 9);
+    let due = |alone: &Alone| alone.engine.store().snapshot().unwrap().facts_due().unwrap();
+    assert_eq!(due(&alone), [(id, NOW_MS + 24 * HOUR_MS)]);
+    alone.put(1);
+    assert_eq!(due(&alone), []);
 }

@@ -2,7 +2,8 @@
 //!
 //! What loses its last holder is noticed as it happens, and a slow walk over all facts finds what that missed. Noticed facts wait until no
 //! trash can hold their parent any more; then the node that wrote them is first to end them, and the others one after the other.
-//! All of it lives in memory: a start waits anew. The verdict is `keepwell_protocol::gc::unlink`.
+//! Until when they wait is written down too, by the clock as the trash goes by, so that a start does not begin the wait anew; how it is
+//! slept away is counted by a clock that nobody sets. The rest lives in memory. The verdict is `keepwell_protocol::gc::unlink`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,8 @@ use crate::limits::{
 /// What the engine keeps of facts that are to end.
 #[derive(Default)]
 pub(in crate::engine) struct Unlinks {
+    /// Whether what was written down has been read.
+    is_read: bool,
     /// Parents that nobody holds, by when their facts are this node's to end.
     due: BTreeSet<(u64, BlobId)>,
     /// The same by parent.
@@ -52,12 +55,14 @@ impl Unlinks {
         }
     }
 
-    pub(super) fn wait(&mut self, parent: BlobId, until_ms: u64) {
+    /// Whether there is room to wait for it.
+    pub(super) fn wait(&mut self, parent: BlobId, until_ms: u64) -> bool {
         self.forget(&parent);
-        if self.noticed.len() < MAX_FACTS_DUE {
-            self.noticed.insert(parent, until_ms);
-            self.due.insert((until_ms, parent));
+        if self.noticed.len() == MAX_FACTS_DUE {
+            return false;
         }
+        self.noticed.insert(parent, until_ms);
+        self.due.insert((until_ms, parent))
     }
 
     /// How many parents wait, and of how many the facts are being ended.
@@ -66,10 +71,15 @@ impl Unlinks {
         (self.noticed.len(), self.under_way.as_ref().map_or(0, |unlinking| unlinking.parents().len()))
     }
 
-    fn forget(&mut self, parent: &BlobId) {
-        if let Some(until_ms) = self.noticed.remove(parent) {
-            self.due.remove(&(until_ms, *parent));
-        }
+    /// Whether it has waited.
+    fn forget(&mut self, parent: &BlobId) -> bool {
+        let until_ms = self.noticed.remove(parent);
+        until_ms.is_some_and(|until_ms| self.due.remove(&(until_ms, *parent)))
+    }
+
+    fn waits(&self, parent: &BlobId) -> bool {
+        let is_under_way = self.under_way.as_ref().is_some_and(|unlinking| unlinking.parents().contains(parent));
+        is_under_way || self.noticed.contains_key(parent)
     }
 
     fn next(&mut self, steady_ms: u64) -> Option<BlobId> {
@@ -81,12 +91,29 @@ impl Unlinks {
 
 impl Engine {
     /// At the end of a step: copies of these have come or gone somewhere. What is held by nobody now begins to wait.
-    pub(in crate::engine) fn unlink_moved(&mut self, step: &Step<'_, '_>, moved: &[BlobId]) -> Result<(), StoreError> {
+    pub(in crate::engine) fn unlink_moved(&mut self, step: &mut Step<'_, '_>, moved: &[BlobId]) -> Result<(), StoreError> {
+        self.read_facts_due(step)?;
         self.unlinking.touched(moved.iter());
         for id in moved {
-            self.unlinking.forget(id);
+            if self.unlinking.forget(id) {
+                step.txn.remove_facts_due(id)?;
+            }
         }
         self.notice(step, moved)
+    }
+
+    /// After a start: goes on waiting where it was.
+    fn read_facts_due(&mut self, step: &Step<'_, '_>) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.unlinking.is_read, true) {
+            return Ok(());
+        }
+        // Of a clock that was set back, or that is contradicted, no more is believed than that a start begins anew.
+        let most_ms = self.settings.facts_after_ms.saturating_mul(2);
+        for (parent, until_ms) in step.txn.facts_due()? {
+            let left_ms = until_ms.saturating_sub(step.ends_ms).min(most_ms);
+            self.unlinking.wait(parent, step.steady_ms.saturating_add(left_ms));
+        }
+        Ok(())
     }
 
     /// As time passes: ends a portion of the facts whose time has come.
@@ -94,8 +121,12 @@ impl Engine {
         if !self.is_member(step.txn)? {
             return Ok(());
         }
+        self.read_facts_due(step)?;
         for parent in std::mem::take(&mut self.unlinking.again) {
-            self.unlinking.wait(parent, step.steady_ms.saturating_add(self.facts_turn_ms()));
+            // One that came and went meanwhile waits anew.
+            if !self.unlinking.noticed.contains_key(&parent) {
+                self.unlinking.wait(parent, step.steady_ms.saturating_add(self.facts_turn_ms()));
+            }
         }
         self.walk_facts(step)?;
         match self.unlinking.under_way.take() {
@@ -109,19 +140,19 @@ impl Engine {
         (self.settings.facts_after_ms / FACT_TURNS).max(1)
     }
 
-    fn walk_facts(&mut self, step: &Step<'_, '_>) -> Result<(), StoreError> {
+    fn walk_facts(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let unlinks = &mut self.unlinking;
         let is_due = unlinks.walked_ms.is_none_or(|at_ms| step.steady_ms.abs_diff(at_ms) >= FACT_WALK_EVERY_MS);
         let Some(after) = unlinks.walk.or(is_due.then_some(None)) else { return Ok(()) };
         let parents = step.txn.linking_after(after.as_ref(), FACT_LOOKS_PER_TICK)?;
         unlinks.walk = parents.last().filter(|_| parents.len() == FACT_LOOKS_PER_TICK).map(|last| Some(*last));
         unlinks.walked_ms = Some(step.steady_ms);
-        let new: Vec<BlobId> = parents.into_iter().filter(|parent| !unlinks.noticed.contains_key(parent)).collect();
+        let new: Vec<BlobId> = parents.into_iter().filter(|parent| !unlinks.waits(parent)).collect();
         self.notice(step, &new)
     }
 
     /// Notes when it is this node's turn to end the facts of those of `parents` that are gone.
-    fn notice(&mut self, step: &Step<'_, '_>, parents: &[BlobId]) -> Result<(), StoreError> {
+    fn notice(&mut self, step: &mut Step<'_, '_>, parents: &[BlobId]) -> Result<(), StoreError> {
         let (mut writers, mut members) = (BTreeMap::new(), None);
         for parent in parents {
             let Some(fact) = step.txn.first_fact_id(parent)? else { continue };
@@ -135,16 +166,19 @@ impl Engine {
             let writer = writers.get(&fact.boot).unwrap_or(&self.home.node);
             let turns = mark_after_ms(&self.home.node, writer, members.iter().flatten(), &fact) / MARK_TURN_MS;
             let after_ms = self.settings.facts_after_ms.saturating_add(turns.saturating_mul(self.facts_turn_ms()));
-            self.unlinking.wait(*parent, step.steady_ms.saturating_add(after_ms));
+            if self.unlinking.wait(*parent, step.steady_ms.saturating_add(after_ms)) {
+                step.txn.put_facts_due(parent, step.now_ms.saturating_add(after_ms))?;
+            }
         }
         Ok(())
     }
 
-    fn begin_unlinking(&mut self, step: &Step<'_, '_>) -> Result<(), StoreError> {
+    fn begin_unlinking(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let (mut parents, mut above, mut mentions) = (BTreeSet::new(), BTreeSet::new(), 0);
         while parents.len() < FACTS_PER_SWEEP && mentions < SETTLE_MENTIONS {
             let Some(parent) = self.unlinking.next(step.steady_ms) else { break };
             if !step.txn.has_facts(&parent)? {
+                step.txn.remove_facts_due(&parent)?;
                 continue;
             }
             match all_above(step.txn, &parent)? {
@@ -154,7 +188,7 @@ impl Engine {
                     parents.insert(parent);
                 }
                 // It is held again, or what links to it is: that may change.
-                None => self.unlinking.wait(parent, step.steady_ms.saturating_add(self.facts_turn_ms())),
+                None => drop(self.unlinking.wait(parent, step.steady_ms.saturating_add(self.facts_turn_ms()))),
             }
         }
         if !parents.is_empty() {
@@ -178,6 +212,7 @@ impl Engine {
         };
         let mut unlinks = Vec::new();
         for parent in unlinking.parents() {
+            step.txn.remove_facts_due(parent)?;
             let facts = step.txn.fact_ids(parent)?;
             let is_live = step.txn.is_live(parent)? || step.txn.is_reached(parent)?;
             let is_pinned = step.txn.trashed(parent)?.is_some();

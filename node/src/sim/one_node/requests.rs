@@ -99,9 +99,8 @@ impl Driver<'_> {
             PlaceError::Records(error) => error.into(),
             other => Trouble::Failed(other.to_string()),
         })?;
-        let known = placement.existed.iter().map(|blob| (blob.fact().sha1, Stored::Known(blob.fact())));
-        let new = placement.placed.into_iter().map(|placed| (placed.fact().sha1, Stored::New(placed)));
-        let stored: BTreeMap<BlobId, Stored> = known.chain(new).collect();
+        let placed = placement.placed.into_iter().map(|placed| (placed.fact().sha1, Stored::New(placed)));
+        let stored: BTreeMap<BlobId, Stored> = placed.collect();
         if stored.keys().eq(wanted.keys()) {
             return Ok(stored);
         }

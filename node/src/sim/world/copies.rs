@@ -23,12 +23,12 @@ impl World {
             let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).find(|bytes| hash_bytes(bytes).fact.sha1 == *id);
             let Some(bytes) = bytes.filter(|_| self.nodes[node].is_running()) else { continue };
             match self.nodes[node].take_in(&bytes) {
-                Ok(blob @ Stored::New(_)) => {
+                Ok((placed, false)) => {
                     self.summary.copies_brought += 1;
-                    let blobs = vec![PutBlob { blob, children: Vec::new() }];
+                    let blobs = vec![PutBlob { blob: Stored::New(placed), children: Vec::new() }];
                     self.give(node, Input::Put { request: RequestId(10), blobs, lease: None })?;
                 }
-                Ok(Stored::Known(_)) => {}
+                Ok((_, true)) => {}
                 Err(error) => self.work_failed(node, &error)?,
             }
         }

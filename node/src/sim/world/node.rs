@@ -10,19 +10,20 @@ use keepwell_protocol::gc::schedule::Keys;
 use keepwell_protocol::id::{BlobId, NetworkId, NodeId};
 use keepwell_protocol::log::entry::node_id;
 use keepwell_protocol::name::{NetworkName, NodeName};
+use keepwell_store::blobs::Place;
 use keepwell_store::error::StoreError;
 use keepwell_store::fs::SharedFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
 use keepwell_store::ingest::{IngestError, IngestId, ingest};
 use keepwell_store::layout;
-use keepwell_store::place::PlaceError;
+use keepwell_store::place::{PlaceError, Placed};
 use keepwell_store::store::Store;
 use keepwell_store::trash::Retrieved;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::engine::{Effect, Engine, Input, NewHome, Settings, Stored};
+use crate::engine::{Effect, Engine, Input, NewHome, Settings};
 
 /// A short grace, so that nodes have something to purge by themselves; else what users get.
 const SETTINGS: Settings = Settings {
@@ -236,15 +237,17 @@ impl SimNode {
         Ok(effects)
     }
 
-    /// Takes in bytes and puts them in place, unless they are held already, as a worker does before it reports to the engine.
-    pub(super) fn take_in(&mut self, mut bytes: &[u8]) -> Result<Stored, Failed> {
+    /// Takes in bytes and puts them in place, as a worker does before it reports to the engine; whether a file of them was held already.
+    pub(super) fn take_in(&mut self, mut bytes: &[u8]) -> Result<(Placed, bool), Failed> {
         let engine = self.engine.as_ref().ok_or("it does not run")?;
         let mut id = [0; 16];
         self.rng.fill_bytes(&mut id);
         let source: &mut dyn Read = &mut bytes;
         let ingested = ingest(engine.store().fs(), IngestId(id), source, &mut |_| {})?;
-        let fact = ingested.fact();
-        Ok(engine.store().place(vec![ingested])?.placed.pop().map_or(Stored::Known(fact), Stored::New))
+        let record = engine.store().snapshot()?.blob(&ingested.fact().sha1)?;
+        let was_held = record.is_some_and(|record| record.place == Place::File);
+        let placed = engine.store().place(vec![ingested])?.placed.pop().ok_or("it holds another blob of that SHA-1")?;
+        Ok((placed, was_held))
     }
 
     /// All that it holds, while it runs.

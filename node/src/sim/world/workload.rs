@@ -6,6 +6,7 @@ use keepwell_protocol::gc::question::Question;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::RefName;
 use keepwell_store::error::StoreError;
+use keepwell_store::place::Placed;
 use keepwell_store::trash::Retrieved;
 use rand_chacha::rand_core::Rng;
 
@@ -89,14 +90,15 @@ impl World {
     fn put(&mut self, node: usize) -> Result<(), Violation> {
         let content = self.draw(self.plan.contents);
         let children = if content.is_multiple_of(3) { self.some_held(node, 3) } else { Vec::new() };
-        let Some(blob) = self.take_in(node, &bytes_of(content))? else { return Ok(()) };
-        let sha1 = blob.fact().sha1;
-        // What is held already is put all the same at times: with other links than it had.
-        if matches!(blob, Stored::Known(_)) && self.draw(4) > 0 {
+        let Some((placed, was_held)) = self.take_in(node, &bytes_of(content))? else { return Ok(()) };
+        let sha1 = placed.fact().sha1;
+        // What is held already is put all the same at times: with other links than it had, and over what may have rotten. Else its putter
+        // ends just before it is recorded.
+        if was_held && self.draw(4) > 0 {
             return Ok(());
         }
         let children = children.into_iter().filter(|child| *child != sha1).collect();
-        let blobs = vec![PutBlob { blob, children }];
+        let blobs = vec![PutBlob { blob: Stored::New(placed), children }];
         self.give(node, Input::Put { request: RequestId(1), blobs, lease: None })
     }
 
@@ -106,10 +108,10 @@ impl World {
         let first = self.draw(self.plan.contents / CIRCLE) * CIRCLE;
         let (mut blobs, mut facts): (Vec<PutBlob>, Vec<BlobFact>) = (Vec::new(), Vec::new());
         for content in first..first + CIRCLE {
-            let Some(blob) = self.take_in(node, &bytes_of(content))? else { return Ok(()) };
+            let Some((placed, _)) = self.take_in(node, &bytes_of(content))? else { return Ok(()) };
             let children = facts.last().map(|fact| fact.sha1).into_iter().collect();
-            facts.push(blob.fact());
-            blobs.push(PutBlob { blob, children });
+            facts.push(placed.fact());
+            blobs.push(PutBlob { blob: Stored::New(placed), children });
         }
         if let (Some(first), Some(last)) = (facts.first(), facts.last()) {
             blobs.push(PutBlob { blob: Stored::Known(*first), children: vec![last.sha1] });
@@ -118,9 +120,9 @@ impl World {
     }
 
     /// Takes in bytes for a put; none if it came to nothing.
-    fn take_in(&mut self, node: usize, bytes: &[u8]) -> Result<Option<Stored>, Violation> {
+    fn take_in(&mut self, node: usize, bytes: &[u8]) -> Result<Option<(Placed, bool)>, Violation> {
         match self.nodes[node].take_in(bytes) {
-            Ok(stored) => Ok(Some(stored)),
+            Ok(taken) => Ok(Some(taken)),
             Err(error) => self.work_failed(node, &error).map(|()| None),
         }
     }
