@@ -14,6 +14,7 @@ fn plan(seed: u64, faults: Faults) -> Plan {
         contents: 40,
         full_disks: false,
         hostile: None,
+        liars: 0,
         faults,
     }
 }
@@ -94,6 +95,13 @@ fn beside(hostile: Hostile, seed: u64, faults: &Faults) -> Plan {
 #[test]
 fn a_liar_takes_from_nobody_more_than_the_copy_that_it_vouches_for() {
     let all = run_all("liar", from(5_000, 3), |seed| beside(Hostile::Liar, seed, &Faults::all()));
+    assert!(all.lies > 10 && all.copies_dropped > 0 && all.crashes > 0, "{all}");
+}
+
+#[test]
+fn with_a_margin_for_the_liar_no_drop_leaves_fewer_honest_copies_than_refs_ask_for() {
+    let beside_liar = |seed| Plan { liars: 1, contents: 8, act_every_ms: 100, ..beside(Hostile::Liar, seed, &Faults::all()) };
+    let all = run_all("margin", from(8_000, 3), beside_liar);
     assert!(all.lies > 10 && all.copies_dropped > 0 && all.crashes > 0, "{all}");
 }
 

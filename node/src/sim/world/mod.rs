@@ -69,6 +69,8 @@ pub struct Plan {
     pub full_disks: bool,
     /// What the last node is, if it is not as honest as the others.
     pub hostile: Option<Hostile>,
+    /// For how many liars every node leaves a margin.
+    pub liars: u32,
     /// What goes wrong, and how often.
     pub faults: Faults,
 }
@@ -170,7 +172,7 @@ impl World {
     /// A network of `plan.nodes` members, all running and connected, that know nothing of each other yet but by invitation.
     pub fn new(plan: Plan) -> Result<World, Violation> {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
-        let nodes = (0..plan.nodes).map(|at| SimNode::new(at, &mut rng)).collect();
+        let nodes = (0..plan.nodes).map(|at| SimNode::new(at, plan.liars, &mut rng)).collect();
         let mut world = World {
             network: Network::new(plan.nodes),
             network_id: None,
