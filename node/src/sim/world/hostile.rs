@@ -49,15 +49,19 @@ impl World {
         self.hostile() == Some(node)
     }
 
-    /// All nodes that are checked, with their numbers.
+    /// All nodes that are checked in the end, with their numbers.
     pub(super) fn honest(&self) -> impl Iterator<Item = (usize, &SimNode)> {
-        self.nodes.iter().enumerate().filter(|(at, _)| !self.is_hostile(*at))
+        self.nodes.iter().enumerate().filter(|(at, _)| !self.is_hostile(*at) && !self.is_removed(*at))
     }
 
-    /// All nodes whose copies count, with their numbers: those of a liar do not.
+    /// All nodes whose copies count, with their numbers: those of a liar do not, nor of who was removed.
     pub(super) fn keepers(&self) -> impl Iterator<Item = (usize, &SimNode)> {
-        let lies = self.has_liar();
-        self.nodes.iter().enumerate().filter(move |(at, _)| !lies || !self.is_hostile(*at))
+        self.nodes.iter().enumerate().filter(|(at, _)| self.counts_as_keeper(*at))
+    }
+
+    pub(super) fn counts_as_keeper(&self, node: usize) -> bool {
+        let lies = self.has_liar() && self.is_hostile(node);
+        !lies && !self.is_removed(node)
     }
 
     pub(super) fn has_liar(&self) -> bool {
