@@ -11,7 +11,7 @@ use crate::service::types::{FsckLine, ProblemLine};
 /// Check this home: records against the disk, the disk against the records, and tables against the log
 #[derive(Debug, Args)]
 pub(super) struct FsckArgs {
-    /// Read every byte of every blob
+    /// Read every byte of every blob, and of the index
     #[arg(long)]
     verify: bool,
     /// Mend what can be mended; what must go is moved to `quarantine/`, nothing is deleted

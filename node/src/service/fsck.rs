@@ -34,6 +34,7 @@ pub struct FsckOptions {
 /// Checks a home, and gives each finding to `report`.
 pub fn fsck(local: &Local, options: FsckOptions, report: &mut dyn FnMut(ProblemLine)) -> Result<FsckLine, Failure> {
     let mut check = Check { local, options, report, sum: FsckLine { checked: 0, ok: true, problems: 0, repaired: 0 } };
+    check.index()?;
     check.records()?;
     check.strays()?;
     check.unlinks()?;
@@ -60,6 +61,20 @@ impl Check<'_> {
         self.sum.problems += 1;
         self.sum.repaired += u64::from(line.repair.is_some());
         (self.report)(line);
+    }
+
+    /// Told first: what comes after goes by what the index says. A page that a repair writes anew is whole again.
+    fn index(&mut self) -> Result<(), Failure> {
+        if !self.options.verify {
+            return Ok(());
+        }
+        if let Some(why) = self.local.store().check_index()? {
+            let detail =
+                format!("{why}: mend what can be mended and check again; if it stays so, make a new home, join and put anew");
+            let (path, problem) = (Some("index.redb".to_owned()), "damaged");
+            self.problem(ProblemLine { sha1: None, path, problem, detail, refs: Vec::new(), repair: None });
+        }
+        Ok(())
     }
 
     fn records(&mut self) -> Result<(), Failure> {
