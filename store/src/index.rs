@@ -4,6 +4,8 @@
 //! no broken one, and it has room again some day: then the database is opened anew on the same file, as after a crash. What was
 //! being written is not there or is there whole; whoever wrote it was told that it failed.
 
+mod check;
+
 use std::fmt;
 use std::io;
 use std::ops::Bound;

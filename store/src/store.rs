@@ -127,6 +127,11 @@ impl Store {
         Ok(outcome)
     }
 
+    /// What is wrong with the index, all of which is read and held against its checksums; none if nothing is. Slow, and nobody writes meanwhile.
+    pub fn check_index(&self) -> Result<Option<String>, StoreError> {
+        self.index.check()
+    }
+
     /// Whether the index met a full disk since it was last used. The next use opens it again; what was not committed is lost.
     pub fn has_met_full(&self) -> bool {
         self.index.has_met_full()

@@ -11,7 +11,7 @@ use crate::service::types::{FsckLine, ProblemLine};
 /// Check this home: records against the disk, the disk against the records, and, while no daemon runs, tables against the log
 #[derive(Debug, Args)]
 pub(super) struct FsckArgs {
-    /// Read every byte of every blob
+    /// Read every byte of every blob, and of the index
     #[arg(long)]
     verify: bool,
     /// Mend what can be mended; what must go is moved to `quarantine/`, nothing is deleted. The daemon must be stopped for it
@@ -32,8 +32,8 @@ pub(super) fn run(args: FsckArgs, context: &mut Context) -> Result<u8, Stop> {
     };
     stopped?;
     context.out.line(&sum, || sum_text(&sum))?;
-    if sum.unchecked.iter().any(|what| what == "tables") {
-        context.out.note("note: tables are compared with the log only while the daemon is stopped")?;
+    if sum.unchecked.iter().any(|what| what == "index") {
+        context.out.note("note: the index is compared with its checksums and with the log only while the daemon is stopped")?;
     }
     if !sum.ok && !args.repair {
         context.out.note("hint: put the originals again, or mend what can be mended with `keepwell fsck --repair`")?;

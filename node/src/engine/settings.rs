@@ -19,6 +19,8 @@ pub struct Settings {
     pub max_size_bytes: Option<u64>,
     /// How long after the last copy of a blob that nothing needs its links are forgotten, in milliseconds.
     pub facts_after_ms: u64,
+    /// How many members may lie about their copies without a drop resting on their word alone (f of R5).
+    pub liars: u32,
 }
 
 impl Default for Settings {
@@ -29,6 +31,7 @@ impl Default for Settings {
             marks: Marks::DEFAULT,
             max_size_bytes: None,
             facts_after_ms: FACTS_AFTER_MS,
+            liars: 0,
         }
     }
 }

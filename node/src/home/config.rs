@@ -211,7 +211,7 @@ pub fn first_text(max_size: Option<SizeBytes>) -> String {
     }
     text.push_str(&format!("# listen = [\"{DEFAULT_LISTEN}\"]\n"));
     text.push_str("# mdns = false\n");
-    text.push_str("\n# [gc]\n# auto = true\n# grace = \"24h\"\n");
+    text.push_str("\n# [gc]\n# auto = true\n# grace = \"24h\"\n# liars = 0\n");
     text.push_str("\n# [disk]\n# high = \"90%\"\n# low = \"85%\"\n");
     text.push_str("\n# [scrub]\n# auto = true\n# period = \"30d\"\n");
     text

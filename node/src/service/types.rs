@@ -291,7 +291,7 @@ pub struct FsckLine {
     pub problems: u64,
     /// Problems mended.
     pub repaired: u64,
-    /// What was not looked at, because the home is at work: `tables`.
+    /// What was not looked at, because the home is at work: `index`, its checksums and whether its tables are those of the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unchecked: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! Giving up surplus copies, one story at a time: what proves a copy, what does not, and what calls it off.
 
-use keepwell_node::engine::{Confirmed, Dropped, Effect, Input, LeaseOp, Probed, RefOp, Reply, RequestId};
+use keepwell_node::engine::{Confirmed, Dropped, Effect, Input, LeaseOp, Probed, RefOp, Reply, RequestId, Settings};
 use keepwell_node::limits::{ASK_AGAIN_MS, DROP_TIMEOUT_MS, MAX_PROBES, NEW_ROOT_VISITS};
 use keepwell_protocol::gc::Missing;
 use keepwell_protocol::gc::question::{Purpose, Question, Why, Word};
@@ -68,6 +68,20 @@ fn a_surplus_copy_goes_and_the_last_one_wanted_stays() {
     set_copies(&mut lab, 1, blob.sha1, 1);
     assert_eq!(give_up(&mut lab, 1, blob.sha1).unwrap().outcomes[0].gone, Some(blob));
     assert_eq!(missing(give_up(&mut lab, 0, blob.sha1)), [Missing::Copies { have: 0, need: 1 }]);
+}
+
+#[test]
+fn a_margin_for_liars_asks_for_so_many_more_proofs_of_whoever_leaves_it() {
+    let (mut lab, blob) = lab_with_copies(4, 2);
+    for machine in 0..3 {
+        lab.machines[machine].set(Settings { liars: 1, ..Settings::default() });
+    }
+    assert_eq!(give_up(&mut lab, 0, blob.sha1).unwrap().outcomes[0].proof.len(), 3);
+    lab.settle();
+    assert_eq!(missing(give_up(&mut lab, 1, blob.sha1)), [Missing::Copies { have: 2, need: 3 }]);
+    assert_eq!(holders(&lab, &blob.sha1), [1, 2, 3]);
+    // Each goes by its own setting.
+    assert_eq!(give_up(&mut lab, 3, blob.sha1).unwrap().outcomes[0].gone, Some(blob));
 }
 
 #[test]

@@ -14,6 +14,8 @@ fn plan(seed: u64, faults: Faults) -> Plan {
         contents: 40,
         full_disks: false,
         hostile: None,
+        liars: 0,
+        removal: false,
         faults,
     }
 }
@@ -98,6 +100,13 @@ fn a_liar_takes_from_nobody_more_than_the_copy_that_it_vouches_for() {
 }
 
 #[test]
+fn with_a_margin_for_the_liar_no_drop_leaves_fewer_honest_copies_than_refs_ask_for() {
+    let beside_liar = |seed| Plan { liars: 1, contents: 8, act_every_ms: 100, ..beside(Hostile::Liar, seed, &Faults::all()) };
+    let all = run_all("margin", from(8_000, 3), beside_liar);
+    assert!(all.lies > 10 && all.copies_dropped > 0 && all.crashes > 0, "{all}");
+}
+
+#[test]
 fn whoever_is_told_different_things_by_an_equivocator_agrees_in_the_end_and_loses_nothing() {
     let all = run_all("equivocator", from(6_000, 3), |seed| beside(Hostile::Equivocator, seed, &Faults::all()));
     assert!(all.equivocations > 3 && all.forks > 2 && all.copies_purged > 0, "{all}");
@@ -107,6 +116,15 @@ fn whoever_is_told_different_things_by_an_equivocator_agrees_in_the_end_and_lose
 fn a_flooder_is_shut_out_and_keeps_nobody_from_work() {
     let all = run_all("flooder", from(7_000, 2), |seed| beside(Hostile::Flooder, seed, &Faults::all()));
     assert!(all.floods > 10 && all.refusals > 0 && all.copies_purged > 0 && all.copies_dropped > 0, "{all}");
+}
+
+#[test]
+fn who_is_removed_in_mid_story_takes_its_own_copies_along_and_nothing_else() {
+    // What a disk that is put back had forgotten would be laid to the removal.
+    let faults = Faults { rollbacks: false, ..Faults::all() };
+    let removal = |seed| Plan { nodes: 5, removal: true, contents: 24, act_every_ms: 120, ..plan(seed, faults.clone()) };
+    let all = run_all("removal", from(9_000, 4), removal);
+    assert!(all.removals > 3 && all.void > 10 && all.copies_purged > 0 && all.copies_dropped > 0, "{all}");
 }
 
 #[test]

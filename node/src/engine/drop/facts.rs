@@ -16,9 +16,6 @@ use keepwell_store::store::Transaction;
 use crate::engine::copies::Wanted;
 use crate::engine::{Engine, Step};
 
-/// Members that may lie and are believed all the same (f of R5).
-const LIARS: u32 = 0;
-
 /// What holds for every blob that is decided in one step.
 pub(super) struct Facts {
     /// The other members, with the disks that their records name.
@@ -28,6 +25,8 @@ pub(super) struct Facts {
     is_settled: bool,
     understands_all: bool,
     wanted: Wanted,
+    /// Members that may lie and are believed all the same (f of R5).
+    liars: u32,
 }
 
 /// What holds for one blob.
@@ -49,6 +48,7 @@ impl Engine {
             is_settled: txn.is_settled()?,
             understands_all: txn.count(Count::UnknownProtecting)? == 0,
             wanted: Wanted::default(),
+            liars: self.settings.liars,
             members,
         })
     }
@@ -98,6 +98,11 @@ impl Facts {
         Ok(About { copies: asked.copies, reached_by: asked.digest, is_pinned })
     }
 
+    /// How many copies it must have, as far as refs ask for them, and how many of those who prove theirs may lie.
+    pub(super) fn need(&self, about: &About) -> Need {
+        Need { copies: about.copies, liars: self.liars }
+    }
+
     /// What a decision to drop looks at.
     pub(super) fn for_drop<'a>(&'a self, home: &'a Home, about: &About) -> DropFacts<'a> {
         DropFacts {
@@ -111,7 +116,7 @@ impl Facts {
             is_placed: false,
             is_pinned: about.is_pinned,
             understands_all: self.understands_all,
-            need: Need { copies: about.copies, liars: LIARS },
+            need: self.need(about),
             members: &self.members,
         }
     }

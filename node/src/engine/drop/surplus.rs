@@ -162,10 +162,10 @@ impl Engine {
             return Ok(None);
         }
         let about = facts.about(step, &id)?;
-        let copies = usize::try_from(about.copies).unwrap_or(usize::MAX);
+        let need = usize::try_from(facts.need(&about).others_to_drop()).unwrap_or(usize::MAX);
         let rank = rank(&self.home.storage, &others, &id);
-        let is_surplus = copies > 0 && others.len() >= copies && !about.is_pinned;
-        let goes = is_surplus && (surplus.takes_all || rank >= copies);
+        let is_surplus = about.copies > 0 && others.len() >= need && !about.is_pinned;
+        let goes = is_surplus && (surplus.takes_all || rank >= need);
         Ok(goes.then_some(Candidate { id, rank, size_bytes: record.size_bytes }))
     }
 

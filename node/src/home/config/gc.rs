@@ -32,6 +32,8 @@ pub struct GcConfig {
     pub schedule_delay: Setting<DurationMs>,
     /// See [`Keys::startup_delay_ms`].
     pub startup_delay: Setting<DurationMs>,
+    /// How many members may lie about their copies: so many more must prove theirs before one goes (`liars`).
+    pub liars: Setting<u32>,
 }
 
 /// The table as it is written.
@@ -45,6 +47,7 @@ pub(super) struct Written {
     mutation_threshold: Option<Spanned<u64>>,
     schedule_delay: Option<Spanned<String>>,
     startup_delay: Option<Spanned<String>>,
+    liars: Option<Spanned<u64>>,
 }
 
 /// Where settings are read from: the text of the file, and the environment.
@@ -70,6 +73,7 @@ impl GcConfig {
             mutation_threshold: from.count(written.mutation_threshold, "KEEPWELL_GC_MUTATION_THRESHOLD", mutation_threshold)?,
             schedule_delay: from.duration(written.schedule_delay, "KEEPWELL_GC_SCHEDULE_DELAY", schedule_delay_ms)?,
             startup_delay: from.duration(written.startup_delay, "KEEPWELL_GC_STARTUP_DELAY", startup_delay_ms)?,
+            liars: from.count(written.liars, "KEEPWELL_GC_LIARS", 0)?,
         })
     }
 
@@ -84,6 +88,7 @@ impl GcConfig {
             ("gc.mutation_threshold", self.mutation_threshold.value.to_string(), self.mutation_threshold.origin),
             ("gc.schedule_delay", self.schedule_delay.value.to_string(), self.schedule_delay.origin),
             ("gc.startup_delay", self.startup_delay.value.to_string(), self.startup_delay.origin),
+            ("gc.liars", self.liars.value.to_string(), self.liars.origin),
         ]
     }
 
@@ -96,7 +101,12 @@ impl GcConfig {
             schedule_delay_ms: self.schedule_delay.value.0,
             startup_delay_ms: self.startup_delay.value.0,
         };
-        Settings { grace_ms: self.grace.value.0, schedule: self.auto.value.then_some(keys), ..Settings::default() }
+        Settings {
+            grace_ms: self.grace.value.0,
+            schedule: self.auto.value.then_some(keys),
+            liars: self.liars.value,
+            ..Settings::default()
+        }
     }
 }
 
@@ -124,8 +134,13 @@ impl Sources<'_> {
         }
     }
 
-    fn count(&self, written: Option<Spanned<u64>>, variable: &'static str, default: u64) -> Result<Setting<u64>, ConfigError> {
-        self.setting(written, variable, default, "a whole number", |text| u64::from_str(text).ok())
+    fn count<T: FromStr>(
+        &self,
+        written: Option<Spanned<u64>>,
+        variable: &'static str,
+        default: T,
+    ) -> Result<Setting<T>, ConfigError> {
+        self.setting(written, variable, default, "a whole number", |text| text.parse().ok())
     }
 
     pub(super) fn duration(
@@ -181,11 +196,11 @@ mod tests {
     #[test]
     fn every_key_is_read_and_the_environment_wins() {
         let text = "[gc]\nauto = true\ngrace = \"1h\"\npause_threshold = 0.1\ndeletion_threshold = 5\nmutation_threshold = 6\n\
-                    schedule_delay = \"7ms\"\nstartup_delay = \"0s\"\n";
+                    schedule_delay = \"7ms\"\nstartup_delay = \"0s\"\nliars = 2\n";
         let keys =
             Keys { pause_ppm: 100_000, deletion_threshold: 5, mutation_threshold: 6, schedule_delay_ms: 7, startup_delay_ms: 0 };
         let gc = parse(text, &none).unwrap();
-        assert_eq!(gc.of_daemon(), Settings { grace_ms: 3_600_000, schedule: Some(keys), ..Settings::default() });
+        assert_eq!(gc.of_daemon(), Settings { grace_ms: 3_600_000, schedule: Some(keys), liars: 2, ..Settings::default() });
         assert_eq!(gc.startup_delay.origin, Origin::File(8));
         let env = |name: &str| (name == "KEEPWELL_GC_AUTO").then(|| "0".to_owned());
         let gc = parse(text, &env).unwrap();
@@ -204,6 +219,7 @@ mod tests {
         assert_eq!(error("[gc]\npause_threshold = 0.6\n"), "config.toml:2: expected a number from 0 to 0.5, found `0.6`");
         assert_eq!(error("gc.pause_threshold = -0.1\n"), "config.toml:1: expected a number from 0 to 0.5, found `-0.1`");
         assert!(error("[gc]\nautomatic = true\n").starts_with("config.toml, line 2: unknown field `automatic`"));
+        assert_eq!(error("[gc]\nliars = 4294967296\n"), "config.toml:2: expected a whole number, found `4294967296`");
         assert!(error("[gc]\ndeletion_threshold = -1\n").starts_with("config.toml, line 2:"));
     }
 

@@ -41,7 +41,7 @@ fn what_is_lost_is_told_and_nothing_is_done_about_it() {
     for verify in [false, true] {
         let (sum, problems) = check(&local, verify, &mut |_| Ok(())).unwrap();
         assert_eq!((sum.checked, sum.ok, sum.problems, sum.repaired), (2, false, 1, 0));
-        assert_eq!((sum.unchecked, problems), (vec!["tables".to_owned()], vec!["missing".to_owned()]));
+        assert_eq!((sum.unchecked, problems), (vec!["index".to_owned()], vec!["missing".to_owned()]));
     }
     assert!(local.store().snapshot().unwrap().blob(&lost).unwrap().is_some());
 }

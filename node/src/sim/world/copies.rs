@@ -17,7 +17,7 @@ impl World {
                 *giver != node
                     && self.network.can_hear(*giver, node)
                     && !self.paused.contains_key(giver)
-                    && !(self.lied_copies() > 0 && self.is_hostile(*giver))
+                    && !(self.has_liar() && self.is_hostile(*giver))
             });
             // What has rotten is noticed as it comes, and asked of the next.
             let bytes = givers.filter_map(|giver| self.nodes[giver].read(id)).find(|bytes| hash_bytes(bytes).fact.sha1 == *id);
@@ -46,7 +46,8 @@ pub(super) fn check_enough(world: &World) -> Result<(), String> {
         for snapshot in &snapshots {
             held += usize::from(snapshot.blob(&id).map_err(text)?.is_some());
         }
-        let enough = usize::try_from(copies - world.lied_copies().min(copies)).unwrap_or(usize::MAX).min(snapshots.len());
+        // Whoever fetches counts what others say that they hold, a liar too.
+        let enough = usize::try_from(copies - u32::from(world.has_liar()).min(copies)).unwrap_or(usize::MAX).min(snapshots.len());
         if held > 0 && held < enough {
             return Err(format!("S23: {held} nodes hold blob {id}, and {copies} copies are wanted"));
         }

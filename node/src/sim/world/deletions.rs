@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::reference::RefBody;
-use keepwell_protocol::id::{BlobFact, BlobId};
+use keepwell_protocol::id::{BlobFact, BlobId, ValueId};
 use keepwell_store::audit::{Note, Noted};
 use keepwell_store::counts::Count;
 use keepwell_store::error::StoreError;
@@ -19,7 +19,7 @@ pub(super) fn check_purged(engine: &Engine, purged: &[BlobFact]) -> Result<(), S
         return Ok(());
     }
     let snapshot = engine.store().snapshot().map_err(text)?;
-    let reached = reached(&snapshot, |_| true).map_err(text)?;
+    let reached = reached(&snapshot, |_, _| true).map_err(text)?;
     match purged.iter().find(|fact| reached.contains(&fact.sha1)) {
         Some(fact) => Err(format!("S17: blob {} was purged, and a ref reaches it", fact.sha1)),
         None => check_noted(&snapshot, purged.iter().map(|fact| fact.sha1)),
@@ -91,12 +91,12 @@ pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result
 }
 
 /// S21: when nothing goes wrong any more and every node has been asked to give up what it has, nothing that a ref reaches has more copies
-/// than are wanted.
+/// than are wanted, and as many as liars may be.
 pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
     let engines = world.honest().filter_map(|(_, node)| node.engine());
     let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
-    for id in reached(catalog, |_| true).map_err(text)? {
+    for id in reached(catalog, |_, _| true).map_err(text)? {
         let copies = copies_wanted(catalog, &id).map_err(text)?;
         let mut held = 0;
         for snapshot in &snapshots {
@@ -104,7 +104,7 @@ pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
             let is_leased = snapshot.covering_lease(&id, world.now_ms).map_err(text)?.is_some();
             held += u32::from(!is_leased && snapshot.blob(&id).map_err(text)?.is_some());
         }
-        if held > copies {
+        if held > copies + world.plan.liars {
             return Err(format!("S21: {held} nodes hold blob {id}, and {copies} copies are wanted"));
         }
     }
@@ -120,7 +120,7 @@ pub(super) fn check_garbage_gone(world: &World) -> Result<(), String> {
         if !mark.undercounted.is_empty() || !mark.unreached.is_empty() {
             return Err(format!("S24: what node {number} counts as live is not what is reached: {mark:?}"));
         }
-        let reached = reached(&snapshot, |_| true).map_err(text)?;
+        let reached = reached(&snapshot, |_, _| true).map_err(text)?;
         let visited = snapshot.visit_blobs::<StoreError>(&BlobId([0; BlobId::LEN]), |id, record| {
             let is_kept = reached.contains(&id) || snapshot.covering_lease(&id, world.now_ms)?.is_some();
             if !is_kept && record.grace_until_ms < world.now_ms {
@@ -135,7 +135,7 @@ pub(super) fn check_garbage_gone(world: &World) -> Result<(), String> {
 
 /// The copies that refs ask for of each blob that they reach.
 pub(super) fn all_wanted(catalog: &Snapshot) -> Result<BTreeMap<BlobId, u32>, StoreError> {
-    let ids = reached(catalog, |_| true)?;
+    let ids = reached(catalog, |_, _| true)?;
     ids.into_iter().map(|id| Ok((id, copies_wanted(catalog, &id)?))).collect()
 }
 
@@ -155,17 +155,20 @@ fn copies_wanted(catalog: &Snapshot, id: &BlobId) -> Result<u32, StoreError> {
     Ok(most)
 }
 
-/// S18: whatever a backed value reaches is held by somebody, unless a disk was lost that may have had the only copy.
+/// S18: whatever a backed value reaches is held by somebody, unless a disk was lost that may have had the only copy. A value that came back
+/// when its delete became void counts as unbacked.
 pub(super) fn check_kept(world: &World) -> Result<(), String> {
     let engines = world.keepers().filter_map(|(_, node)| node.engine());
     let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
-    for id in reached(catalog, |body| !body.unbacked).map_err(text)? {
+    let counts = |id: &ValueId, body: &RefBody| !body.unbacked && !catalog.came_back(id).unwrap_or(false);
+    let roots = roots(catalog, counts).map_err(text)?;
+    for id in reached_from(catalog, &roots).map_err(text)? {
         let mut is_held = world.oracle.lost.contains(&id);
         for snapshot in &snapshots {
             is_held |= snapshot.blob(&id).map_err(text)?.is_some();
         }
-        if !is_held {
+        if !is_held && !world.is_gone_with_removed(catalog, &roots, &id).map_err(text)? {
             return Err(format!("S18: a ref reaches blob {id}, and nobody holds it"));
         }
     }
@@ -174,7 +177,7 @@ pub(super) fn check_kept(world: &World) -> Result<(), String> {
 
 /// S19: nothing that was purged lies in the trash of a node that knows a ref which reaches it.
 pub(super) fn check_restored(snapshot: &Snapshot) -> Result<(), String> {
-    let reached = reached(snapshot, |_| true).map_err(text)?;
+    let reached = reached(snapshot, |_, _| true).map_err(text)?;
     for id in reached {
         if snapshot.was_purged(&id).map_err(text)? {
             return Err(format!("S19: blob {id} lies in the trash, and a ref reaches it"));
@@ -190,19 +193,30 @@ pub(super) fn check_trash_counted(snapshot: &Snapshot) -> Result<(), String> {
 }
 
 /// The blobs that the values which `counts` reach over links.
-fn reached(catalog: &Snapshot, counts: impl Fn(&RefBody) -> bool) -> Result<BTreeSet<BlobId>, StoreError> {
-    let (mut roots, mut reached) = (Vec::new(), BTreeSet::new());
-    catalog.visit_items(Kind::REF, "", |_, row| {
-        for body in row.values().iter().filter_map(|value| RefBody::of(value).ok()).filter(&counts) {
-            roots.extend(body.links.iter().map(|link| link.sha1));
-        }
-        Ok::<_, StoreError>(true)
-    })?;
-    closure::visit(catalog, &roots, |id| {
+fn reached(catalog: &Snapshot, counts: impl Fn(&ValueId, &RefBody) -> bool) -> Result<BTreeSet<BlobId>, StoreError> {
+    reached_from(catalog, &roots(catalog, counts)?)
+}
+
+fn reached_from(catalog: &Snapshot, roots: &[BlobId]) -> Result<BTreeSet<BlobId>, StoreError> {
+    let mut reached = BTreeSet::new();
+    closure::visit(catalog, roots, |id| {
         reached.insert(id);
         Ok(true)
     })?;
     Ok(reached)
+}
+
+/// What the values name which `counts`.
+fn roots(catalog: &Snapshot, counts: impl Fn(&ValueId, &RefBody) -> bool) -> Result<Vec<BlobId>, StoreError> {
+    let mut roots = Vec::new();
+    catalog.visit_items(Kind::REF, "", |_, row| {
+        let bodies = row.values().iter().filter_map(|value| Some((value.id, RefBody::of(value).ok()?)));
+        for (_, body) in bodies.filter(|(id, body)| counts(id, body)) {
+            roots.extend(body.links.iter().map(|link| link.sha1));
+        }
+        Ok::<_, StoreError>(true)
+    })?;
+    Ok(roots)
 }
 
 fn text(error: StoreError) -> String {

@@ -144,7 +144,8 @@ impl World {
     /// Makes a copy of a disk, or puts the copy back that was made before. The node does not notice, and for a while it may hear of
     /// nobody who could tell it, while its users go on.
     fn remember_or_roll_back(&mut self, node: usize) -> Result<(), Violation> {
-        if !self.nodes[node].is_running() {
+        // What the admin alone has heard of who was removed would be lost with its disk, and the removal with it.
+        if !self.nodes[node].is_running() || (node == 0 && self.removed.is_some()) {
             return Ok(());
         }
         if !self.nodes[node].put_back_old_disk() {
@@ -220,7 +221,12 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
-        if a == b || !self.nodes[a].is_running() || !self.nodes[b].is_running() || !self.network.connect(a, b) {
+        if a == b
+            || self.is_cut_off(a, b)
+            || !self.nodes[a].is_running()
+            || !self.nodes[b].is_running()
+            || !self.network.connect(a, b)
+        {
             return Ok(());
         }
         for (node, other) in [(a, b), (b, a)] {

@@ -49,20 +49,28 @@ impl World {
         self.hostile() == Some(node)
     }
 
-    /// All nodes that are checked, with their numbers.
+    /// All nodes that are checked in the end, with their numbers.
     pub(super) fn honest(&self) -> impl Iterator<Item = (usize, &SimNode)> {
-        self.nodes.iter().enumerate().filter(|(at, _)| !self.is_hostile(*at))
+        self.nodes.iter().enumerate().filter(|(at, _)| !self.is_hostile(*at) && !self.is_removed(*at))
     }
 
-    /// All nodes whose copies count, with their numbers: those of a liar do not.
+    /// All nodes whose copies count, with their numbers: those of a liar do not, nor of who was removed.
     pub(super) fn keepers(&self) -> impl Iterator<Item = (usize, &SimNode)> {
-        let lies = self.lied_copies() > 0;
-        self.nodes.iter().enumerate().filter(move |(at, _)| !lies || !self.is_hostile(*at))
+        self.nodes.iter().enumerate().filter(|(at, _)| self.counts_as_keeper(*at))
     }
 
-    /// By how many fewer copies than asked for there may be: that of a liar is none.
+    pub(super) fn counts_as_keeper(&self, node: usize) -> bool {
+        let lies = self.has_liar() && self.is_hostile(node);
+        !lies && !self.is_removed(node)
+    }
+
+    pub(super) fn has_liar(&self) -> bool {
+        self.plan.hostile == Some(Hostile::Liar)
+    }
+
+    /// By how many fewer copies than asked for a drop may leave: that of a liar is none, unless the others leave a margin for it.
     pub(super) fn lied_copies(&self) -> u32 {
-        u32::from(self.plan.hostile == Some(Hostile::Liar))
+        u32::from(self.has_liar()).saturating_sub(self.plan.liars)
     }
 
     /// The last node does something evil, and will again until peace is made.
@@ -81,7 +89,7 @@ impl World {
 
     /// Whether a message is dealt with by the liar itself: it says yes to every question, under its own storage and under others.
     pub(super) fn is_lied_about(&mut self, from: usize, to: usize, bytes: &[u8]) -> bool {
-        if self.plan.hostile != Some(Hostile::Liar) || !self.is_hostile(to) {
+        if !self.has_liar() || !self.is_hostile(to) {
             return false;
         }
         let Ok(Message::Question(question)) = Message::decode(bytes) else { return false };

@@ -18,6 +18,7 @@ impl World {
     pub(super) fn look(&mut self) -> Result<(), Violation> {
         self.after(LOOK_EVERY_MS, Happening::Look);
         self.summary.looks += 1;
+        self.cut_off_removed()?;
         for node in 0..self.nodes.len() {
             self.judge(node, |world| world.check_held(node))?;
         }
@@ -66,6 +67,7 @@ impl World {
             for snapshot in &keepers {
                 is_held = is_held || snapshot.blob(&id)?.is_some();
             }
+            is_held = is_held || self.is_gone_with_removed(&snapshots[0], &roots, &id)?;
             lost = if is_held { None } else { Some(id) };
             Ok(is_held)
         });
@@ -81,6 +83,7 @@ fn values(snapshot: &Snapshot) -> Result<Vec<(ValueId, Vec<BlobId>)>, StoreError
         for value in row.values() {
             if let Ok(body) = RefBody::of(value)
                 && !body.unbacked
+                && !snapshot.came_back(&value.id)?
             {
                 all.push((value.id, body.links.iter().map(|link| link.sha1).collect()));
             }

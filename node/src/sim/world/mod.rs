@@ -17,6 +17,7 @@ mod network;
 mod node;
 mod oracle;
 mod pressure;
+mod removals;
 mod rest;
 mod rot;
 mod summary;
@@ -69,6 +70,10 @@ pub struct Plan {
     pub full_disks: bool,
     /// What the last node is, if it is not as honest as the others.
     pub hostile: Option<Hostile>,
+    /// For how many liars every node leaves a margin.
+    pub liars: u32,
+    /// Whether the first node's admin removes a member in mid-story.
+    pub removal: bool,
     /// What goes wrong, and how often.
     pub faults: Faults,
 }
@@ -106,6 +111,8 @@ enum Happening {
     Scrub(usize),
     /// The hostile node does something evil.
     Evil,
+    /// The admin removes a member.
+    Remove(usize),
     /// Two nodes come to talk again.
     Connect(usize, usize),
     /// A crashed node starts again.
@@ -142,6 +149,8 @@ pub struct World {
     clocks: Clocks,
     /// The nodes on which an old disk was put back: they may fork.
     rolled_back: BTreeSet<NodeId>,
+    /// Who is no member any more.
+    removed: Option<usize>,
     queue: BTreeMap<(u64, u64), Happening>,
     scheduled: u64,
     trace: Trace,
@@ -170,7 +179,7 @@ impl World {
     /// A network of `plan.nodes` members, all running and connected, that know nothing of each other yet but by invitation.
     pub fn new(plan: Plan) -> Result<World, Violation> {
         let mut rng = ChaCha8Rng::seed_from_u64(plan.seed);
-        let nodes = (0..plan.nodes).map(|at| SimNode::new(at, &mut rng)).collect();
+        let nodes = (0..plan.nodes).map(|at| SimNode::new(at, plan.liars, &mut rng)).collect();
         let mut world = World {
             network: Network::new(plan.nodes),
             network_id: None,
@@ -181,6 +190,7 @@ impl World {
             oracle: Oracle::default(),
             clocks: Clocks::default(),
             rolled_back: BTreeSet::new(),
+            removed: None,
             queue: BTreeMap::new(),
             scheduled: 0,
             trace: Trace { hasher: blake3::Hasher::new(), lines: Vec::new() },
@@ -207,6 +217,7 @@ impl World {
         deletions::check_surplus_gone(&self).map_err(|broken| self.violation(broken))?;
         deletions::check_garbage_gone(&self).map_err(|broken| self.violation(broken))?;
         (self.summary.conflicts, self.summary.forks, self.summary.unlinked) = (ended.conflicts, ended.forks, ended.unlinked);
+        self.summary.void = ended.void;
         self.summary.refs_written = self.oracle.values.len() as u64;
         self.summary.blobs_put = self.oracle.held.len() as u64 + self.oracle.purged + self.oracle.dropped;
         (self.summary.copies_purged, self.summary.copies_dropped) = (self.oracle.purged, self.oracle.dropped);
@@ -252,6 +263,7 @@ impl World {
             Happening::Fault => self.fault(),
             Happening::Look => self.look(),
             Happening::Evil => self.do_evil(),
+            Happening::Remove(of) => self.remove(of),
             Happening::Connect(a, b) => self.connect(a, b),
             Happening::Scrub(node) => self.scrub(node),
             Happening::Restart(node) => self.restart(node),
@@ -338,9 +350,9 @@ impl World {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} proves a fork of {}", chain.node), &[])
                 }
                 Effect::Tell(Event::Forked { chain } | Event::EntryRefused { chain, .. })
-                    if self.index_of(&chain.node).is_some_and(|node| self.is_hostile(node)) =>
+                    if self.index_of(&chain.node).is_some_and(|of| self.is_hostile(of) || self.is_removed(of)) =>
                 {
-                    self.note(format!("node {node} finds the hostile node out"));
+                    self.note(format!("node {node} takes nothing more of {}", chain.node));
                 }
                 Effect::Tell(Event::Dropped { blob, .. }) => {
                     self.oracle.gave_up(node, blob);
@@ -349,6 +361,7 @@ impl World {
                         world.check_leases(node, &[blob])
                     })?;
                     self.note_loss_by_flips(&blob.sha1);
+                    self.note_loss_by_removal(&blob.sha1);
                 }
                 Effect::Tell(event) => return Err(self.violation(format!("node {node} accuses an honest node: {event:?}"))),
             }
@@ -358,7 +371,8 @@ impl World {
 
     fn note_reply(&mut self, node: usize, reply: Reply) -> Result<(), Violation> {
         self.check_deletions(node, &reply)?;
-        if self.is_removed_lease(node, &reply) {
+        let is_void = self.is_removed(node) && matches!(reply, Reply::Refs(_));
+        if is_void || self.is_removed_lease(node, &reply) {
             return Ok(());
         }
         let gone: Vec<BlobId> = match &reply {

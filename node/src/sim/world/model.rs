@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keepwell_protocol::catalog::change::{Change, Order, Write};
-use keepwell_protocol::catalog::item::Item;
+use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::removal::RemovalBody;
 use keepwell_protocol::id::{BlobFact, BlobId, BootId, EntryHash, NodeId, Seq, ValueId};
 use keepwell_protocol::log::entry::Entry;
 use keepwell_protocol::log::op::{Holdings, Op};
+use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
@@ -27,6 +29,11 @@ pub(super) struct Model {
     pub(super) forked: BTreeSet<(u8, u32)>,
     /// Every boot and branch of one, with the boot as its author signs it.
     signed: BTreeMap<BootId, BootId>,
+    /// Of each member that was removed, the entries that count.
+    left: BTreeMap<NodeId, BTreeSet<usize>>,
+    /// How many entries of such members do not, and the writes in them.
+    pub(super) void: usize,
+    pub(super) void_writes: BTreeSet<ValueId>,
     known: Vec<Known>,
     by_hash: BTreeMap<EntryHash, usize>,
     /// How many entries follow one: more than one is a fork.
@@ -37,6 +44,8 @@ pub(super) struct Model {
 #[derive(Default)]
 pub(super) struct Links {
     facts: BTreeMap<ValueId, Vec<BlobFact>>,
+    /// The children that somebody named who was removed, past its cut. That counts all the same, and honest members say it again.
+    past_cut: BTreeSet<BlobId>,
     pub(super) ever: BTreeSet<BlobFact>,
 }
 
@@ -54,6 +63,8 @@ struct Known {
     /// The names that somebody may give it: its part, what that branches off, and the boot as it is signed.
     names: BTreeSet<BootId>,
     seq: Seq,
+    /// The number of the entry before it in its chain.
+    before: Option<usize>,
     /// The numbers of all entries in its past, itself included.
     past: BTreeSet<usize>,
 }
@@ -70,10 +81,28 @@ impl Model {
             entries.push(entry);
             from = arrival + 1;
         }
-        for entry in &entries {
-            model.take(entry);
+        let numbered: Vec<(usize, &Entry)> = entries.iter().map(|entry| (model.note(entry), entry)).collect();
+        for (number, entry) in &numbered {
+            model.take_removals(*number, entry);
+        }
+        for (number, entry) in numbered {
+            model.take(number, entry);
         }
         Ok(model)
+    }
+
+    /// Whether one of `roots` reaches `id` also without what somebody who was removed said past its cut.
+    pub(super) fn reaches(&self, roots: &[BlobId], id: &BlobId) -> bool {
+        let (mut due, mut seen) = (roots.to_vec(), BTreeSet::new());
+        while let Some(at) = due.pop() {
+            if !seen.insert(at) {
+                continue;
+            }
+            let Some(links) = self.links.get(&at) else { continue };
+            let children = links.facts.values().flatten().map(|child| child.sha1);
+            due.extend(children.filter(|child| !links.past_cut.contains(child)));
+        }
+        seen.contains(id)
     }
 
     /// Every blob that some entry named as held.
@@ -92,8 +121,28 @@ impl Model {
         self.holdings.get(blob).into_iter().flatten().map(|(node, _)| *node).collect()
     }
 
-    fn take(&mut self, entry: &Entry) {
-        let number = self.note(entry);
+    /// Notes which entries a removal leaves: those that it names, and what came before them in their chains.
+    fn take_removals(&mut self, number: usize, entry: &Entry) {
+        let changes = entry.ops.iter().filter_map(|op| if let Op::Change(change) = op { Some(change) } else { None });
+        for write in changes.flat_map(|change| &change.writes).filter(|write| write.item.kind == Kind::REMOVAL) {
+            let body = write.body.as_deref().and_then(|body| wire::decode_own::<RemovalBody>(body).ok());
+            let (Ok(of), Some(body)) = (write.item.key.parse::<NodeId>(), body) else { continue };
+            let mut left = BTreeSet::new();
+            for (boot, seq) in body.cuts {
+                let part = self.meant(number, &ValueId { boot, seq, index: 0 });
+                let mut at = self.known.iter().position(|known| known.part == part && known.seq == seq);
+                while let Some(last) = at {
+                    left.insert(last);
+                    at = self.known[last].before;
+                }
+            }
+            self.left.entry(of).or_default().extend(left);
+        }
+    }
+
+    fn take(&mut self, number: usize, entry: &Entry) {
+        let is_void = self.left.get(&entry.chain.node).is_some_and(|left| !left.contains(&number));
+        self.void += usize::from(is_void);
         let part = self.known[number].part;
         let mut next = ValueId { boot: part, seq: entry.head.seq, index: 0 };
         for op in &entry.ops {
@@ -101,8 +150,11 @@ impl Model {
                 Op::LinkFact(fact) => {
                     let links = self.links.entry(fact.parent).or_default();
                     links.facts.insert(next, fact.children.clone());
+                    let named = fact.children.iter().filter(|_| is_void);
+                    links.past_cut.extend(named.map(|child| child.sha1));
                     links.ever.extend(&fact.children);
                 }
+                Op::Unlink(_) | Op::Holdings(_) if is_void => {}
                 Op::Unlink(unlink) => {
                     let meant: Vec<ValueId> = unlink.facts.iter().filter_map(|id| self.in_past(number, id)).collect();
                     let links = self.links.entry(unlink.parent).or_default();
@@ -111,7 +163,7 @@ impl Model {
                     self.unlinked += usize::from(had_links && links.facts.is_empty());
                 }
                 Op::Holdings(holdings) => self.take_holdings(entry.chain.node, number, holdings),
-                Op::Change(change) => self.take_change(entry, number, next, change),
+                Op::Change(change) => self.take_change(entry, (number, is_void), next, change),
                 Op::Boot(_) | Op::Unknown(_) => {}
             }
             next.index += op.ids();
@@ -121,7 +173,8 @@ impl Model {
     /// Gives the entry a number, finds which part of its boot it belongs to, and what was before it.
     fn note(&mut self, entry: &Entry) -> usize {
         let number = self.known.len();
-        let before = entry.prev_hash.and_then(|hash| self.by_hash.get(&hash)).map(|before| &self.known[*before]);
+        let at = entry.prev_hash.and_then(|hash| self.by_hash.get(&hash)).copied();
+        let before = at.map(|before| &self.known[before]);
         let forks_here = self.followers.get(&(entry.chain.boot, entry.prev_hash)).is_some_and(|followers| *followers > 1);
         let part = match (forks_here, before) {
             (true, _) => BootId::of_branch(&entry.head.hash),
@@ -137,7 +190,7 @@ impl Model {
         self.by_hash.insert(entry.head.hash, number);
         self.signed.insert(part, entry.chain.boot);
         names.extend([part, entry.chain.boot]);
-        self.known.push(Known { part, names, seq: entry.head.seq, past });
+        self.known.push(Known { part, names, seq: entry.head.seq, before: at, past });
         number
     }
 
@@ -151,13 +204,17 @@ impl Model {
         }
     }
 
-    fn take_change(&mut self, entry: &Entry, number: usize, first: ValueId, change: &Change) {
+    fn take_change(&mut self, entry: &Entry, (number, is_void): (usize, bool), first: ValueId, change: &Change) {
         let document = (change.shard, change.epoch);
         if first.boot != entry.chain.boot {
             self.forked.insert(document);
         }
         self.documents.entry(document).or_default().push((change.clone(), first));
         for (write, index) in change.writes.iter().zip(first.index..) {
+            if is_void {
+                self.void_writes.insert(ValueId { index, ..first });
+                continue;
+            }
             let order = change.order_of((index - first.index) as usize, first.boot);
             let mut write = write.clone();
             write.replaces.iter_mut().for_each(|id| id.boot = self.meant(number, id));

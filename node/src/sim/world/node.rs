@@ -32,6 +32,7 @@ const SETTINGS: Settings = Settings {
     marks: Marks::DEFAULT,
     max_size_bytes: None,
     facts_after_ms: 3_000,
+    liars: 0,
 };
 
 /// Whatever stops a simulated node, as text for the trace.
@@ -53,10 +54,11 @@ pub(super) struct SimNode {
     doomed: Option<u64>,
     /// Whether only the process ended, and not its machine.
     is_process_only: bool,
+    settings: Settings,
 }
 
 impl SimNode {
-    pub(super) fn new(number: usize, rng: &mut ChaCha8Rng) -> SimNode {
+    pub(super) fn new(number: usize, liars: u32, rng: &mut ChaCha8Rng) -> SimNode {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         SimNode {
@@ -71,6 +73,7 @@ impl SimNode {
             excused: 0,
             doomed: None,
             is_process_only: false,
+            settings: Settings { liars, ..SETTINGS },
         }
     }
 
@@ -99,14 +102,14 @@ impl SimNode {
         let new = NewHome { network: NetworkName::parse("lab")?, node: self.name.clone(), place: self.place };
         let engine = Engine::init(self.open_store()?, self.key.clone(), &new, &mut self.rng)?;
         let network = engine.home().network;
-        self.engine = Some(engine.with(SETTINGS));
+        self.engine = Some(engine.with(self.settings));
         Ok(network)
     }
 
     /// Makes its home in a network that has invited it.
     pub(super) fn join(&mut self, network: NetworkId) -> Result<(), Failed> {
         let engine = Engine::join(self.open_store()?, self.key.clone(), network, self.place, &mut self.rng)?;
-        self.engine = Some(engine.with(SETTINGS));
+        self.engine = Some(engine.with(self.settings));
         Ok(())
     }
 
@@ -127,7 +130,7 @@ impl SimNode {
             self.crash_at(calls);
         }
         let engine = Engine::open(self.open_store()?, self.key.clone(), self.place, &mut self.rng)?;
-        self.engine = Some(engine.with(SETTINGS));
+        self.engine = Some(engine.with(self.settings));
         Ok(())
     }
 

@@ -29,7 +29,7 @@ impl World {
 
     fn all_have_heard_the_same(&self) -> Result<bool, Violation> {
         let mut vectors = Vec::new();
-        for engine in self.nodes.iter().filter_map(|node| node.engine()) {
+        for engine in self.honest().filter_map(|(_, node)| node.engine()) {
             let vector = engine.store().snapshot().and_then(|snapshot| snapshot.vector());
             vectors.push(vector.map_err(|error| self.violation(error.to_string()))?);
         }

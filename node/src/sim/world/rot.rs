@@ -59,18 +59,23 @@ impl World {
     /// When the last good copy of what has rotten elsewhere is gone, it was lost by the flip, and nobody is to blame.
     pub(super) fn note_loss_by_flips(&mut self, id: &BlobId) {
         let has_flipped = self.oracle.flipped.keys().any(|(_, flipped)| flipped == id);
-        let is_held = |(at, node): (usize, &SimNode)| match node.engine() {
-            Some(_) => self.node_holds_good(at, id),
-            None => self.oracle.held.iter().any(|(holder, fact)| *holder == at && fact.sha1 == *id),
-        };
-        if has_flipped && !self.keepers().any(is_held) {
+        if has_flipped && !self.is_kept_by_some(id) {
             self.oracle.lost.insert(*id);
         }
     }
 
-    /// How many nodes have a good copy, other than `but`. Of one that is down, or cannot be asked, it is believed that it holds what it may.
+    /// Whether any node has a good copy. One that is down has what it has acknowledged.
+    pub(super) fn is_kept_by_some(&self, id: &BlobId) -> bool {
+        let is_held = |(at, node): (usize, &SimNode)| match node.engine() {
+            Some(_) => self.node_holds_good(at, id),
+            None => self.oracle.held.iter().any(|(holder, fact)| *holder == at && fact.sha1 == *id),
+        };
+        self.keepers().any(is_held)
+    }
+
+    /// How many nodes have a good copy, other than `but` and by what it knows. Of one that is down, or cannot be asked, it is believed that it holds what it may.
     pub(super) fn good_copies(&self, id: &BlobId, but: usize) -> u32 {
-        let others = self.keepers().filter(|(at, _)| *at != but);
+        let others = self.keepers_as_known_to(but).filter(|(at, _)| *at != but);
         others.map(|(at, _)| u32::from(self.node_holds_good(at, id))).sum()
     }
 

@@ -61,6 +61,10 @@ pub struct Summary {
     pub floods: u64,
     /// Times that somebody who broke the protocol was shut out.
     pub refusals: u64,
+    /// Members that were removed.
+    pub removals: u64,
+    /// Entries that are void by that in the end.
+    pub void: u64,
     /// Times that a checker looked at all nodes in the middle of it.
     pub looks: u64,
 }
@@ -74,7 +78,7 @@ impl Summary {
         }
     }
 
-    fn counts(&mut self) -> [(&mut u64, &'static str); 27] {
+    fn counts(&mut self) -> [(&mut u64, &'static str); 29] {
         [
             (&mut self.inputs, "events"),
             (&mut self.refs_written, "refs written"),
@@ -102,6 +106,8 @@ impl Summary {
             (&mut self.equivocations, "equivocations"),
             (&mut self.floods, "floods"),
             (&mut self.refusals, "refusals"),
+            (&mut self.removals, "removals"),
+            (&mut self.void, "entries past their cut"),
             (&mut self.looks, "looks at all nodes at once"),
         ]
     }

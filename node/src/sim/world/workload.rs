@@ -55,6 +55,9 @@ impl World {
         if self.plan.hostile.is_some() {
             self.after(EVIL_FROM_MS, Happening::Evil);
         }
+        if self.plan.removal {
+            self.plan_removal();
+        }
         if self.plan.faults.flips {
             (0..self.nodes.len()).for_each(|node| self.after(1, Happening::Scrub(node)));
         }
@@ -137,7 +140,8 @@ impl World {
     fn declare(&mut self) -> Result<(), Violation> {
         let (of, is_dead) = (self.some_node(), self.draw(2) == 0);
         let node = self.nodes[of].id();
-        if of == 0 || !self.nodes[0].is_running() {
+        // What a member links to that nobody waits for may be gone before it is heard: that would hide what a removal does.
+        if of == 0 || self.plan.removal || !self.nodes[0].is_running() {
             return Ok(());
         }
         self.give(0, Input::Declare { request: RequestId(9), node, is_dead })

@@ -195,6 +195,16 @@ impl SimDisk {
         if flipped { Ok(()) } else { Err(Errno::INVAL.into()) }
     }
 
+    /// The length of a database, in bytes.
+    pub fn index_bytes(&self, name: &str) -> usize {
+        self.lock().world.databases.get(name).map_or(0, |contents| contents.visible().len())
+    }
+
+    /// Flips the lowest bit of one byte of a database; whether there is such a byte.
+    pub fn flip_index_bit(&self, name: &str, offset_bytes: usize) -> bool {
+        self.lock().world.databases.get_mut(name).is_some_and(|contents| contents.flip_bit(offset_bytes))
+    }
+
     /// Starts the machine again with what survived, whether it had crashed or not. Planned faults are forgotten.
     pub fn restart(&self) {
         let state = &mut *self.lock();
