@@ -56,7 +56,7 @@ pub const PURGE_BATCH_BLOBS: usize = 1_024;
 pub const UNASKED_PORTION: usize = 64;
 /// Blobs that are asked about in one round, of a command that gives up copies or wants them proven: others wait for the steps in which
 /// the questions are answered, and the copies go.
-pub const DROP_PORTION: usize = 128;
+pub const DROP_PORTION: usize = 64;
 /// Graces that one step ends, unless it purges more blobs than that.
 pub const GRACES_PER_STEP: usize = 300;
 /// Values past their deadline that one step looks at, and ends if that is for this node to do.
