@@ -177,7 +177,7 @@ impl Store {
         }
         let is_accounted = match snapshot.blob(&id)? {
             Some(record) => record.place == Place::File,
-            None => is_trashed_file(&snapshot, &id)? || self.queued_unlink(&id)?.is_some(),
+            None => is_trashed_file(&snapshot, &id)? || snapshot.queued_unlink(&id)?.is_some(),
         };
         Ok(!is_accounted || layout::blob_file(&id) != stray.path)
     }

@@ -20,6 +20,7 @@ pub mod holdings;
 pub mod home;
 mod index;
 pub mod ingest;
+mod latest;
 pub mod layout;
 pub mod leases;
 pub mod limits;

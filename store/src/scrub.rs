@@ -86,7 +86,7 @@ impl Store {
             return Ok(Checked::Changed);
         }
         let mut is_stopped = false;
-        let opened = self.open_to_check(&self.snapshot()?, id, record)?;
+        let opened = self.open_to_check(&*self.snapshot()?, id, record)?;
         let fault = match opened {
             Err(fault) => Some(fault),
             Ok(bytes) => {

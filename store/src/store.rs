@@ -4,22 +4,22 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use keepwell_protocol::id::{BlobFact, BlobId};
+use redb::StorageBackend;
 use redb::backends::FileBackend;
-use redb::{ReadableDatabase, StorageBackend};
 
 use crate::blobs::{BlobRecord, Bytes};
 use crate::error::StoreError;
 use crate::fs::{HomePath, SharedFs};
 use crate::index::Index;
 use crate::ingest::{self, Ingested};
+use crate::latest::Latest;
 use crate::locks::{BlobGuard, BlobLocks};
 use crate::place::{PlaceError, Placement, place};
 use crate::reach::ReachNotes;
-use crate::row;
-use crate::tables::{self, Reading, Tables, Writing};
-use crate::unlink::UnlinkRow;
+use crate::tables::{Reading, Tables, Writing};
 
 /// Mode of a new index: its refs and small blobs are its user's alone.
 const MODE_INDEX: u32 = 0o600;
@@ -29,6 +29,8 @@ pub type Snapshot = Tables<Reading>;
 
 /// The store of one home. Whoever opens it owns it: the index is locked against every other process.
 pub struct Store {
+    /// Before the index: what reads it ends first.
+    latest: Latest,
     index: Index,
     fs: SharedFs,
     locks: BlobLocks,
@@ -78,7 +80,7 @@ impl Store {
     ///
     /// Files that an interrupted ingest left are removed: nobody was ever told of them. What a fetch or an upload has gathered stays, to be resumed.
     pub fn open(backend: impl StorageBackend, fs: SharedFs) -> Result<Store, StoreError> {
-        let store = Store { index: Index::open(backend)?, fs, locks: BlobLocks::default() };
+        let store = Store { latest: Latest::default(), index: Index::open(backend)?, fs, locks: BlobLocks::default() };
         store.make_tables()?;
         store.remove_leftovers()?;
         Ok(store)
@@ -92,15 +94,9 @@ impl Store {
         Store::open(FileBackend::new(file)?, fs)
     }
 
-    /// The present state of the index.
-    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        Ok(Tables::<Reading>::open(&self.index.database()?.begin_read()?)?)
-    }
-
-    /// The queued removal of `id` as it is now, from its table alone: a whole snapshot opens all of them.
-    pub(crate) fn queued_unlink(&self, id: &BlobId) -> Result<Option<UnlinkRow>, StoreError> {
-        let reading = self.index.database()?.begin_read()?;
-        row::decode("unlinks", tables::unlinks_of(&reading)?.get(id.as_bytes()))
+    /// The present state of the index: all that has been committed when this is called. Those who ask between two commits share one.
+    pub fn snapshot(&self) -> Result<Arc<Snapshot>, StoreError> {
+        self.latest.of(&self.index.database()?)
     }
 
     /// Runs `work` in a write transaction and commits it. If `work` fails, nothing has happened.
@@ -120,7 +116,10 @@ impl Store {
             work(&mut Transaction { tables, is_touched: false, held: &mut held, reach: ReachNotes::default() })?
         };
         if commits {
-            transaction.commit().map_err(StoreError::from)?;
+            let committed = transaction.commit();
+            // Also after one that failed: who knows.
+            self.latest.forget();
+            committed.map_err(StoreError::from)?;
         } else {
             transaction.abort().map_err(StoreError::from)?;
         }

@@ -189,11 +189,6 @@ tables! {
     }
 }
 
-/// The queue of removals alone.
-pub(crate) fn unlinks_of(snapshot: &ReadTransaction) -> Result<ReadOnlyTable<&'static [u8; 20], &'static [u8]>, TableError> {
-    snapshot.open_table(TableDefinition::new("unlinks"))
-}
-
 fn digest<K: Key + 'static, V: Value + 'static>(table: &impl ReadableTable<K, V>) -> Result<[u8; 32], redb::StorageError> {
     let mut hasher = blake3::Hasher::new();
     for row in table.iter()? {

@@ -79,7 +79,7 @@ impl TestHome {
         TestHome::open(&disk).unwrap()
     }
 
-    pub(crate) fn snapshot(&self) -> Snapshot {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.store.snapshot().unwrap()
     }
 

@@ -58,6 +58,11 @@ impl<A: Access> Tables<A> {
         .collect()
     }
 
+    /// The queued removal of `id`, if there is one.
+    pub fn queued_unlink(&self, id: &BlobId) -> Result<Option<UnlinkRow>, StoreError> {
+        row::decode("unlinks", self.unlinks.get(id.as_bytes()))
+    }
+
     /// The removals that have been tried in vain.
     pub fn failed_unlinks(&self) -> Result<Vec<(BlobId, UnlinkRow)>, StoreError> {
         Ok(self.queued_unlinks()?.into_iter().filter(|(_, row)| row.attempts > 0).collect())
@@ -121,7 +126,7 @@ impl Store {
     }
 
     fn move_under(&self, guard: BlobGuard) -> Result<Move, StoreError> {
-        let Some(row) = self.queued_unlink(&guard.id())? else { return Ok(Move::NotQueued) };
+        let Some(row) = self.snapshot()?.queued_unlink(&guard.id())? else { return Ok(Move::NotQueued) };
         let failed = self.rename_to_trash(&guard.id()).err().map(|error| error.to_string());
         Ok(Move::Tried(Moved { guard, row, failed }))
     }

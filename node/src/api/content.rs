@@ -115,7 +115,7 @@ async fn look(api: &Arc<Api>, slot: &Slot, uri: &BlobUri, is_local: bool) -> Res
     blocking(slot.clone(), move || match open(&*api.node, &uri) {
         Ok(blob) => Ok(Found::Here(Box::new(blob))),
         Err(failure) if failure.code == Code::NoProvider && !is_local && api.daemon.is_some() => {
-            let fact = recorded(&api.node.store().snapshot()?, &uri.sha1)?;
+            let fact = recorded(&*api.node.store().snapshot()?, &uri.sha1)?;
             let fact = fact.filter(|fact| uri.b3.is_none_or(|b3| b3 == fact.b3));
             fact.map(Found::Recorded).ok_or(failure)
         }

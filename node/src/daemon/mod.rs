@@ -279,7 +279,7 @@ fn no_provider(root: &BlobId, outcome: &Outcome, names: &BTreeMap<NodeId, String
 
 /// Whom to talk to at the start: the members; of a node that does not know yet that it is one, whoever it has dealt with.
 fn trusted(engine: &Engine, addresses: &Addresses, inviter: Option<NodeId>) -> Result<BTreeSet<NodeId>, Failure> {
-    let mut members = network::members(&engine.store().snapshot()?)?;
+    let mut members = network::members(&*engine.store().snapshot()?)?;
     if !members.contains(&engine.home().node) {
         members.extend(addresses.known().map(|(node, _)| *node));
         members.extend(inviter);

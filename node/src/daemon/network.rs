@@ -77,7 +77,7 @@ impl World for Outward {
     }
 
     fn stepped(&mut self, store: &Store) -> Result<(), StoreError> {
-        let mut members = members(&store.snapshot()?)?;
+        let mut members = members(&*store.snapshot()?)?;
         // A node that has not heard yet that it is a member trusts whom it was told to trust when it started.
         if !members.contains(&self.net.local()) {
             return Ok(());

@@ -78,7 +78,7 @@ fn elsewhere(node: &dyn Node, from: Option<&str>) -> Result<Option<NodeId>, Fail
 
 /// The failure with the name of the member for its id.
 fn by_name(node: &dyn Node, from: Option<NodeId>, failure: Failure) -> Failure {
-    let name = from.and_then(|from| Some((from.to_string(), name_of(&node.store().snapshot().ok()?, &from).ok()?)));
+    let name = from.and_then(|from| Some((from.to_string(), name_of(&*node.store().snapshot().ok()?, &from).ok()?)));
     match name {
         Some((id, name)) => Failure { message: failure.message.replace(&id, &name), ..failure },
         None => failure,

@@ -150,7 +150,7 @@ impl Backend for Local {
 
     fn drop_copies(&self, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure> {
         // A name that nobody has is told before that there is no daemon.
-        from.map(|from| network::member_of(&self.store().snapshot()?, from)).transpose()?;
+        from.map(|from| network::member_of(&*self.store().snapshot()?, from)).transpose()?;
         if self.nodes()?.len() > 1 {
             return Err(needs_daemon("giving up copies", "other nodes must prove theirs first"));
         }

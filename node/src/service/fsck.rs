@@ -4,6 +4,7 @@
 //! taken back; a whole blob that no record names is recorded.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use keepwell_protocol::id::BlobId;
 use keepwell_store::blobs::{BlobRecord, Place};
@@ -91,7 +92,7 @@ impl<'a, 'p> Check<'a, 'p> {
         FsckLine { ok: self.sum.problems == self.sum.repaired, ..self.sum }
     }
 
-    fn snapshot(&self) -> Result<Snapshot, Failure> {
+    fn snapshot(&self) -> Result<Arc<Snapshot>, Failure> {
         Ok(self.node.store().snapshot()?)
     }
 
@@ -163,7 +164,7 @@ impl<'a, 'p> Check<'a, 'p> {
         if (self.pace)(0).is_err() {
             return Ok(Checked::Stopped);
         }
-        let fault = store.check_blob(&store.snapshot()?, id, record, Depth::Quick)?;
+        let fault = store.check_blob(&*store.snapshot()?, id, record, Depth::Quick)?;
         if !store.is_recorded_as(id, record)? {
             return Ok(Checked::Changed);
         }

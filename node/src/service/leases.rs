@@ -49,7 +49,7 @@ pub fn list(node: &dyn Node) -> Result<Vec<LeaseLine>, Failure> {
 
 /// Whether something can be put under this lease, as far as can be said before: the put itself looks again.
 pub(super) fn check_use(node: &dyn Node, used: &LeaseUse) -> Result<(), Failure> {
-    usable(&node.store().snapshot()?, used, node.now_ms())?.map(drop).map_err(Failure::from)
+    usable(&*node.store().snapshot()?, used, node.now_ms())?.map(drop).map_err(Failure::from)
 }
 
 /// What no request may ask for, whatever leases there are.

@@ -31,7 +31,7 @@ pub struct Seen {
 
 /// Who holds `blob`, as their logs say.
 pub fn holders(node: &dyn Node, itself: &NodeId, blob: &BlobId) -> Result<WhereLine, Failure> {
-    holders_in(&node.store().snapshot()?, itself, blob)
+    holders_in(&*node.store().snapshot()?, itself, blob)
 }
 
 /// The same as of `snapshot`.
@@ -75,7 +75,7 @@ pub fn nodes(node: &dyn Node, itself: &NodeId, seen: &BTreeMap<NodeId, Seen>) ->
 
 /// Says that the member of this name or id is dead, or alive after all; what is known of it then.
 pub fn declare(node: &dyn Node, itself: &NodeId, member: &str, is_dead: bool) -> Result<NodeLine, Failure> {
-    let id = member_of(&node.store().snapshot()?, member)?;
+    let id = member_of(&*node.store().snapshot()?, member)?;
     if id == *itself && is_dead {
         return Err(Failure::usage("a node that says this is not dead").hint("say it on another machine, of an admin"));
     }
@@ -87,7 +87,7 @@ pub fn declare(node: &dyn Node, itself: &NodeId, member: &str, is_dead: bool) ->
 
 /// Removes the member of this name or id; what was known of it.
 pub fn remove(node: &dyn Node, itself: &NodeId, member: &str) -> Result<NodeLine, Failure> {
-    let id = member_of(&node.store().snapshot()?, member)?;
+    let id = member_of(&*node.store().snapshot()?, member)?;
     if id == *itself {
         return Err(Failure::usage("a node does not remove itself").hint("say it on another machine, of an admin"));
     }

@@ -13,7 +13,7 @@ use crate::failure::{Code, Failure};
 /// How full the disk is that nobody watches: no daemon has the home open.
 pub fn measured(store: &Store, settings: &Settings) -> Result<PressureReport, Failure> {
     let disk = store.fs().room().map_err(|error| Failure::new(Code::Internal, format!("cannot ask the disk: {error}")))?;
-    let pressure = Pressure::default().see(&settings.marks, &rooms(&store.snapshot()?, settings, disk)?);
+    let pressure = Pressure::default().see(&settings.marks, &rooms(&*store.snapshot()?, settings, disk)?);
     let waits = if pressure.level == Level::None { Vec::new() } else { vec![Wait::NotSetTo] };
     Ok(PressureReport { pressure, waits })
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
 
 use keepwell_protocol::id::{B3, BlobFact, BlobId};
 use keepwell_protocol::uri::BlobUri;
@@ -31,7 +32,7 @@ pub enum ReadError {
 pub struct Blob {
     id: BlobId,
     record: BlobRecord,
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     bytes: Bytes,
 }
 

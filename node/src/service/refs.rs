@@ -131,7 +131,7 @@ pub fn remove(node: &dyn Node, name: &RefName, if_rev: Option<String>) -> Result
     let outcomes = node.write_refs(vec![RefOp::Delete { name: name.clone(), if_rev }])?;
     match outcomes.into_iter().next().and_then(|outcome| outcome.previous) {
         // Somebody may have written it between the two; what was removed is what counts.
-        Some(previous) if previous.id.to_string() != before.rev => line(&node.store().snapshot()?, name, &previous),
+        Some(previous) if previous.id.to_string() != before.rev => line(&*node.store().snapshot()?, name, &previous),
         _ => Ok(before),
     }
 }

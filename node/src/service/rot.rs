@@ -28,7 +28,7 @@ pub(super) fn told(fault: &Fault, record: &BlobRecord) -> (&'static str, String)
 
 /// Makes the values anew that verify ranges of a blob whose bytes are whole.
 pub(super) fn mend_group_values(node: &dyn Node, id: &BlobId, record: &BlobRecord) -> Result<String, Failure> {
-    let bytes = node.store().open_blob(&node.store().snapshot()?, id, record)?;
+    let bytes = node.store().open_blob(&*node.store().snapshot()?, id, record)?;
     let failed = |error: keepwell_store::hash::HashError| StoreError::Inconsistent(error.to_string());
     let outboard = rehash(&bytes).map_err(failed)?.outboard;
     node.store().write(|txn| txn.mend_group_values(id, &outboard))?;
@@ -43,7 +43,7 @@ pub(super) fn give_up(node: &dyn Node, id: &BlobId, record: &BlobRecord, problem
         return Ok(None);
     }
     let inline = match record.place {
-        Place::Inline(_) => node.store().open_blob(&node.store().snapshot()?, id, record).ok(),
+        Place::Inline(_) => node.store().open_blob(&*node.store().snapshot()?, id, record).ok(),
         Place::File => None,
     };
     node.forget(*id, problem)?;
@@ -63,7 +63,7 @@ pub(super) fn give_up(node: &dyn Node, id: &BlobId, record: &BlobRecord, problem
 
 /// Whether nobody has put good bytes over the bad ones since they were looked at. Asked with the blob in hand: nobody can from now on.
 fn is_still_faulty(node: &dyn Node, id: &BlobId, record: &BlobRecord) -> Result<bool, Failure> {
-    let fault = node.store().check_blob(&node.store().snapshot()?, id, record, Depth::Full)?;
+    let fault = node.store().check_blob(&*node.store().snapshot()?, id, record, Depth::Full)?;
     Ok(!matches!(fault, None | Some(Fault::BadGroupValues | Fault::Unreadable { is_disk: false, .. })))
 }
 

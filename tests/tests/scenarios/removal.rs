@@ -1,5 +1,7 @@
 //! Members that are removed: what of theirs still counts, on every machine and in whatever order it is heard.
 
+use std::sync::Arc;
+
 use keepwell_node::engine::{Collect, Effect, Event, Input, Reply, RequestId, members};
 use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::{NodeBody, Role};
@@ -14,7 +16,7 @@ use super::lab::{Lab, a_set};
 
 const REQUEST: RequestId = RequestId(9);
 
-fn snapshot(lab: &Lab, machine: usize) -> Snapshot {
+fn snapshot(lab: &Lab, machine: usize) -> Arc<Snapshot> {
     lab.machines[machine].engine().store().snapshot().unwrap()
 }
 

@@ -74,7 +74,7 @@ fn silent(holder: &str) -> Failure {
 /// What can be seen of a home that nobody has open.
 fn without_daemon(path: &Path, settings: &Settings, now_ms: u64) -> Vec<CheckLine> {
     let looked = open(path).and_then(|home| {
-        let others = names(&home.store.snapshot()?)?.keys().filter(|node| **node != node_id(&home.key)).count();
+        let others = names(&*home.store.snapshot()?)?.keys().filter(|node| **node != node_id(&home.key)).count();
         let inside = Inside { store: &home.store, home: path, max_size_bytes: settings.max_size_bytes, now_ms };
         let mut lines = checks(&inside, None);
         lines.push(pressure::check(&pressure::measured(&home.store, settings)?));

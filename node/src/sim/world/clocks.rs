@@ -145,7 +145,7 @@ impl World {
         let Some(engine) = self.nodes[node].engine().filter(|_| !body.unbacked) else { return Ok(()) };
         let text = |error: StoreError| error.to_string();
         let roots: Vec<BlobId> = body.links.iter().map(|link| link.sha1).collect();
-        match closure::missing(&engine.store().snapshot().map_err(text)?, &roots, 1).map_err(text)?.first() {
+        match closure::missing(&*engine.store().snapshot().map_err(text)?, &roots, 1).map_err(text)?.first() {
             Some(id) => Err(format!("S10: a value was written that reaches blob {id}, which is not held")),
             None => Ok(()),
         }

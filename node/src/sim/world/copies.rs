@@ -1,5 +1,7 @@
 //! Copies that nodes fetch by themselves, from whoever they can hear, and what must have come of it.
 
+use std::sync::Arc;
+
 use keepwell_protocol::id::BlobId;
 use keepwell_store::error::StoreError;
 use keepwell_store::hash::hash_bytes;
@@ -39,7 +41,8 @@ impl World {
 /// S23: when nothing goes wrong any more, what refs reach is on as many nodes as they ask for, or on all, unless nobody has it.
 pub(super) fn check_enough(world: &World) -> Result<(), String> {
     let engines = world.keepers().filter_map(|(_, node)| node.engine());
-    let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
+    let snapshots: Vec<Arc<Snapshot>> =
+        engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     for (id, copies) in all_wanted(catalog).map_err(text)? {
         let mut held = 0;

@@ -1,6 +1,7 @@
 //! Checkers of deletions. They walk from the refs over the links themselves, and trust none of the counts that deletions go by.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::reference::RefBody;
@@ -94,7 +95,8 @@ pub(super) fn check_dropped(world: &World, node: usize, blob: &BlobId) -> Result
 /// than are wanted, and as many as liars may be.
 pub(super) fn check_surplus_gone(world: &World) -> Result<(), String> {
     let engines = world.honest().filter_map(|(_, node)| node.engine());
-    let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
+    let snapshots: Vec<Arc<Snapshot>> =
+        engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     for id in reached(catalog, |_, _| true).map_err(text)? {
         let copies = copies_wanted(catalog, &id).map_err(text)?;
@@ -159,7 +161,8 @@ fn copies_wanted(catalog: &Snapshot, id: &BlobId) -> Result<u32, StoreError> {
 /// when its delete became void counts as unbacked.
 pub(super) fn check_kept(world: &World) -> Result<(), String> {
     let engines = world.keepers().filter_map(|(_, node)| node.engine());
-    let snapshots: Vec<Snapshot> = engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
+    let snapshots: Vec<Arc<Snapshot>> =
+        engines.map(|engine| engine.store().snapshot()).collect::<Result<_, _>>().map_err(text)?;
     let Some(catalog) = snapshots.first() else { return Ok(()) };
     let counts = |id: &ValueId, body: &RefBody| !body.unbacked && !catalog.came_back(id).unwrap_or(false);
     let roots = roots(catalog, counts).map_err(text)?;

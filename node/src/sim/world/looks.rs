@@ -1,6 +1,7 @@
 //! Looks at all nodes in the middle of a run: what must hold at every moment, and needs no peace to be seen.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use keepwell_protocol::catalog::item::Kind;
 use keepwell_protocol::catalog::reference::RefBody;
@@ -49,9 +50,9 @@ impl World {
     /// S18: what a value reaches that all nodes know is held by somebody, while all of them run.
     fn check_known_to_all(&self) -> Result<(), String> {
         let engines = self.honest().filter_map(|(_, node)| node.engine());
-        let snapshots: Vec<Snapshot> = engines.filter_map(|engine| engine.store().snapshot().ok()).collect();
+        let snapshots: Vec<Arc<Snapshot>> = engines.filter_map(|engine| engine.store().snapshot().ok()).collect();
         let keepers = self.keepers().filter_map(|(_, node)| node.engine());
-        let keepers: Vec<Snapshot> = keepers.filter_map(|engine| engine.store().snapshot().ok()).collect();
+        let keepers: Vec<Arc<Snapshot>> = keepers.filter_map(|engine| engine.store().snapshot().ok()).collect();
         if snapshots.len() < self.honest().count() || keepers.len() < self.keepers().count() {
             return Ok(());
         }
