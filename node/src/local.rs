@@ -10,6 +10,7 @@ use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::name::{NetworkName, NodeName};
 use keepwell_protocol::units::{DurationMs, SizeBytes};
 use keepwell_store::audit::Note;
+use keepwell_store::blobs::BlobRecord;
 use keepwell_store::error::StoreError;
 use keepwell_store::ingest::{IngestId, remove_leftover};
 use keepwell_store::leases::Lease;
@@ -215,8 +216,8 @@ impl Node for Local {
         }
     }
 
-    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
-        match self.ask(Input::Forget { request: REQUEST, blob, why: why.to_owned() })? {
+    fn forget(&self, blob: BlobId, record: &BlobRecord, why: &str) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(Input::Forget { request: REQUEST, blob, record: *record, why: why.to_owned() })? {
             Reply::Gone(gone) => Ok(gone),
             other => Err(other.into()),
         }

@@ -164,6 +164,13 @@ impl Store {
         Ok(strays)
     }
 
+    /// Whether the file at `path` holds the blob `id`: its bytes are hashed where they lie. One that cannot be read does not.
+    pub fn is_file_of(&self, id: &BlobId, path: &HomePath) -> bool {
+        let size_bytes = self.fs().metadata(path).ok().filter(|found| found.kind == Kind::File).map(|found| found.size_bytes);
+        let (Some(size_bytes), Ok(file)) = (size_bytes, self.fs().open(path)) else { return false };
+        rehash(&Bytes::File(file, size_bytes)).is_ok_and(|hashed| hashed.fact.sha1 == *id)
+    }
+
     /// Whether nothing accounts for it now either. What somebody has in hand, to record it or to move it away, is none.
     pub fn is_still_stray(&self, stray: &Stray) -> Result<bool, StoreError> {
         let id: Option<BlobId> = stray.path.name().parse().ok();

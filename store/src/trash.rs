@@ -263,7 +263,11 @@ impl Store {
             return Ok(emptied);
         }
         self.write(|txn| {
-            for (id, _, is_recorded) in gone {
+            for (id, trashed, is_recorded) in gone {
+                // A blob that was put again and deleted again meanwhile has a row of its own, for other bytes.
+                if txn.trashed(&id)?.as_ref() != Some(&trashed) {
+                    continue;
+                }
                 txn.remove_trashed(&id)?;
                 if !is_recorded {
                     txn.unlinks.remove(id.as_bytes())?;
@@ -271,6 +275,9 @@ impl Store {
                 txn.remove_spans_unless_used(&id)?;
             }
             for (id, trashed, error) in failed {
+                if txn.trashed(&id)?.as_ref() != Some(&trashed) {
+                    continue;
+                }
                 let row = Trashed { attempts: trashed.attempts.saturating_add(1), last_error: Some(error), ..trashed };
                 txn.trash.insert(id.as_bytes(), wire::encode(&row).as_slice())?;
             }

@@ -15,6 +15,7 @@ use crate::engine::LeaseOp;
 use crate::failure::{Code, Failure};
 use crate::limits::{MAX_LIST_REFS, MAX_STAT_BLOBS};
 use crate::service::backend::{Backend, Extent, Fetched, OpenBlob, Puts, Watch};
+use crate::service::drop::undecided;
 use crate::service::events::{EventLine, EventQuery};
 use crate::service::gc::Wish;
 use crate::service::leases::LeaseLine;
@@ -216,24 +217,14 @@ impl Backend for Client {
     }
 
     fn drop_copies(&self, blobs: &[BlobId], from: Option<&str>) -> Result<Vec<DropLine>, Failure> {
-        let mut lines = Vec::new();
-        for portion in blobs.chunks(MAX_QUESTION_BLOBS) {
-            let sha1 = portion.iter().map(ToString::to_string).collect();
+        in_portions(blobs, |sha1| {
             let request = DropRequest { sha1, from: from.map(str::to_owned) };
-            let list: DropList = self.ask_with(Method::POST, "/blobs/drop", &[], &request)?;
-            lines.extend(list.blobs);
-        }
-        Ok(lines)
+            self.ask_with(Method::POST, "/blobs/drop", &[], &request)
+        })
     }
 
     fn give_up(&self, blobs: &[BlobId]) -> Result<Vec<DropLine>, Failure> {
-        let mut lines = Vec::new();
-        for portion in blobs.chunks(MAX_QUESTION_BLOBS) {
-            let request = GiveUpRequest { sha1: portion.iter().map(ToString::to_string).collect() };
-            let list: DropList = self.ask_with(Method::POST, "/blobs/give-up", &[], &request)?;
-            lines.extend(list.blobs);
-        }
-        Ok(lines)
+        in_portions(blobs, |sha1| self.ask_with(Method::POST, "/blobs/give-up", &[], &GiveUpRequest { sha1 }))
     }
 
     fn undrop(&self, blob: &BlobId) -> Result<DropLine, Failure> {
@@ -267,6 +258,22 @@ impl Client {
 
 fn path(name: &RefName) -> String {
     format!("/refs/{}", encoded(name.as_str()))
+}
+
+/// Asks about as many blobs at once as one request takes. What has gone before a request fails is told of all the same.
+fn in_portions(blobs: &[BlobId], ask: impl Fn(Vec<String>) -> Result<DropList, Failure>) -> Result<Vec<DropLine>, Failure> {
+    let mut lines = Vec::new();
+    for portion in blobs.chunks(MAX_QUESTION_BLOBS) {
+        match ask(portion.iter().map(ToString::to_string).collect()) {
+            Ok(list) => lines.extend(list.blobs),
+            Err(failure) if lines.is_empty() => return Err(failure),
+            Err(failure) => {
+                lines.extend(blobs[lines.len()..].iter().map(|id| undecided(id, &failure)));
+                break;
+            }
+        }
+    }
+    Ok(lines)
 }
 
 fn list_path(query: &Query, limit: usize, cursor: Option<&str>) -> String {

@@ -259,7 +259,7 @@ impl Running {
             // Whoever waits is answered before a portion of garbage goes, not after it.
             let (lengthy, brief) = inputs.into_iter().partition(Input::may_purge);
             self.step(brief)?;
-            self.step(lengthy)?;
+            self.step(still_asked(lengthy, |request| self.waiting.contains_key(request)))?;
             if !goes_on {
                 return Ok(());
             }
@@ -405,6 +405,12 @@ impl Running {
             _ => Ok(()),
         }
     }
+}
+
+/// Without the collections whose askers have been told by now that the disk is full: what was refused does not happen.
+fn still_asked(inputs: Vec<Input>, is_waiting: impl Fn(&RequestId) -> bool) -> Vec<Input> {
+    let is_asked = |input: &Input| if let Input::Collect { request, .. } = input { is_waiting(request) } else { true };
+    inputs.into_iter().filter(is_asked).collect()
 }
 
 /// The threads that move files on this disk, and tell what comes of it in `jobs`.

@@ -18,7 +18,8 @@ use keepwell_store::tables::{Access, Tables};
 use super::{Engine, Step};
 use crate::limits::{ABSENT_AFTER_MS, ABSENT_AFTER_START_MS, MAX_TICK_GAP_MS, SILENCE_NOTED_EVERY_MS};
 
-/// For how long this node has run without hearing from each member.
+/// For how long this node has run without hearing from each member. Kept when the engine starts anew in one process, which is no start of the node: a
+/// disk that is full for days fails a step now and then, and whoever is gone stays gone.
 #[derive(Default)]
 pub(super) struct Absence {
     /// In milliseconds; none before the first tick.
@@ -33,7 +34,7 @@ impl Engine {
     /// As time passes: whoever was not heard has been silent for longer.
     pub(super) fn absence_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         let noted = step.txn.silences()?;
-        let before = self.absence.silent_ms.take().unwrap_or_else(|| at_start(&noted));
+        let before = self.absence.silent_ms.clone().unwrap_or_else(|| at_start(&noted));
         // A tick that comes late tells of a machine that slept: it could not have heard anybody.
         let passed_ms = step.steady_ms.saturating_sub(self.absence.ticked_ms.unwrap_or(step.steady_ms)).min(MAX_TICK_GAP_MS);
         if self.absence.ticked_ms.replace(step.steady_ms).is_none() {
@@ -48,11 +49,12 @@ impl Engine {
         let was_silent = |node: &NodeId| noted.get(node).is_some_and(|ms| *ms > 0);
         let comes_back = members.iter().any(|(node, ms)| *ms == 0 && was_silent(node));
         let is_due = step.steady_ms.saturating_sub(self.absence.noted_ms) >= SILENCE_NOTED_EVERY_MS;
-        if comes_back || (is_due && members.values().any(|ms| *ms > 0)) {
+        let is_noted = comes_back || (is_due && members.values().any(|ms| *ms > 0));
+        let members = self.absence.silent_ms.insert(members);
+        if is_noted {
             self.absence.noted_ms = step.steady_ms;
-            step.txn.put_silences(&members)?;
+            step.txn.put_silences(members)?;
         }
-        self.absence.silent_ms = Some(members);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use keepwell_protocol::gc::permit::Permit;
 use keepwell_protocol::id::{BlobFact, BlobId};
 use keepwell_protocol::log::op::{Holdings, LinkFact};
 use keepwell_store::audit::Note;
-use keepwell_store::blobs::Recorded;
+use keepwell_store::blobs::{BlobRecord, Recorded};
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Transaction;
 
@@ -67,9 +67,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes back a record whose bytes turned out not to be there: the node no longer says that it holds them.
-    pub(super) fn forget(&self, step: &mut Step<'_, '_>, request: RequestId, id: BlobId, why: String) -> Result<(), StoreError> {
-        let gone = step.txn.remove_record(&id)?.map(|record| record.fact(id));
+    /// Takes back a record whose bytes turned out not to be there: the node no longer says that it holds them. If the record has changed since
+    /// it was looked at, as when somebody has put the blob, nothing is taken back.
+    pub(super) fn forget(
+        &self,
+        step: &mut Step<'_, '_>,
+        request: RequestId,
+        (id, looked_at): (BlobId, &BlobRecord),
+        why: String,
+    ) -> Result<(), StoreError> {
+        let is_same = |found: &BlobRecord| BlobRecord { grace_until_ms: looked_at.grace_until_ms, ..*found } == *looked_at;
+        let gone = match step.txn.blob(&id)?.filter(is_same) {
+            Some(_) => step.txn.remove_record(&id)?.map(|record| record.fact(id)),
+            None => None,
+        };
         if let Some(blob) = gone {
             step.txn.note(step.now_ms, Note::Forgotten { blob, why })?;
             self.no_longer_holds(step, id)?;

@@ -16,8 +16,8 @@ pub(super) struct Clock {
     guard: ClockGuard,
     /// The time since the machine was started; none if nobody tells.
     boot_ms: Option<u64>,
-    /// Whether there are others who could tell the time, as of the last tick.
-    has_others: bool,
+    /// Whether there are others who could tell the time, as of the last tick; none before the first.
+    has_others: Option<bool>,
 }
 
 impl Clock {
@@ -26,21 +26,22 @@ impl Clock {
         self.boot_ms.unwrap_or(now_ms)
     }
 
-    /// The time by which leases and graces end and the trash is emptied: while the clock is contradicted, one at which none does.
+    /// The time by which leases and graces end and the trash is emptied: while the clock is contradicted, or could not be yet, one at which none
+    /// does.
     pub(super) fn ends_ms(&self, now_ms: u64) -> u64 {
-        if self.guard.doubt().is_some_and(Doubt::is_contradicted) { 0 } else { now_ms }
+        if !self.was_compared() || self.guard.doubt().is_some_and(Doubt::is_contradicted) { 0 } else { now_ms }
     }
 
     /// Whether the clock could be contradicted by now: one of the others has been heard, if there are any.
     pub(super) fn was_compared(&self) -> bool {
-        !self.has_others || self.boot_ms.is_none() || self.guard.has_heard()
+        self.has_others == Some(false) || self.boot_ms.is_none() || self.guard.has_heard()
     }
 }
 
 impl Engine {
     /// Why nothing is ended by this machine's clock now, if so.
     pub fn clock_doubt(&self) -> Option<Doubt> {
-        self.clock.guard.doubt().filter(|doubt| *doubt != Doubt::Unheard || self.clock.has_others)
+        self.clock.guard.doubt().filter(|doubt| *doubt != Doubt::Unheard || self.clock.has_others == Some(true))
     }
 
     /// Reads the clock beside the time since the machine was started.
@@ -58,7 +59,7 @@ impl Engine {
 
     /// As time passes: who else could tell it.
     pub(super) fn clock_on_tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
-        self.clock.has_others = !self.waited_for(step.txn)?.is_empty();
+        self.clock.has_others = Some(!self.waited_for(step.txn)?.is_empty());
         step.ends_ms = self.clock.ends_ms(step.now_ms);
         Ok(())
     }

@@ -78,11 +78,17 @@ impl Engine {
         let until_ms = step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS);
         let is_due =
             oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.steady_ms >= self.collector.trash_ms + TRASH_EVERY_MS;
-        if is_due && may_end && self.is_counted_on(step.txn)? {
+        if is_due && let Some(until_ms) = self.trash_until_ms(step)? {
             self.collector.trash_ms = step.steady_ms;
             step.effects.push(Effect::EmptyTrash { until_ms, enough_bytes: u64::MAX });
         }
         if may_write { self.collect_unasked(step) } else { Ok(()) }
+    }
+
+    /// Until when what was deleted is to be removed for good now, if anything is.
+    fn trash_until_ms(&self, step: &Step<'_, '_>) -> Result<Option<u64>, StoreError> {
+        let until_ms = step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS);
+        Ok((self.clock.was_compared() && self.is_counted_on(step.txn)?).then_some(until_ms))
     }
 
     /// Purges a portion of what nothing needs, if the catalog has converged on that.
@@ -96,7 +102,8 @@ impl Engine {
             self.clock_on_tick(step)?;
             self.expire(step)?;
         }
-        let collected = self.collect_portion(step, how, false)?;
+        let mut collected = self.collect_portion(step, how, false)?;
+        collected.trash_until_ms = self.trash_until_ms(step)?;
         step.effects.push(Effect::Reply(request, Reply::Collected(collected)));
         Ok(())
     }

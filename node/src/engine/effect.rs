@@ -148,6 +148,9 @@ pub struct Collected {
     pub more: bool,
     /// What was looked at.
     pub scanned: Scanned,
+    /// Whatever was deleted by then, in Unix milliseconds, has been in the trash for long enough; none if nobody may go by this clock, or others do
+    /// not count on this node.
+    pub trash_until_ms: Option<u64>,
 }
 
 /// What a request to give up copies came to.

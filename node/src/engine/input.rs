@@ -6,6 +6,7 @@ use keepwell_protocol::gc::pressure::Room;
 use keepwell_protocol::id::{BlobFact, BlobId, NodeId};
 use keepwell_protocol::name::{LotName, RefName};
 use keepwell_store::audit::Note;
+use keepwell_store::blobs::BlobRecord;
 use keepwell_store::place::Placed;
 use keepwell_store::trash::Retrieved;
 
@@ -152,6 +153,8 @@ pub enum Input {
         request: RequestId,
         /// Whose.
         blob: BlobId,
+        /// Which record: one that has taken its place since is another copy.
+        record: BlobRecord,
         /// What was found.
         why: String,
     },

@@ -121,7 +121,6 @@ impl Engine {
         self.dropping = Dropping::default();
         self.pressing = Pressing::default();
         self.patience.step_failed();
-        self.absence = Absence::default();
         self.arrivals = Arrivals::default();
         self.copies = Copies::default();
         self.leases = LeaseClock::default();
@@ -150,7 +149,7 @@ impl Engine {
             Input::Declare { request, node, is_dead } => self.declare(step, request, &node, is_dead),
             Input::Remove { request, node } => self.remove_member(step, request, &node),
             Input::Delete { request, permit } => self.delete(step, request, permit),
-            Input::Forget { request, blob, why } => self.forget(step, request, blob, why),
+            Input::Forget { request, blob, record, why } => self.forget(step, request, (blob, &record), why),
             Input::Collect { request, how } => self.collect(step, request, how),
             Input::Drop { request, blobs } => self.drop_copies(step, Whom::Request(request), &blobs),
             Input::DropFrom { request, node, blobs } => self.drop_from(step, request, node, blobs),

@@ -21,7 +21,13 @@ pub fn drop_copies(node: &dyn Node, blobs: &[BlobId], from: Option<&str>) -> Res
     let mut lines: BTreeMap<BlobId, DropLine> = BTreeMap::new();
     let wanted: Vec<BlobId> = blobs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     for portion in wanted.chunks(DROP_PORTION) {
-        let dropped = node.drop_copies(portion.to_vec(), from).map_err(|failure| by_name(node, from, failure))?;
+        let dropped = match node.drop_copies(portion.to_vec(), from).map_err(|failure| by_name(node, from, failure)) {
+            Ok(dropped) => dropped,
+            Err(failure) => {
+                lines = broken_off(lines, &wanted, &failure)?;
+                break;
+            }
+        };
         let snapshot = node.store().snapshot()?;
         for outcome in dropped.outcomes {
             let line = line(&snapshot, &outcome, &dropped.unheard)?;
@@ -52,7 +58,13 @@ pub fn give_up(node: &dyn Node, blobs: &[BlobId], by: &str) -> Result<Vec<DropLi
     let mut lines: BTreeMap<BlobId, DropLine> = BTreeMap::new();
     let wanted: Vec<BlobId> = blobs.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     for portion in wanted.chunks(DROP_PORTION) {
-        let dropped = node.give_up(portion.to_vec(), by.to_owned())?;
+        let dropped = match node.give_up(portion.to_vec(), by.to_owned()) {
+            Ok(dropped) => dropped,
+            Err(failure) => {
+                lines = broken_off(lines, &wanted, &failure)?;
+                break;
+            }
+        };
         let snapshot = node.store().snapshot()?;
         for outcome in dropped.outcomes {
             let refs = if outcome.gone.is_some() { refs_reaching(&snapshot, &outcome.blob, node.now_ms())? } else { Vec::new() };
@@ -60,6 +72,27 @@ pub fn give_up(node: &dyn Node, blobs: &[BlobId], by: &str) -> Result<Vec<DropLi
         }
     }
     blobs.iter().map(|id| lines.get(id).cloned().ok_or_else(unanswered)).collect()
+}
+
+/// The lines there are, and of the rest that they stay for what has failed: what has gone by then is told of all the same. If nothing was decided, the
+/// failure is all there is.
+fn broken_off(
+    lines: BTreeMap<BlobId, DropLine>,
+    wanted: &[BlobId],
+    failure: &Failure,
+) -> Result<BTreeMap<BlobId, DropLine>, Failure> {
+    if lines.is_empty() {
+        return Err(failure.clone());
+    }
+    let rest: Vec<&BlobId> = wanted.iter().filter(|id| !lines.contains_key(*id)).collect();
+    let rest: Vec<_> = rest.into_iter().map(|id| (*id, undecided(id, failure))).collect();
+    Ok(lines.into_iter().chain(rest).collect())
+}
+
+/// The line of a blob that nothing is known of, since what was asked has failed.
+pub fn undecided(id: &BlobId, failure: &Failure) -> DropLine {
+    let missing = vec![MissingLine { need: "an answer".to_owned(), why: failure.message.clone(), node: None }];
+    DropLine { sha1: id.to_string(), dropped: false, freed_bytes: 0, missing, refs: Vec::new() }
 }
 
 /// The refs that reach `blob`, the nearest first, as far as `why` looks.
@@ -218,6 +251,17 @@ mod tests {
                 assert!(lines.iter().all(|line| !line.dropped));
             }
         }
+    }
+
+    #[test]
+    fn what_has_gone_before_a_failure_is_told_with_it() {
+        let ids = [1, 2, 3].map(|n| BlobId([n; 20]));
+        let failure = Failure::new(Code::NoSpace, "the disk is full");
+        assert_eq!(broken_off(BTreeMap::new(), &ids, &failure).unwrap_err(), failure);
+        let gone = DropLine { sha1: ids[1].to_string(), dropped: true, freed_bytes: 5, missing: vec![], refs: vec![] };
+        let lines = broken_off(BTreeMap::from([(ids[1], gone)]), &ids, &failure).unwrap();
+        assert_eq!(lines.values().map(|line| line.dropped).collect::<Vec<_>>(), [false, true, false]);
+        assert_eq!(lines[&ids[2]].why(), "the disk is full");
     }
 
     #[test]

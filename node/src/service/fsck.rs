@@ -120,9 +120,9 @@ impl<'a, 'p> Check<'a, 'p> {
     fn records(&mut self) -> Result<(), Failure> {
         let mut from = Some(BlobId([0; BlobId::LEN]));
         while let Some(start) = from.take() {
-            let snapshot = self.snapshot()?;
             let mut chunk = Vec::new();
-            snapshot.visit_blobs(&start, |id, record| {
+            // No snapshot is kept while bytes are read, which may take hours: it would pin pages.
+            self.snapshot()?.visit_blobs(&start, |id, record| {
                 if chunk.len() == CHUNK {
                     from = Some(id);
                     return Ok::<_, StoreError>(false);
@@ -134,7 +134,7 @@ impl<'a, 'p> Check<'a, 'p> {
             for (id, record) in chunk {
                 self.sum.checked += 1;
                 match self.look(&id, &record)? {
-                    Checked::Faulty(fault) => self.fault(&snapshot, &id, &record, &fault)?,
+                    Checked::Faulty(fault) => self.fault(&id, &record, &fault)?,
                     Checked::Whole => whole.push((id, record)),
                     // It was deleted meanwhile.
                     Checked::Changed => {}
@@ -179,7 +179,7 @@ impl<'a, 'p> Check<'a, 'p> {
         Ok(self.node.store().write(note)?)
     }
 
-    fn fault(&mut self, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord, fault: &Fault) -> Result<(), Failure> {
+    fn fault(&mut self, id: &BlobId, record: &BlobRecord, fault: &Fault) -> Result<(), Failure> {
         let (problem, detail) = rot::told(fault, record);
         let repair = match (self.options.repair, fault) {
             // Bytes that cannot be read now may be read tomorrow: nothing is given up for that.
@@ -187,7 +187,7 @@ impl<'a, 'p> Check<'a, 'p> {
             (true, Fault::BadGroupValues) => Some(rot::mend_group_values(self.node, id, record)?),
             (true, _) => rot::give_up(self.node, id, record, problem)?,
         };
-        let refs = snapshot.refs_naming(id)?;
+        let refs = self.snapshot()?.refs_naming(id)?;
         self.problem(ProblemLine { sha1: Some(id.to_string()), path: None, problem: problem.to_owned(), detail, refs, repair });
         Ok(())
     }
@@ -244,6 +244,9 @@ impl<'a, 'p> Check<'a, 'p> {
     /// It is taken in anew rather than trusted where it lies: a copy that is not wanted goes, the file stays.
     fn adopt(&self, id: &BlobId, path: &HomePath) -> Result<bool, Failure> {
         let store = self.node.store();
+        if !self.options.repair {
+            return Ok(store.is_file_of(id, path));
+        }
         let taken = ingest_path(store.fs(), self.node.new_ingest(), &path.under(self.home), &mut |_| ());
         let blob = match taken.map_err(Failure::from) {
             Ok(blob) if blob.fact().sha1 == *id => blob,
@@ -251,9 +254,6 @@ impl<'a, 'p> Check<'a, 'p> {
             Err(failure) if failure.ends_all() => return Err(failure),
             Err(_) => return Ok(false),
         };
-        if !self.options.repair {
-            return Ok(true);
-        }
         let placed = store.place(vec![blob])?.placed;
         let blobs = placed.into_iter().map(|placed| PutBlob { blob: Stored::New(placed), children: Vec::new() }).collect();
         Ok(self.node.put(blobs, None)?.iter().all(|outcome| matches!(outcome, PutOutcome::Held { .. })))

@@ -15,7 +15,7 @@ use super::types::{DropLine, GcItemLine, GcLastLine, GcLine, GcReport, GcStateLi
 use super::{Node, pressure};
 use crate::engine::{Collect, Collected};
 use crate::failure::{Code, Failure};
-use crate::limits::{LOCK_POLL_MS, MAX_TRASH_AGE_MS, MOVES_WAIT_MS};
+use crate::limits::{LOCK_POLL_MS, MOVES_WAIT_MS};
 
 /// What nothing needs here, and how much is kept for which reason.
 #[derive(Default)]
@@ -41,13 +41,15 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
     let survey = survey(node, grace_ms)?;
     let mut purged: BTreeMap<BlobId, BlobFact> = BTreeMap::new();
     let mut freed_bytes = 0u64;
+    let mut trash_until_ms = None;
     let missing = loop {
         let left_bytes = to_free_bytes.map(|to_free_bytes| to_free_bytes.saturating_sub(freed_bytes));
         if run && left_bytes == Some(0) {
             break Vec::new();
         }
         let limit = if run { portion(node, left_bytes)? } else { 0 };
-        let Collected { purged: now, missing, more, .. } = node.collect(Collect { grace_ms, limit })?;
+        let Collected { purged: now, missing, more, trash_until_ms: until_ms, .. } = node.collect(Collect { grace_ms, limit })?;
+        trash_until_ms = until_ms;
         freed_bytes = now.iter().fold(freed_bytes, |sum, fact| sum.saturating_add(fact.size_bytes));
         purged.extend(now.into_iter().map(|fact| (fact.sha1, fact)));
         let is_settling = run && missing == [Missing::Settled];
@@ -61,8 +63,8 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
     if run && to_free_bytes.is_some() {
         let ids: Vec<BlobId> = purged.keys().copied().collect();
         node.store().empty_trash_of(&ids)?;
-    } else if run {
-        node.store().empty_trash(node.now_ms().saturating_sub(MAX_TRASH_AGE_MS), usize::MAX)?;
+    } else if let Some(until_ms) = trash_until_ms.filter(|_| run) {
+        node.store().empty_trash(until_ms, usize::MAX)?;
     }
     let snapshot = node.store().snapshot()?;
     let blocked_by = blocked_by(&snapshot, &missing)?;

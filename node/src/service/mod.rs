@@ -39,6 +39,7 @@ use std::sync::Arc;
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::name::RefName;
 use keepwell_store::audit::Note;
+use keepwell_store::blobs::BlobRecord;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
@@ -121,7 +122,7 @@ pub trait Node: Send + Sync {
     }
 
     /// Takes back a record whose bytes are missing or rotten, and remembers what was found.
-    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure>;
+    fn forget(&self, blob: BlobId, record: &BlobRecord, why: &str) -> Result<Option<BlobFact>, Failure>;
 
     /// Remembers something in the audit log.
     fn note(&self, note: Note) -> Result<(), Failure>;

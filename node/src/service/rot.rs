@@ -11,6 +11,7 @@ use keepwell_store::error::StoreError;
 use keepwell_store::fs::HomePath;
 use keepwell_store::fsck::{Depth, Fault, rehash};
 use keepwell_store::layout;
+use keepwell_store::store::Snapshot;
 
 use super::Node;
 use crate::failure::Failure;
@@ -39,14 +40,22 @@ pub(super) fn mend_group_values(node: &dyn Node, id: &BlobId, record: &BlobRecor
 pub(super) fn give_up(node: &dyn Node, id: &BlobId, record: &BlobRecord, problem: &str) -> Result<Option<String>, Failure> {
     // While we have it in hand nobody puts its file; whoever does so already is waited for.
     let _guard = node.store().locks().lock(*id);
-    if !node.store().is_recorded_as(id, record)? || !is_still_faulty(node, id, record)? {
+    let snapshot = node.store().snapshot()?;
+    let is_same = node.store().is_recorded_as(id, record)?;
+    // The record as it is now, for it may have been verified since.
+    let Some(record) = snapshot.blob(id)?.filter(|_| is_same) else { return Ok(None) };
+    if !is_still_faulty(node, &snapshot, id, &record)? {
         return Ok(None);
     }
     let inline = match record.place {
-        Place::Inline(_) => node.store().open_blob(&*node.store().snapshot()?, id, record).ok(),
+        Place::Inline(_) => node.store().open_blob(&snapshot, id, &record).ok(),
         Place::File => None,
     };
-    node.forget(*id, problem)?;
+    drop(snapshot);
+    // What was put meanwhile stays: small bytes are put without the blob in hand.
+    if node.forget(*id, &record, problem)?.is_none() {
+        return Ok(None);
+    }
     let path = match inline {
         Some(bytes) => {
             let mut buffer = vec![0; usize::try_from(bytes.size_bytes()).unwrap_or_default()];
@@ -62,8 +71,8 @@ pub(super) fn give_up(node: &dyn Node, id: &BlobId, record: &BlobRecord, problem
 }
 
 /// Whether nobody has put good bytes over the bad ones since they were looked at. Asked with the blob in hand: nobody can from now on.
-fn is_still_faulty(node: &dyn Node, id: &BlobId, record: &BlobRecord) -> Result<bool, Failure> {
-    let fault = node.store().check_blob(&*node.store().snapshot()?, id, record, Depth::Full)?;
+fn is_still_faulty(node: &dyn Node, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> Result<bool, Failure> {
+    let fault = node.store().check_blob(snapshot, id, record, Depth::Full)?;
     Ok(!matches!(fault, None | Some(Fault::BadGroupValues | Fault::Unreadable { is_disk: false, .. })))
 }
 

@@ -55,6 +55,8 @@ struct Lasting<'a> {
     now_ms: &'a mut dyn FnMut() -> u64,
     renew: &'a mut dyn FnMut() -> Result<(), Failure>,
     renewed_ms: u64,
+    /// Why it could not be renewed, which is no fault of the source.
+    failed: Option<Failure>,
 }
 
 impl Read for Lasting<'_> {
@@ -63,7 +65,10 @@ impl Read for Lasting<'_> {
         let now_ms = (self.now_ms)();
         // A clock that was set back renews too, or what it renewed before would end by the clock that is right.
         if now_ms.abs_diff(self.renewed_ms) >= UPLOAD_TTL_MS / 2 {
-            (self.renew)().map_err(io::Error::other)?;
+            if let Err(failure) = (self.renew)() {
+                self.failed = Some(failure);
+                return Err(io::Error::other("the upload could not be renewed"));
+            }
             self.renewed_ms = now_ms;
         }
         Ok(count)
@@ -162,8 +167,12 @@ pub fn extend(
     }
     renew(node, &before)?;
     let (mut now_ms, mut renew_again) = (|| node.now_ms(), || renew(node, &before));
-    let mut lasting = Lasting { source, now_ms: &mut now_ms, renew: &mut renew_again, renewed_ms: before_ms };
-    let after = node.store().extend_upload(name.as_str(), &mut lasting)?;
+    let mut lasting = Lasting { source, now_ms: &mut now_ms, renew: &mut renew_again, renewed_ms: before_ms, failed: None };
+    let extended = node.store().extend_upload(name.as_str(), &mut lasting);
+    let after = match lasting.failed.take() {
+        Some(failure) => return Err(failure),
+        None => extended?,
+    };
     renew(node, &after)?;
     line(node, name.as_str(), &after)
 }
@@ -303,11 +312,20 @@ mod tests {
         };
         let mut now_ms = || clock.next().unwrap();
         let mut bytes = Cursor::new(b"abcde");
-        let mut lasting = Lasting { source: &mut bytes, now_ms: &mut now_ms, renew: &mut renew, renewed_ms: 0 };
+        let mut lasting = Lasting { source: &mut bytes, now_ms: &mut now_ms, renew: &mut renew, renewed_ms: 0, failed: None };
         let mut read = || assert_eq!(lasting.read(&mut [0]).unwrap(), 1);
         (0..3).for_each(|_| read());
         (0..2).for_each(|_| read());
         assert_eq!(renewed, 2);
+    }
+
+    #[test]
+    fn an_upload_that_cannot_be_renewed_is_told_why() {
+        let (mut now_ms, mut bytes) = (|| UPLOAD_TTL_MS, Cursor::new(b"abcde"));
+        let mut renew = || Err(Failure::new(Code::NoSpace, "the disk is full"));
+        let mut lasting = Lasting { source: &mut bytes, now_ms: &mut now_ms, renew: &mut renew, renewed_ms: 0, failed: None };
+        assert!(lasting.read(&mut [0]).is_err());
+        assert_eq!(lasting.failed.map(|failure| failure.code), Some(Code::NoSpace));
     }
 
     #[test]

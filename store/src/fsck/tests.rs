@@ -257,3 +257,17 @@ fn what_is_not_held_as_asked_is_not_vouched_for() {
     home.delete(&id).unwrap();
     assert_eq!(home.store.probe(&home.snapshot(), &fact, 0, 0).unwrap(), Probe::Failed);
 }
+
+#[test]
+fn a_file_is_compared_with_the_blob_that_it_is_named_for_where_it_lies() {
+    let home = TestHome::new();
+    let bytes = bytes_of(1, LARGE);
+    home.put(&bytes).unwrap();
+    let path = layout::blob_file(&id_of(&bytes));
+    home.disk.set_capacity(Some(0));
+    assert!(home.store.is_file_of(&id_of(&bytes), &path), "that takes no space");
+    assert!(!home.store.is_file_of(&id_of(b"other"), &path));
+    home.disk.flip_bit(&path, 12_345).unwrap();
+    assert!(!home.store.is_file_of(&id_of(&bytes), &path));
+    assert!(!home.store.is_file_of(&id_of(&bytes), &layout::blob_file(&id_of(b"other"))), "there is none");
+}

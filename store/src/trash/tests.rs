@@ -315,3 +315,25 @@ fn some_of_the_trash_goes_for_good_and_the_rest_stays() {
     assert_eq!(remains(&home, &large()), [] as [&str; 0]);
     assert!(restore(&home, &id_of(&small())).unwrap());
 }
+
+#[test]
+fn what_was_deleted_again_while_the_trash_was_emptied_stays_there() {
+    for bytes in [small(), large()] {
+        let (home, id) = (TestHome::new(), id_of(&bytes));
+        delete(&home, &bytes);
+        let old = home.snapshot().trashed(&id).unwrap().unwrap();
+        // Its bytes are being removed when it is put and deleted again.
+        home.put(&bytes).unwrap();
+        home.write(|txn| txn.delete(Permit::mint_for_test(id, Ground::Purge), NOW_MS + 5)).unwrap();
+        let new = home.snapshot().trashed(&id).unwrap();
+        assert_ne!(new.as_ref(), Some(&old));
+        home.store.note_emptied(vec![(id, old.clone(), false)], Vec::new()).unwrap();
+        assert_eq!(home.snapshot().trashed(&id).unwrap(), new);
+        home.store.note_emptied(Vec::new(), vec![(id, old, "EIO".into())]).unwrap();
+        assert_eq!(home.snapshot().trashed(&id).unwrap(), new);
+        home.store.unlink(&id, NOW_MS).unwrap();
+        assert!(restore(&home, &id).unwrap());
+        home.store.note_emptied(vec![(id, new.unwrap(), true)], Vec::new()).unwrap();
+        assert_eq!(home.read(&id).unwrap(), Some(bytes));
+    }
+}

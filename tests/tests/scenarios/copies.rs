@@ -150,7 +150,7 @@ fn a_copy_that_is_given_up_or_lost_with_its_machine_is_made_anew_elsewhere() {
     let order = in_turn(&lab, &blob);
     assert!(lab.holds(order[0], &blob));
     // The bytes are found to be rotten, say: the record goes, and the log says so.
-    lab.give(order[0], Input::Forget { request: RequestId(3), blob, why: "rotten".into() });
+    lab.forget(order[0], blob);
     tick(&mut lab, 1_000);
     bring_all(&mut lab);
     assert_eq!(holders(&lab, &blob).len(), 2);

@@ -358,6 +358,32 @@ fn a_question_that_got_lost_is_asked_again_after_ask_again_ms_until_drop_timeout
     assert_eq!(missing(late), [Missing::Copies { have: 0, need: 1 }]);
 }
 
+#[test]
+fn who_let_a_question_run_out_of_time_is_asked_again_when_something_has_come_of_it() {
+    let (mut lab, blob) = lab_with_copies(2, 1);
+    let ask = |lab: &mut Lab| {
+        answer(
+            lab.effects_of(0, Input::Drop { request: REQUEST, blobs: vec![blob.sha1] })
+                .into_iter()
+                .filter_map(reply_of)
+                .collect(),
+        )
+    };
+    let tick = |lab: &mut Lab| answer(lab.effects_of(0, Input::Tick).into_iter().filter_map(reply_of).collect());
+    assert_eq!(ask(&mut lab), None, "the other is waited for");
+    lab.now_ms += DROP_TIMEOUT_MS;
+    assert!(tick(&mut lab).is_some());
+    // The next portion of a large request does not wait as long again.
+    assert_eq!(missing(ask(&mut lab)), [Missing::Copies { have: 0, need: 1 }]);
+    let from = lab.machines[1].id();
+    let status = lab.effects_of(1, Input::Tick).into_iter().find_map(|effect| match effect {
+        Effect::Send { bytes, .. } => Some(bytes),
+        _ => None,
+    });
+    lab.effects_of(0, Input::Received { from, bytes: status.unwrap() });
+    assert_eq!(ask(&mut lab), None, "it is there after all");
+}
+
 fn reply_of(effect: Effect) -> Option<Reply> {
     match effect {
         Effect::Reply(_, reply) => Some(reply),

@@ -244,7 +244,7 @@ fn a_use_is_written_for_members_alone_and_only_by_who_holds_all_of_it() {
     assert_eq!(told(&mut lab, 0, reader, "lab/other"), [false]);
     lab.effects_of(0, Input::Connected { peer: stranger });
     assert_eq!(told(&mut lab, 0, stranger, "lab/x"), [false]);
-    lab.give(1, Input::Forget { request: RequestId(4), blob, why: "rotten".into() });
+    lab.forget(1, blob);
     assert_eq!(told(&mut lab, 1, reader, "lab/x"), [false]);
     assert_eq!(told(&mut lab, 0, reader, "lab/x"), [true]);
     assert_eq!(told(&mut lab, 0, reader, "lab/x"), [true], "a use so soon after is the same");

@@ -208,6 +208,18 @@ impl Lab {
         here.engine.as_mut().unwrap().step(self.now_ms, &mut here.rng, vec![input]).unwrap()
     }
 
+    /// Takes back the record that a machine has of a blob, as when its bytes were found to be lost.
+    pub(super) fn forget(&mut self, machine: usize, blob: BlobId) -> Option<Reply> {
+        let record = self.machines[machine].engine().store().snapshot().unwrap().blob(&blob).unwrap().unwrap();
+        self.give(machine, Input::Forget { request: RequestId(3), blob, record, why: "rotten".into() }).pop()
+    }
+
+    /// Goes on on a machine as after a step that a full disk has failed.
+    pub(super) fn fail_step(&mut self, machine: usize) {
+        self.machines[machine].engine.as_mut().unwrap().restart().unwrap();
+        self.connect_all();
+    }
+
     /// The chain that a machine writes.
     pub(super) fn own_chain(&self, machine: usize) -> Chain {
         let home = self.machines[machine].engine().home();

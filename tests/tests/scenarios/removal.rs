@@ -394,7 +394,6 @@ fn who_was_removed_or_declared_dead_deletes_nothing_any_more() {
     lab.settle();
     assert_eq!(collect(&mut lab, 2).map(|(_, purged)| purged), Some(1));
     // A blob whose bytes turn out to be lost is forgotten by who was removed, too, without a word to anybody.
-    let why = "missing".to_owned();
-    let gone = lab.give(1, Input::Forget { request: REQUEST, blob: held, why }).pop();
+    let gone = lab.forget(1, held);
     assert!(matches!(gone, Some(Reply::Gone(Some(_)))), "{gone:?}");
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::name::RefName;
 use keepwell_store::audit::Note;
+use keepwell_store::blobs::BlobRecord;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
 use keepwell_store::store::Store;
@@ -135,9 +136,9 @@ impl Node for Driver {
         Ok(self.shared.pressure.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
-    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
-        let why = why.to_owned();
-        match self.ask(move |request| Input::Forget { request, blob, why })? {
+    fn forget(&self, blob: BlobId, record: &BlobRecord, why: &str) -> Result<Option<BlobFact>, Failure> {
+        let (record, why) = (*record, why.to_owned());
+        match self.ask(move |request| Input::Forget { request, blob, record, why })? {
             Reply::Gone(gone) => Ok(gone),
             other => Err(other.into()),
         }

@@ -156,3 +156,10 @@ fn what_cannot_be_brought_back_stays_in_the_trash_and_does_not_end_the_driver() 
         return driver.stop().unwrap();
     }
 }
+
+#[test]
+fn a_collection_whose_asker_was_told_that_the_disk_is_full_is_not_made() {
+    let collect = |request| Input::Collect { request: RequestId(request), how: Collect { grace_ms: None, limit: 1 } };
+    let left = still_asked(vec![collect(1), Input::Tick, collect(2)], |request| *request == RequestId(2));
+    assert!(matches!(left[..], [Input::Tick, Input::Collect { request: RequestId(2), .. }]), "{left:?}");
+}

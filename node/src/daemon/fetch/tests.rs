@@ -7,6 +7,7 @@ use keepwell_protocol::catalog::member::{NodeBody, Role};
 use keepwell_protocol::id::LeaseId;
 use keepwell_protocol::name::RefName;
 use keepwell_store::audit::Note;
+use keepwell_store::blobs::BlobRecord;
 use keepwell_store::fs::RealFs;
 use keepwell_store::fs::sim::SimDisk;
 use keepwell_store::home::DiskPlace;
@@ -153,8 +154,8 @@ impl Node for TestNode {
             other => Err(other.into()),
         }
     }
-    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
-        match self.ask(Input::Forget { request: RequestId(1), blob, why: why.to_owned() }) {
+    fn forget(&self, blob: BlobId, record: &BlobRecord, why: &str) -> Result<Option<BlobFact>, Failure> {
+        match self.ask(Input::Forget { request: RequestId(1), blob, record: *record, why: why.to_owned() }) {
             Reply::Gone(gone) => Ok(gone),
             other => Err(other.into()),
         }

@@ -1,7 +1,7 @@
 //! One node, whose clock somebody sets: what ends by it, and what does not.
 
 use keepwell_protocol::catalog::member::{NodeBody, Role};
-use keepwell_protocol::id::StorageId;
+use keepwell_protocol::id::{BlobId, StorageId};
 use keepwell_protocol::limits::{CLOCK_HEARD_FOR_MS, MAX_CLOCK_JUMP_MS, MAX_CLOCK_SKEW_MS};
 use keepwell_protocol::log::exchange::Message;
 
@@ -24,10 +24,10 @@ fn tick(node: &mut Alone, now_ms: u64, boot_ms: u64) -> Vec<Effect> {
     step(node, now_ms, boot_ms, Input::Tick)
 }
 
-fn blobs_held(node: &Alone) -> usize {
-    let mut held = 0;
-    let visited = node.engine.store().snapshot().unwrap().visit_blobs(&keepwell_protocol::id::BlobId([0; 20]), |_, _| {
-        held += 1;
+fn held(node: &Alone) -> Vec<BlobId> {
+    let mut held = Vec::new();
+    let visited = node.engine.store().snapshot().unwrap().visit_blobs(&BlobId([0; 20]), |id, _| {
+        held.push(id);
         Ok::<_, StoreError>(true)
     });
     visited.unwrap();
@@ -50,7 +50,7 @@ fn hear(node: &mut Alone, at_ms: u64, boot_ms: u64, now_ms: u64) {
 fn while_the_clock_is_contradicted_no_lease_and_no_grace_ends_and_the_trash_is_not_emptied() {
     let mut node = Alone::new();
     node.put(1);
-    assert_eq!((node.collect(Some(0), 1).purged.len(), blobs_held(&node)), (1, 0), "one lies in the trash");
+    assert_eq!((node.collect(Some(0), 1).purged.len(), held(&node)), (1, vec![]), "one lies in the trash");
     node.put_at(NOW_MS, 1..2);
     tick(&mut node, NOW_MS, BOOT_MS);
     let add = LeaseOp::Add { owner: "ann".parse().unwrap(), ttl_ms: LEASE_TTL_MS, is_flat: false, blobs: vec![] };
@@ -60,7 +60,13 @@ fn while_the_clock_is_contradicted_no_lease_and_no_grace_ends_and_the_trash_is_n
         assert!(!tick(&mut node, ahead_ms + by_ms, BOOT_MS + by_ms).iter().any(|done| matches!(done, Effect::EmptyTrash { .. })));
         let how = Collect { grace_ms: None, limit: 9 };
         let asked = step(&mut node, ahead_ms + by_ms, BOOT_MS + by_ms, Input::Collect { request: RequestId(3), how });
-        assert!(asked.iter().any(|done| matches!(done, Effect::Reply(_, Reply::Collected(all)) if all.purged.is_empty())));
+        let collected = asked.into_iter().find_map(|done| match done {
+            Effect::Reply(_, Reply::Collected(collected)) => Some(collected),
+            _ => None,
+        });
+        let collected = collected.unwrap();
+        // By this time nothing was deleted: the trash is left as it is.
+        assert_eq!((collected.purged.len(), collected.trash_until_ms), (0, Some(0)));
         let snapshot = node.engine.store().snapshot().unwrap();
         assert_eq!((snapshot.lease_count().unwrap(), snapshot.next_grace_ms().unwrap().is_some()), (1, true));
     }
@@ -91,7 +97,9 @@ fn after_a_start_nothing_ends_before_another_member_has_told_the_time() {
     let empties = |effects: Vec<Effect>| effects.iter().any(|done| matches!(done, Effect::EmptyTrash { .. }));
     assert!(!empties(tick(&mut node, ahead_ms, since_ms)));
     let how = Collect { grace_ms: Some(0), limit: 9 };
-    step(&mut node, ahead_ms, since_ms, Input::Collect { request: RequestId(3), how });
+    let collected = step(&mut node, ahead_ms, since_ms, Input::Collect { request: RequestId(3), how });
+    let is_kept = |done: &Effect| matches!(done, Effect::Reply(_, Reply::Collected(all)) if all.trash_until_ms.is_none());
+    assert!(collected.iter().any(is_kept), "nor does a command empty the trash");
     assert_eq!(left(&node), (1, true));
     hear(&mut node, ahead_ms, since_ms, NOW_MS);
     assert!(!empties(tick(&mut node, ahead_ms, since_ms)));
@@ -99,6 +107,30 @@ fn after_a_start_nothing_ends_before_another_member_has_told_the_time() {
     hear(&mut node, ahead_ms, since_ms, ahead_ms);
     assert!(empties(tick(&mut node, ahead_ms, since_ms)));
     assert_eq!(left(&node), (0, false));
+}
+
+#[test]
+fn a_lease_that_is_over_by_a_clock_that_nobody_has_compared_protects_all_the_same() {
+    let mut node = Alone::new();
+    node.put(1);
+    befriend(&mut node);
+    let blobs = held(&node);
+    let add = LeaseOp::Add { owner: "ann".parse().unwrap(), ttl_ms: LEASE_TTL_MS, is_flat: false, blobs: blobs.clone() };
+    step(&mut node, NOW_MS, BOOT_MS, Input::Lease { request: RequestId(2), op: add });
+    let later_ms = PUT_GRACE_MS + LEASE_TTL_MS;
+    let (ahead_ms, since_ms) = (NOW_MS + later_ms, BOOT_MS + later_ms);
+    let give_up = |node: &mut Alone| {
+        let input = Input::GiveUp { request: RequestId(3), blobs: blobs.clone(), by: "bob".into() };
+        let done = step(node, ahead_ms, since_ms, input);
+        done.into_iter().any(|done| matches!(done, Effect::Reply(_, Reply::Dropped(all)) if all.outcomes[0].gone.is_some()))
+    };
+    // Also before the first tick has told whether there are others.
+    node.engine.clock.has_others = None;
+    assert!(!give_up(&mut node));
+    tick(&mut node, ahead_ms, since_ms);
+    assert!(!give_up(&mut node));
+    hear(&mut node, ahead_ms, since_ms, ahead_ms);
+    assert!(give_up(&mut node));
 }
 
 #[test]

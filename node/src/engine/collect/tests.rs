@@ -77,12 +77,17 @@ impl Alone {
     }
 }
 
+/// What a collection comes to that finds nothing: the trash of a day ago goes.
+fn nothing() -> Collected {
+    Collected { trash_until_ms: Some(NOW_MS - MAX_TRASH_AGE_MS), ..Collected::default() }
+}
+
 #[test]
 fn one_step_ends_graces_per_step_and_purges_a_batch_and_says_that_there_is_more() {
     let mut node = Alone::new();
     let unneeded = |node: &Alone| node.engine.store().snapshot().unwrap().unneeded_count().unwrap();
     node.put(PURGE_BATCH_BLOBS + 2);
-    assert_eq!(node.collect(None, PURGE_BATCH_BLOBS), Collected::default(), "all have their grace");
+    assert_eq!(node.collect(None, PURGE_BATCH_BLOBS), nothing(), "all have their grace");
     let collected = node.collect(Some(0), 1);
     assert_eq!((collected.purged.len(), collected.more), (1, true));
     assert_eq!(unneeded(&node), GRACES_PER_STEP as u64 - 1);
@@ -96,7 +101,7 @@ fn one_step_ends_graces_per_step_and_purges_a_batch_and_says_that_there_is_more(
 fn a_look_changes_nothing() {
     let mut node = Alone::new();
     node.put(3);
-    assert_eq!(node.collect(Some(0), 0), Collected::default());
+    assert_eq!(node.collect(Some(0), 0), nothing());
     assert_eq!(node.engine.store().snapshot().unwrap().unneeded_count().unwrap(), 0);
     assert_eq!(node.collect(Some(0), 9).purged.len(), 3);
 }

@@ -20,6 +20,8 @@ pub(super) struct Asking {
     again_ms: u64,
     /// Whom each blob was asked of who has yet to say something that lasts.
     awaited: BTreeMap<NodeId, BTreeMap<BlobId, BlobFact>>,
+    /// Who has said anything.
+    answered: BTreeSet<NodeId>,
     refusals: BTreeMap<BlobId, BTreeMap<NodeId, Why>>,
     /// Holders that could not be asked.
     out_of_reach: BTreeMap<BlobId, Vec<NodeId>>,
@@ -47,6 +49,7 @@ impl Asking {
             until_ms: now_ms.saturating_add(DROP_TIMEOUT_MS),
             again_ms: now_ms.saturating_add(ASK_AGAIN_MS),
             awaited: BTreeMap::new(),
+            answered: BTreeSet::new(),
             refusals: BTreeMap::new(),
             out_of_reach: BTreeMap::new(),
         }
@@ -79,6 +82,7 @@ impl Asking {
 
     /// Notes what `answer` says.
     pub(super) fn hear(&mut self, answer: &Answer) {
+        self.answered.insert(answer.node);
         for (id, word) in &answer.words {
             let refusals = self.refusals.entry(*id).or_default();
             match word {
@@ -103,6 +107,13 @@ impl Asking {
     pub(super) fn over(&self, open: &BTreeSet<BlobId>, now_ms: u64) -> Vec<BlobId> {
         let awaited: BTreeSet<&BlobId> = self.awaited.values().flat_map(BTreeMap::keys).collect();
         open.iter().filter(|id| self.is_late(now_ms) || !awaited.contains(id)).copied().collect()
+    }
+
+    /// Who has answered nothing, once time is up.
+    pub(super) fn late(&self, now_ms: u64) -> Vec<NodeId> {
+        let is_late = self.is_late(now_ms);
+        let silent = |(node, blobs): &(&NodeId, &BTreeMap<BlobId, BlobFact>)| !blobs.is_empty() && !self.answered.contains(*node);
+        self.awaited.iter().filter(|awaited| is_late && silent(awaited)).map(|(node, _)| *node).collect()
     }
 
     pub(super) fn is_late(&self, now_ms: u64) -> bool {

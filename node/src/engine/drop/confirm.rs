@@ -49,7 +49,7 @@ impl Engine {
             let known = record.map(|record| record.fact(*id)).or_else(|| holdings.first().map(|holding| holding.fact));
             let Some(fact) = known else { continue };
             let holders = holdings.into_iter().map(|holding| holding.node).filter(|node| members.contains_key(node));
-            let (in_reach, out_of_reach): (Vec<NodeId>, Vec<NodeId>) = holders.partition(|node| self.is_connected(node));
+            let (in_reach, out_of_reach): (Vec<NodeId>, Vec<NodeId>) = holders.partition(|node| self.may_answer(node));
             confirmation.asking.ask(&fact, &in_reach, out_of_reach);
             confirmation.open.insert(*id);
         }
@@ -74,6 +74,7 @@ impl Engine {
 
     pub(super) fn end_confirmations_that_are_over(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
         for mut confirmation in std::mem::take(&mut self.dropping.confirmations).into_values() {
+            self.dropping.hung.extend(confirmation.asking.late(step.steady_ms));
             for id in confirmation.asking.over(&confirmation.open, step.steady_ms) {
                 confirmation.open.remove(&id);
                 let unproven = confirmation.asking.close(&id);

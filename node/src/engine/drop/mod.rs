@@ -52,6 +52,9 @@ pub(super) struct Dropping {
     asked: BTreeMap<Nonce, Asked>,
     /// Questions of others whose copies are being looked at.
     probing: usize,
+    /// Who has let a question run out of time, and has said nothing at all since: what comes next is not asked of them, or each portion of a large
+    /// request would wait as long again.
+    hung: BTreeSet<NodeId>,
 }
 
 /// Who wants copies to be given up.
@@ -82,6 +85,11 @@ impl Dropping {
     /// Ends all attempts: what others were asked about has other names now.
     pub(super) fn end_attempts(&mut self) {
         self.attempts.end_all();
+    }
+
+    /// Something has come from `peer`.
+    pub(super) fn heard(&mut self, peer: &NodeId) {
+        self.hung.remove(peer);
     }
 
     /// Whether others are being asked about what nobody here asked for.
@@ -141,7 +149,7 @@ impl Engine {
         let (mut holders, mut out_of_reach, mut storages) = (Vec::new(), Vec::new(), BTreeSet::new());
         for holder in step.txn.holders(id)?.into_iter().map(|holding| holding.node) {
             let Some(storage) = facts.members.get(&holder).filter(|storage| **storage != self.home.storage) else { continue };
-            if self.is_connected(&holder) {
+            if self.may_answer(&holder) {
                 holders.push(holder);
                 storages.insert(*storage);
             } else {
@@ -174,6 +182,11 @@ impl Engine {
             round.asking.ask(fact, &holders, out_of_reach);
         }
         Ok(())
+    }
+
+    /// Whether it is worth while to ask `node`.
+    fn may_answer(&self, node: &NodeId) -> bool {
+        self.is_connected(node) && !self.dropping.hung.contains(node)
     }
 
     /// Asks everybody in reach about what is still awaited of them.
@@ -279,6 +292,7 @@ impl Engine {
         for mut round in std::mem::take(&mut self.dropping.rounds).into_values() {
             // What is still being computed is waited for.
             let over = round.asking.over(&round.open, step.steady_ms);
+            self.dropping.hung.extend(round.asking.late(step.steady_ms));
             if !over.is_empty() && (step.txn.is_settled()? || round.asking.is_late(step.steady_ms)) {
                 self.decide_all(step, &mut round, &over, true)?;
             }

@@ -25,8 +25,8 @@ use crate::limits::{
 /// What the engine keeps of facts that are to end.
 #[derive(Default)]
 pub(in crate::engine) struct Unlinks {
-    /// Whether what was written down has been read.
-    is_read: bool,
+    /// Whether what was written down has been read by a clock that others had compared; none before it was read at all.
+    is_read: Option<bool>,
     /// Parents that nobody holds, by when their facts are this node's to end.
     due: BTreeSet<(u64, BlobId)>,
     /// The same by parent.
@@ -104,13 +104,16 @@ impl Engine {
 
     /// After a start: goes on waiting where it was.
     fn read_facts_due(&mut self, step: &Step<'_, '_>) -> Result<(), StoreError> {
-        if std::mem::replace(&mut self.unlinking.is_read, true) {
+        let is_compared = self.clock.was_compared();
+        if self.unlinking.is_read == Some(true) || self.unlinking.is_read == Some(is_compared) {
             return Ok(());
         }
-        // Of a clock that was set back, or that is contradicted, no more is believed than that a start begins anew.
+        self.unlinking.is_read = Some(is_compared);
+        // Of a clock that was set back, or that is contradicted, no more is believed than that a start begins anew. Before it could be, nothing ends.
         let most_ms = self.settings.facts_after_ms.saturating_mul(2);
+        let ends_ms = if is_compared { step.ends_ms } else { step.now_ms };
         for (parent, until_ms) in step.txn.facts_due()? {
-            let left_ms = until_ms.saturating_sub(step.ends_ms).min(most_ms);
+            let left_ms = until_ms.saturating_sub(ends_ms).min(most_ms);
             self.unlinking.wait(parent, step.steady_ms.saturating_add(left_ms));
         }
         Ok(())
@@ -122,6 +125,9 @@ impl Engine {
             return Ok(());
         }
         self.read_facts_due(step)?;
+        if !self.clock.was_compared() {
+            return Ok(());
+        }
         for parent in std::mem::take(&mut self.unlinking.again) {
             // One that came and went meanwhile waits anew.
             if !self.unlinking.noticed.contains_key(&parent) {

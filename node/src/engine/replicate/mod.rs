@@ -80,6 +80,7 @@ impl Engine {
 
     pub(super) fn disconnected(&mut self, peer: NodeId) -> Result<(), StoreError> {
         self.replication.peers.remove(&peer);
+        self.dropping.heard(&peer);
         self.await_no_answer_of(&peer);
         Ok(())
     }
@@ -102,6 +103,7 @@ impl Engine {
         if !self.replication.peers.contains_key(&from) {
             return Ok(());
         }
+        self.dropping.heard(&from);
         match Message::decode(bytes) {
             Ok(Message::Status(ack)) => self.heard_status(step, from, ack),
             Ok(Message::Pull(wants)) => serve::serve(step, from, &wants),

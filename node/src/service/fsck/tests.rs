@@ -56,7 +56,8 @@ fn what_is_deleted_mended_or_put_while_it_is_looked_at_is_no_problem() {
         let (mut in_hand, mut is_first) = (None, true);
         let mut pace = |_| {
             if std::mem::take(&mut is_first) {
-                local.forget(goes, "gone").map_err(|failure| io::Error::other(failure.to_string()))?;
+                let record = local.store().snapshot().unwrap().blob(&goes).unwrap().unwrap();
+                local.forget(goes, &record, "gone").map_err(|failure| io::Error::other(failure.to_string()))?;
                 local.store().fs().unlink(&layout::blob_file(&goes))?;
                 put(&local, 2);
                 in_hand = Some(place(&local, 3));

@@ -8,6 +8,7 @@ use keepwell_protocol::gc::question::Word;
 use keepwell_protocol::id::{BlobFact, BlobId, LeaseId, NodeId};
 use keepwell_protocol::log::exchange::Message;
 use keepwell_store::audit::Note;
+use keepwell_store::blobs::BlobRecord;
 use keepwell_store::fsck::Depth;
 use keepwell_store::ingest::IngestId;
 use keepwell_store::leases::Lease;
@@ -84,7 +85,7 @@ impl World {
         !self.oracle.flipped.contains_key(&(node, *id)) || self.is_good(node, snapshot, id, &record)
     }
 
-    fn is_good(&self, node: usize, snapshot: &Snapshot, id: &BlobId, record: &keepwell_store::blobs::BlobRecord) -> bool {
+    fn is_good(&self, node: usize, snapshot: &Snapshot, id: &BlobId, record: &BlobRecord) -> bool {
         let store = self.nodes[node].engine().map(|engine| engine.store());
         store.is_some_and(|store| matches!(store.check_blob(snapshot, id, record, Depth::Full), Ok(None)))
     }
@@ -238,8 +239,8 @@ impl Node for Scrubbed<'_> {
         never()
     }
 
-    fn forget(&self, blob: BlobId, why: &str) -> Result<Option<BlobFact>, Failure> {
-        match self.give(Input::Forget { request: RequestId(1), blob, why: why.to_owned() })? {
+    fn forget(&self, blob: BlobId, record: &BlobRecord, why: &str) -> Result<Option<BlobFact>, Failure> {
+        match self.give(Input::Forget { request: RequestId(1), blob, record: *record, why: why.to_owned() })? {
             Some(Reply::Gone(gone)) => {
                 self.hands.lock().unwrap_or_else(PoisonError::into_inner).forgotten.extend(gone);
                 Ok(gone)
