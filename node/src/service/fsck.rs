@@ -10,6 +10,7 @@ use keepwell_store::blobs::{BlobRecord, Place};
 use keepwell_store::error::StoreError;
 use keepwell_store::fs::HomePath;
 use keepwell_store::fsck::{Depth, Fault, Stray};
+use keepwell_store::index::check::IndexCheck;
 use keepwell_store::ingest::ingest_path;
 use keepwell_store::layout;
 use keepwell_store::scrub::{Checked, Pace};
@@ -107,7 +108,8 @@ impl<'a, 'p> Check<'a, 'p> {
         if !self.options.verify {
             return Ok(());
         }
-        if let Some(why) = local.store().check_index()? {
+        // Nobody writes who could come in its way.
+        if let IndexCheck::Damaged(why) = local.store().check_index(Box::new(|_| Ok(())))? {
             let detail =
                 format!("{why}: mend what can be mended and check again; if it stays so, make a new home, join and put anew");
             let (path, problem) = (Some("index.redb".to_owned()), "damaged".to_owned());
