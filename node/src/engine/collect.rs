@@ -276,10 +276,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Why nothing may be purged now, if so: not everybody in reach has been heard since the start (R11).
+    /// Why nothing may be purged now, if so: what this node knows cannot be relied on, or not everybody in reach has been heard since the
+    /// start (R11).
     fn refuses_to_purge(&mut self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<Option<Why>, StoreError> {
         let reachable: Vec<NodeId> = self.connected_peers().filter(|peer| waited_for.contains(peer)).copied().collect();
-        Ok(self.refuses_as_dead(txn)?.or(self.start(txn)?.refuses_to_purge(&reachable, waited_for)))
+        Ok(self.refuses_by_itself(txn)?.or(self.start(txn)?.refuses_to_purge(&reachable, waited_for)))
     }
 }
 

@@ -162,6 +162,13 @@ pub enum Input {
         /// What.
         note: Note,
     },
+    /// A check has found damage in the index: nothing is deleted by what it says from now on.
+    IndexDamaged {
+        /// Whom to answer.
+        request: RequestId,
+        /// What was found.
+        why: String,
+    },
     /// A member can be talked to.
     Connected {
         /// Who.

@@ -118,6 +118,7 @@ impl Engine {
             uses: Uses::default(),
             unlinking: Unlinks::default(),
             clock: Clock::default(),
+            is_index_damaged: false,
             settings: Settings::default(),
         }
     }

@@ -58,7 +58,9 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
     if run {
         await_moves(node, &purged)?;
     }
-    if run && to_free_bytes.is_some() {
+    if node.is_index_damaged() {
+        // What lies in the trash may be all that is left of what the index has forgotten.
+    } else if run && to_free_bytes.is_some() {
         let ids: Vec<BlobId> = purged.keys().copied().collect();
         node.store().empty_trash_of(&ids)?;
     } else if run {
