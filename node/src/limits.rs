@@ -108,7 +108,7 @@ pub const SCRUB_PORTION_BYTES: u64 = 64 << 20;
 /// The shortest pause of whoever reads slowly.
 pub const SCRUB_NAP: Duration = Duration::from_millis(10);
 /// How often a daemon reads its index whole, to find damage in it; the first time when it starts.
-pub const INDEX_CHECK_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+pub const INDEX_CHECK_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 /// When it tries again after a check that came to nothing.
 pub const INDEX_CHECK_RETRY: Duration = Duration::from_secs(60);
 /// How much of the index is read in a second at most (bytes).

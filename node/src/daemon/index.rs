@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use keepwell_store::index::check::{CheckPace, IndexCheck};
+use keepwell_store::index::check::{CheckPace, IndexCheck, Unfinished};
 
 use super::driver::Driver;
 use super::scrub::{Debt, End};
@@ -44,21 +44,23 @@ impl Drop for IndexChecker {
 }
 
 fn run(driver: &Driver, home: &Path, end: &Arc<End>) {
-    let mut is_told = false;
+    let mut told = String::new();
     loop {
         let found = index::check(driver, home, pace(end));
         let warning = match &found {
-            Ok(IndexCheck::Whole | IndexCheck::Unfinished(_)) => None,
+            Ok(IndexCheck::Whole | IndexCheck::Unfinished(Unfinished::Stopped)) => None,
+            Ok(IndexCheck::Unfinished(why)) => {
+                Some(format!("the index was not read to its end: {why}; until it is, what was deleted keeps its space"))
+            }
             Ok(IndexCheck::Damaged(why)) => {
                 Some(format!("damage was found in the index, so nothing is deleted here: {why}; {}", index::NEXT_STEP))
             }
             // If the disk has failed, the engine meets that too, and ends the daemon.
             Err(failure) => Some(format!("the index could not be checked, or what was found not be noted: {}", failure.message)),
         };
-        if let Some(warning) = warning
-            && !std::mem::replace(&mut is_told, true)
-        {
+        if let Some(warning) = warning.filter(|warning| *warning != told) {
             eprintln!("warning: {warning}");
+            told = warning;
         }
         if end.wait(next_after(&found)) {
             return;
@@ -87,8 +89,6 @@ fn pace(end: &Arc<End>) -> CheckPace {
 mod tests {
     use std::time::Instant;
 
-    use keepwell_store::index::check::Unfinished;
-
     use super::*;
     use crate::limits::SCRUB_NAP;
 
@@ -107,7 +107,7 @@ mod tests {
     fn index_check_rate_bytes_take_a_second_in_naps_and_the_end_ends_them() {
         let end = Arc::new(End::default());
         let mut pace = pace(&end);
-        let bytes_of_a_nap = usize::try_from(INDEX_CHECK_RATE_BYTES * SCRUB_NAP.as_millis() as u64 / 1_000).unwrap();
+        let bytes_of_a_nap = usize::try_from(u128::from(INDEX_CHECK_RATE_BYTES) * SCRUB_NAP.as_millis() / 1_000).unwrap();
         let began = Instant::now();
         pace(bytes_of_a_nap + 1).unwrap();
         assert!(began.elapsed() >= SCRUB_NAP);

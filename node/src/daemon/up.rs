@@ -69,7 +69,8 @@ pub fn up(
     let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
     let mut rng = local::rng()?;
     let seed = Zeroizing::new(key.to_bytes());
-    let engine = Engine::open(store, key, place, &mut rng)?.with(duties.engine).on_index(damage::read(&path).is_some());
+    let settings = Settings { checks_index: true, ..duties.engine };
+    let engine = Engine::open(store, key, place, &mut rng)?.with(settings).on_index(damage::read(&path).is_some());
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
     let config = DaemonConfig { seed, home: &path, listen: reach.listen, mdns: reach.mdns, inviter: None };
     let daemon = Arc::new(runtime.block_on(Daemon::start(engine, rng, config))?);

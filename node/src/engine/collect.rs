@@ -75,7 +75,7 @@ impl Engine {
         }
         self.keep_sweeping(step.txn)?;
         let oldest_ms = step.txn.oldest_trash_ms()?;
-        let until_ms = step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS);
+        let until_ms = self.checked_until_ms(step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS));
         let is_due =
             oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.steady_ms >= self.collector.trash_ms + TRASH_EVERY_MS;
         if is_due && may_end && self.is_counted_on(step.txn)? {

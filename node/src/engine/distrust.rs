@@ -33,6 +33,12 @@ impl Engine {
         Ok(())
     }
 
+    /// Until when what was deleted may be removed for good, of what is old enough for that: what may have been deleted because of
+    /// damage that nobody has found yet waits for a check that began later.
+    pub(super) fn checked_until_ms(&self, old_ms: u64) -> u64 {
+        if self.settings.checks_index { old_ms.min(self.index_whole_ms.saturating_sub(1)) } else { old_ms }
+    }
+
     /// Why this node may delete nothing, whatever others say: its index is damaged, or it was declared dead.
     pub(super) fn refuses_by_itself(&self, txn: &Transaction<'_>) -> Result<Option<Why>, StoreError> {
         Ok(self.refuses_by_its_index().or(self.refuses_as_dead(txn)?))

@@ -169,6 +169,11 @@ pub enum Input {
         /// What was found.
         why: String,
     },
+    /// A check has found the index whole.
+    IndexWhole {
+        /// When the check began, in Unix milliseconds.
+        began_ms: u64,
+    },
     /// A member can be talked to.
     Connected {
         /// Who.

@@ -81,6 +81,8 @@ pub struct Engine {
     clock: Clock,
     /// Not of a step's making: it outlives [`Engine::restart`].
     is_index_damaged: bool,
+    /// When the last check of the index began that found nothing, in Unix milliseconds.
+    index_whole_ms: u64,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -162,6 +164,10 @@ impl Engine {
             Input::Note { request, note } => {
                 step.txn.note(step.now_ms, note)?;
                 step.effects.push(Effect::Reply(request, Reply::Noted));
+                Ok(())
+            }
+            Input::IndexWhole { began_ms } => {
+                self.index_whole_ms = began_ms;
                 Ok(())
             }
             Input::IndexDamaged { request, why } => self.distrust_index(step, request, why),

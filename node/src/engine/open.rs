@@ -119,6 +119,7 @@ impl Engine {
             unlinking: Unlinks::default(),
             clock: Clock::default(),
             is_index_damaged: false,
+            index_whole_ms: 0,
             settings: Settings::default(),
         }
     }

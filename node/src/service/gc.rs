@@ -58,12 +58,11 @@ pub fn collect(node: &dyn Node, wish: Wish) -> Result<GcReport, Failure> {
     if run {
         await_moves(node, &purged)?;
     }
-    if node.is_index_damaged() {
-        // What lies in the trash may be all that is left of what the index has forgotten.
-    } else if run && to_free_bytes.is_some() {
+    if run && to_free_bytes.is_some() {
         let ids: Vec<BlobId> = purged.keys().copied().collect();
         node.store().empty_trash_of(&ids)?;
-    } else if run {
+    } else if run && !node.is_index_damaged() && !node.settings().checks_index {
+        // Who checks its index empties the trash by itself, when that has found nothing.
         node.store().empty_trash(node.now_ms().saturating_sub(MAX_TRASH_AGE_MS), usize::MAX)?;
     }
     let snapshot = node.store().snapshot()?;

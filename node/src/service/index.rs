@@ -11,11 +11,14 @@ use crate::home::damage;
 /// What to do about it, in few words.
 pub const NEXT_STEP: &str = "stop the daemon, mend what can be mended with `keepwell fsck --verify --repair` and check again; if it stays so, make a new home, join and put anew";
 
-/// Reads all of the index at a pace. When it is damaged, `node` deletes nothing from now on, also after a restart.
+/// Reads all of the index at a pace, and has `node` hear what that came to. When it is damaged, `node` deletes nothing from now on, also after a restart.
 pub fn check(node: &dyn Node, home: &Path, pace: CheckPace) -> Result<IndexCheck, Failure> {
+    let began_ms = node.now_ms();
     let found = node.store().check_index(pace)?;
-    if let IndexCheck::Damaged(why) = &found {
-        distrust(node, home, why)?;
+    match &found {
+        IndexCheck::Whole => node.trust_index(began_ms),
+        IndexCheck::Damaged(why) => distrust(node, home, why)?,
+        IndexCheck::Unfinished(_) => {}
     }
     Ok(found)
 }

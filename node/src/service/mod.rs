@@ -127,6 +127,9 @@ pub trait Node: Send + Sync {
     /// Deletes nothing from now on, because damage was found in the index.
     fn distrust_index(&self, why: &str) -> Result<(), Failure>;
 
+    /// Hears that a check which began then found nothing wrong with the index, in Unix milliseconds.
+    fn trust_index(&self, _began_ms: u64) {}
+
     /// Whether damage was found in the index.
     fn is_index_damaged(&self) -> bool;
 

@@ -151,6 +151,10 @@ impl Node for Driver {
         }
     }
 
+    fn trust_index(&self, began_ms: u64) {
+        self.give(Input::IndexWhole { began_ms });
+    }
+
     fn is_index_damaged(&self) -> bool {
         self.peers().is_index_damaged
     }

@@ -11,7 +11,7 @@ use super::*;
 use crate::engine::collect::tests::{Alone, NOW_MS};
 use crate::engine::pressure::Wait;
 use crate::engine::{Input, RefOp, RefSet, Settings};
-use crate::limits::MAX_TRASH_AGE_MS;
+use crate::limits::{MAX_TRASH_AGE_MS, TRASH_EVERY_MS};
 
 const REQUEST: RequestId = RequestId(5);
 
@@ -98,6 +98,28 @@ fn the_trash_is_not_emptied_by_age_nor_when_the_disk_is_full() {
         assert_eq!(waits.contains(&Wait::IndexDamaged), is_damaged, "{waits:?}");
         assert_eq!(empties(node.step(NOW_MS + MAX_TRASH_AGE_MS + 1_000, Input::Tick)), !is_damaged);
     }
+}
+
+#[test]
+fn what_was_deleted_is_removed_for_good_when_a_check_that_began_later_has_found_nothing() {
+    let Alone { engine, rng, disk } = daemon();
+    let settings = Settings { checks_index: true, ..engine.settings() };
+    let mut node = Alone { engine: engine.with(settings), rng, disk };
+    node.put(3);
+    assert_eq!(node.collect(Some(0), 9).purged.len(), 3);
+    let mut now_ms = NOW_MS + MAX_TRASH_AGE_MS;
+    let mut empties = |node: &mut Alone| {
+        now_ms += TRASH_EVERY_MS;
+        let effects = node.step(now_ms, Input::Tick);
+        effects.iter().any(|effect| matches!(effect, Effect::EmptyTrash { .. }))
+    };
+    assert!(!empties(&mut node), "no check has passed");
+    // It may have read what the deletion changed before that happened.
+    node.step(NOW_MS, Input::IndexWhole { began_ms: NOW_MS });
+    assert!(!empties(&mut node));
+    node.step(NOW_MS, Input::IndexWhole { began_ms: NOW_MS + 1 });
+    node.engine.restart().unwrap();
+    assert!(empties(&mut node));
 }
 
 #[test]
