@@ -10,6 +10,7 @@ pub mod check;
 use std::fmt;
 use std::io;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -77,7 +78,10 @@ fn open(file: &Arc<dyn StorageBackend>) -> Result<(Arc<Database>, Arc<Life>), St
         met_full: AtomicBool::new(false),
         saves_for: Mutex::new(None),
     });
-    let database = Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(LifeBackend(Arc::clone(&life)))?;
+    let open = || Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(LifeBackend(Arc::clone(&life)));
+    // It takes some of what it reads for granted.
+    let opened = catch_unwind(AssertUnwindSafe(open));
+    let database = opened.map_err(|_| StoreError::Damaged("parts of it cannot be read".to_owned()))??;
     Ok((Arc::new(database), life))
 }
 

@@ -97,3 +97,23 @@ fn a_daemon_finds_by_itself_what_flipped_while_it_was_stopped() {
     let ended = daemon.terminate().ok();
     assert!(ended.stderr.contains("damage was found in the index"), "{}", ended.stderr);
 }
+
+#[test]
+fn an_index_that_cannot_even_be_opened_is_told_with_the_next_step_and_nothing_hangs() {
+    let (home, _) = home();
+    let path = home.path().join("index.redb");
+    let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    // The byte that says what kind of page it is, in each page behind the header.
+    for at in (4_096..file.metadata().unwrap().len()).step_by(4_096) {
+        let mut kind = [0];
+        file.read_exact_at(&mut kind, at).unwrap();
+        file.write_all_at(&[kind[0] ^ 1], at).unwrap();
+    }
+    for words in [&["status", "--json"][..], &["up", "--json"], &["fsck", "--verify", "--json"]] {
+        let refused = home.run(words).exits(9);
+        assert_eq!(refused.error_code(), "INTEGRITY");
+        assert!(refused.json()["error"]["hint"].as_str().unwrap().contains("new home"));
+    }
+    let told = check(&home.run(["doctor", "--json"]).exits(9));
+    assert_eq!(told["state"], "problem");
+}
