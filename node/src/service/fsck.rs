@@ -43,8 +43,13 @@ pub fn fsck(local: &Local, options: FsckOptions, report: &mut dyn FnMut(ProblemL
     let mut check = Check::new(local, local.path(), options, &mut pace, report);
     // Nobody writes who could come in its way.
     let found = check.index(Box::new(|_| Ok(())))?;
-    check.files()?;
-    check.derived(local)?;
+    match (check.files().and_then(|()| check.derived(local)), &found) {
+        // What comes after goes by what the index says, and need not come to an end.
+        (Err(failure), Some(IndexCheck::Damaged(_))) => {
+            check.damage(format!("because of that, no more was checked: {}", failure.message))
+        }
+        (rest, _) => rest?,
+    }
     let sum = check.sum();
     if found == Some(IndexCheck::Whole) && sum.problems == 0 && damage::clear(local.path())? {
         local.note(Note::IndexWhole)?;
@@ -122,13 +127,16 @@ impl<'a, 'p> Check<'a, 'p> {
         match &found {
             IndexCheck::Unfinished(Unfinished::Stopped) => return Err(broken_off()),
             IndexCheck::Damaged(why) => {
-                let detail = format!("{why}: until it is mended nothing is deleted here; {}", index::NEXT_STEP);
-                let (path, problem) = (Some("index.redb".to_owned()), "damaged".to_owned());
-                self.problem(ProblemLine { sha1: None, path, problem, detail, refs: Vec::new(), repair: None });
+                self.damage(format!("{why}: until it is mended nothing is deleted here; {}", index::NEXT_STEP));
             }
             IndexCheck::Whole | IndexCheck::Unfinished(_) => {}
         }
         Ok(Some(found))
+    }
+
+    fn damage(&mut self, detail: String) {
+        let (path, problem) = (Some("index.redb".to_owned()), "damaged".to_owned());
+        self.problem(ProblemLine { sha1: None, path, problem, detail, refs: Vec::new(), repair: None });
     }
 
     fn records(&mut self) -> Result<(), Failure> {
