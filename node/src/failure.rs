@@ -260,6 +260,8 @@ impl From<StoreError> for Failure {
             StoreError::Unreadable { .. } | StoreError::Inconsistent(_) => {
                 Failure::new(Code::Internal, message).hint("run `keepwell fsck` on this home")
             }
+            StoreError::Damaged(_) => Failure::new(Code::Integrity, message)
+                .hint("make a new home, join and put anew; what a member holds as files is below `blobs` in the old one"),
             StoreError::File { .. } | StoreError::Index(_) => {
                 Failure::new(Code::Internal, message).hint("check the disk of the home, then try again")
             }

@@ -107,6 +107,12 @@ pub const SCRUB_PORTION_BLOBS: usize = 256;
 pub const SCRUB_PORTION_BYTES: u64 = 64 << 20;
 /// The shortest pause of whoever reads slowly.
 pub const SCRUB_NAP: Duration = Duration::from_millis(10);
+/// How often a daemon reads its index whole, to find damage in it; the first time when it starts.
+pub const INDEX_CHECK_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+/// When it tries again after a check that came to nothing.
+pub const INDEX_CHECK_RETRY: Duration = Duration::from_secs(60);
+/// How much of the index is read in a second at most (bytes).
+pub const INDEX_CHECK_RATE_BYTES: u64 = 32 << 20;
 /// How often what was lost here is asked of the others again.
 pub const REPAIR_EVERY: Duration = Duration::from_secs(10);
 

@@ -25,7 +25,7 @@ use crate::engine::{
 };
 use crate::failure::{Code, Failure};
 use crate::home::lock::HomeLock;
-use crate::home::{self, OpenHome};
+use crate::home::{self, OpenHome, damage};
 use crate::limits::TRASH_PORTION;
 use crate::service::Node;
 use crate::uptime::boot_ms;
@@ -71,7 +71,7 @@ impl Local {
     pub fn open(path: &Path, wait: DurationMs) -> Result<Local, Failure> {
         let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
         let mut rng = rng()?;
-        let engine = Engine::open(Arc::clone(&store), key, place, &mut rng)?;
+        let engine = Engine::open(Arc::clone(&store), key, place, &mut rng)?.on_index(damage::read(&path).is_some());
         Ok(Local { path, store, engine: Mutex::new(engine), rng: Mutex::new(rng), _lock: lock })
     }
 
@@ -221,6 +221,17 @@ impl Node for Local {
             Reply::Gone(gone) => Ok(gone),
             other => Err(other.into()),
         }
+    }
+
+    fn distrust_index(&self, why: &str) -> Result<(), Failure> {
+        match self.ask(Input::IndexDamaged { request: REQUEST, why: why.to_owned() })? {
+            Reply::Noted => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+
+    fn is_index_damaged(&self) -> bool {
+        self.engine().is_index_damaged()
     }
 
     fn note(&self, note: Note) -> Result<(), Failure> {

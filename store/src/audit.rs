@@ -133,6 +133,13 @@ pub enum Note {
     },
     /// Another process runs on a copy of this home, under the same key.
     Twin,
+    /// Damage was found in the index.
+    IndexDamaged {
+        /// What.
+        why: String,
+    },
+    /// The index was found whole, and in agreement with the log, after damage had been found in it.
+    IndexWhole,
 }
 
 /// A note and when it was written.

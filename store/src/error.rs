@@ -24,6 +24,9 @@ pub enum StoreError {
     /// The index failed. After an I/O error it refuses all further work until it is opened again.
     #[error("index: {0}")]
     Index(redb::Error),
+    /// Parts of the index are not what was written, so that it cannot be opened or read.
+    #[error("the index is damaged: {0}")]
+    Damaged(String),
     /// A row that this program wrote cannot be read back.
     #[error("unreadable row in table `{table}`: {source}")]
     Unreadable {
@@ -61,6 +64,7 @@ impl<E: Into<redb::Error>> From<E> for StoreError {
     fn from(error: E) -> Self {
         match error.into() {
             redb::Error::Io(source) if is_no_space(&source) => StoreError::NoSpace,
+            redb::Error::Corrupted(what) => StoreError::Damaged(what),
             other => StoreError::Index(other),
         }
     }

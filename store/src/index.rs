@@ -4,16 +4,19 @@
 //! no broken one, and it has room again some day: then the database is opened anew on the same file, as after a crash. What was
 //! being written is not there or is there whole; whoever wrote it was told that it failed.
 
-mod check;
+mod before;
+pub mod check;
 
 use std::fmt;
 use std::io;
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{BackendError, Builder, Database, StorageBackend};
 
+use self::before::Before;
 use crate::error::{StoreError, is_no_space};
 use crate::limits::INDEX_CACHE_BYTES;
 
@@ -21,6 +24,8 @@ use crate::limits::INDEX_CACHE_BYTES;
 pub(crate) struct Index {
     file: Arc<dyn StorageBackend>,
     present: Mutex<Present>,
+    /// Held by whoever checks it.
+    checking: Mutex<()>,
 }
 
 struct Present {
@@ -33,11 +38,15 @@ impl Index {
     pub(crate) fn open(file: impl StorageBackend) -> Result<Index, StoreError> {
         let file: Arc<dyn StorageBackend> = Arc::new(file);
         let (database, life) = open(&file)?;
-        Ok(Index { file, present: Mutex::new(Present { database: Some(database), life }) })
+        Ok(Index { file, present: Mutex::new(Present { database: Some(database), life }), checking: Mutex::new(()) })
     }
 
     /// The database, opened again if it met a full disk.
     pub(crate) fn database(&self) -> Result<Arc<Database>, StoreError> {
+        Ok(self.database_and_life()?.0)
+    }
+
+    fn database_and_life(&self) -> Result<(Arc<Database>, Arc<Life>), StoreError> {
         let mut present = self.present();
         if present.life.has_met_full() {
             // Whoever still has the old one gets errors from it; it must write nothing more to the file that the new one has.
@@ -45,11 +54,11 @@ impl Index {
             present.database = None;
         }
         if let Some(database) = &present.database {
-            return Ok(Arc::clone(database));
+            return Ok((Arc::clone(database), Arc::clone(&present.life)));
         }
         let (database, life) = open(&self.file)?;
-        *present = Present { database: Some(Arc::clone(&database)), life };
-        Ok(database)
+        *present = Present { database: Some(Arc::clone(&database)), life: Arc::clone(&life) };
+        Ok((database, life))
     }
 
     /// Whether the database met a full disk and has not been opened again.
@@ -63,8 +72,16 @@ impl Index {
 }
 
 fn open(file: &Arc<dyn StorageBackend>) -> Result<(Arc<Database>, Arc<Life>), StoreError> {
-    let life = Arc::new(Life { file: Arc::clone(file), is_over: RwLock::new(false), met_full: AtomicBool::new(false) });
-    let database = Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(LifeBackend(Arc::clone(&life)))?;
+    let life = Arc::new(Life {
+        file: Arc::clone(file),
+        is_over: RwLock::new(false),
+        met_full: AtomicBool::new(false),
+        saves_for: Mutex::new(None),
+    });
+    let open = || Builder::new().set_cache_size(INDEX_CACHE_BYTES).create_with_backend(LifeBackend(Arc::clone(&life)));
+    // It takes some of what it reads for granted.
+    let opened = catch_unwind(AssertUnwindSafe(open));
+    let database = opened.map_err(|_| StoreError::Damaged("parts of it cannot be read".to_owned()))??;
     Ok((Arc::new(database), life))
 }
 
@@ -73,11 +90,31 @@ struct Life {
     file: Arc<dyn StorageBackend>,
     is_over: RwLock<bool>,
     met_full: AtomicBool,
+    /// Who reads the file as it was, if anybody does.
+    saves_for: Mutex<Option<Arc<Before>>>,
 }
 
 impl Life {
     fn has_met_full(&self) -> bool {
         self.met_full.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing goes through any more. Until then, nobody but this life has written to the file.
+    fn is_over(&self) -> bool {
+        *self.is_over.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Saves from now on what is overwritten, for `before`, or for nobody.
+    fn save_for(&self, before: Option<Arc<Before>>) {
+        *self.saves_for.lock().unwrap_or_else(PoisonError::into_inner) = before;
+    }
+
+    /// `from..end` of the file is about to be overwritten, or cut off.
+    fn save(&self, from: u64, end: u64) {
+        let before = self.saves_for.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(before) = before {
+            before.save(&*self.file, from, end);
+        }
     }
 
     /// Waits for what is under way, and lets nothing more through.
@@ -117,7 +154,10 @@ impl StorageBackend for LifeBackend {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.call(|file| file.set_len(len))
+        self.0.call(|file| {
+            self.0.save(len, u64::MAX);
+            file.set_len(len)
+        })
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -125,7 +165,10 @@ impl StorageBackend for LifeBackend {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.0.call(|file| file.write(offset, data))
+        self.0.call(|file| {
+            self.0.save(offset, offset.saturating_add(data.len() as u64));
+            file.write(offset, data)
+        })
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {

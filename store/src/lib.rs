@@ -18,7 +18,7 @@ pub mod fsck;
 pub mod hash;
 pub mod holdings;
 pub mod home;
-mod index;
+pub mod index;
 pub mod ingest;
 mod latest;
 pub mod layout;

@@ -6,6 +6,9 @@ pub const AUDIT_ROWS: u64 = 20_000;
 /// Memory that the index may use for its pages (bytes).
 pub const INDEX_CACHE_BYTES: usize = 32 * 1024 * 1024;
 
+/// What is kept in memory of what was overwritten while the index is checked: past it, the check is given up (bytes).
+pub const MAX_SAVED_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Space that blobs leave free on the disk, so that the index can always grow: a full index cannot even be cleared (bytes).
 pub const INDEX_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 

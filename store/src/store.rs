@@ -14,6 +14,7 @@ use crate::blobs::{BlobRecord, Bytes};
 use crate::error::StoreError;
 use crate::fs::{HomePath, SharedFs};
 use crate::index::Index;
+use crate::index::check::{CheckPace, IndexCheck};
 use crate::ingest::{self, Ingested};
 use crate::latest::Latest;
 use crate::locks::{BlobGuard, BlobLocks};
@@ -126,9 +127,9 @@ impl Store {
         Ok(outcome)
     }
 
-    /// What is wrong with the index, all of which is read and held against its checksums; none if nothing is. Slow, and nobody writes meanwhile.
-    pub fn check_index(&self) -> Result<Option<String>, StoreError> {
-        self.index.check()
+    /// Reads all of the index, at a pace, and holds it against its checksums. Others go on reading and writing meanwhile.
+    pub fn check_index(&self, pace: CheckPace) -> Result<IndexCheck, StoreError> {
+        self.index.check(pace)
     }
 
     /// Whether the index met a full disk since it was last used. The next use opens it again; what was not committed is lost.

@@ -17,6 +17,7 @@ mod full;
 mod gc;
 mod homes;
 mod http;
+mod index;
 mod kills;
 mod last_copy;
 mod leases;

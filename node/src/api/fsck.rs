@@ -1,4 +1,4 @@
-//! `POST /fsck`: records and disk of the home are compared while it works. A line for each thing that is wrong, as it is found, and one at the
+//! `POST /fsck`: records and disk of the home are compared while it works, and the index with its checksums. A line for each thing that is wrong, as it is found, and one at the
 //! end that sums up. When the client goes, the check ends.
 
 use std::io;
@@ -33,11 +33,13 @@ pub(super) async fn fsck(State(api): State<Arc<Api>>, slot: Slot, body: Body) ->
     let (lines, told) = channel(PIECES_AHEAD);
     tokio::task::spawn_blocking(move || {
         let closing = api.closing.subscribe();
-        let mut pace = |_| match lines.is_closed() || *closing.borrow() {
+        let told = lines.clone();
+        let pace = move |_| match told.is_closed() || *closing.borrow() {
             true => Err(io::Error::other("nobody waits for it")),
             false => Ok(()),
         };
-        let done = fsck_running(&*api.node, &api.home, verify, &mut pace, &mut |line| tell(&lines, &line));
+        let (index_pace, mut pace) = (Box::new(pace.clone()), pace);
+        let done = fsck_running(&*api.node, &api.home, verify, index_pace, &mut pace, &mut |line| tell(&lines, &line));
         match done {
             Ok(sum) => tell(&lines, &sum),
             Err(failure) => tell(&lines, &failure.to_json()),

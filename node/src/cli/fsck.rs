@@ -32,8 +32,8 @@ pub(super) fn run(args: FsckArgs, context: &mut Context) -> Result<u8, Stop> {
     };
     stopped?;
     context.out.line(&sum, || sum_text(&sum))?;
-    if sum.unchecked.iter().any(|what| what == "index") {
-        context.out.note("note: the index is compared with its checksums and with the log only while the daemon is stopped")?;
+    if let Some(note) = sum.unchecked.iter().find_map(|what| unchecked_text(what, args.verify)) {
+        context.out.note(note)?;
     }
     if !sum.ok && !args.repair {
         context.out.note("hint: put the originals again, or mend what can be mended with `keepwell fsck --repair`")?;
@@ -52,6 +52,20 @@ fn problem_text(line: &ProblemLine) -> String {
     let refs = if line.refs.is_empty() { String::new() } else { format!("; needed by {}", line.refs.join(", ")) };
     let repair = line.repair.as_ref().map(|repair| format!("; {repair}")).unwrap_or_default();
     format!("{what} {}: {}{refs}{repair}", line.problem, line.detail)
+}
+
+/// What it means that this was not looked at.
+fn unchecked_text(what: &str, verify: bool) -> Option<&'static str> {
+    match (what, verify) {
+        ("index", true) => {
+            Some("note: too much was written while the index was read, or the disk was full: check again for that")
+        }
+        ("index", false) => {
+            Some("note: the index is compared with its checksums by `--verify`, and with the log while the daemon is stopped")
+        }
+        ("tables", _) => Some("note: the index is compared with the log only while the daemon is stopped"),
+        _ => None,
+    }
 }
 
 fn sum_text(sum: &FsckLine) -> String {

@@ -27,6 +27,7 @@ mod upload;
 mod why;
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,8 +110,15 @@ pub fn main() -> ExitCode {
         Err(error) => return ExitCode::from(usage(&error, &words)),
     };
     let mut context = Context::new(line.global);
-    let outcome = run(line.command, &mut context);
+    let ended = catch_unwind(AssertUnwindSafe(|| run(line.command, &mut context)));
+    // What there is to say of where and why was printed when it happened.
+    let outcome = ended.unwrap_or_else(|_| Err(panicked().into()));
     ExitCode::from(context.out.end(outcome))
+}
+
+fn panicked() -> Failure {
+    Failure::new(Code::Internal, "the command was broken off by a mistake in the program, or by damage in the index of the home")
+        .hint("check the index with `keepwell fsck --verify`; if that finds nothing, tell the developers what was printed")
 }
 
 fn run(command: Command, context: &mut Context) -> Result<u8, Stop> {

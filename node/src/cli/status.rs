@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::output::Stop;
+use crate::service::index::NEXT_STEP;
 use crate::service::types::{PressureLine, StatusLine};
 use keepwell_protocol::units::SizeBytes;
 
@@ -48,6 +49,9 @@ fn text(line: &StatusLine) -> String {
     ];
     if let Some((what, hint)) = line.standing.advice() {
         lines.insert(0, format!("standing   {what}\n           {hint}"));
+    }
+    if line.index_damaged {
+        lines.insert(0, format!("index      damaged, so nothing is deleted here\n           {NEXT_STEP}"));
     }
     if line.unlinks_failed > 0 {
         lines.push(format!(

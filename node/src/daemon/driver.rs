@@ -64,7 +64,7 @@ impl World for Alone {
     }
 }
 
-/// What the engine knows of the other members, as of the last step.
+/// What the engine knows of the other members, and of itself, as of the last step.
 #[derive(Debug, Clone, Default)]
 pub struct Peers {
     /// The members that are connected.
@@ -73,6 +73,8 @@ pub struct Peers {
     pub acks: BTreeMap<NodeId, Ack>,
     /// Why nothing is ended by this machine's clock, if so.
     pub doubt: Option<Doubt>,
+    /// Whether damage was found in this node's index.
+    pub is_index_damaged: bool,
 }
 
 /// A running engine. Clones drive the same one; it stops when [`Driver::stop`] is called.
@@ -118,7 +120,8 @@ impl Driver {
         let (store, home) = (Arc::clone(engine.store()), engine.home().clone());
         let settings = engine.settings();
         let ours = EngineRng::from_rng(&mut rng);
-        let peers = Arc::new(Mutex::new(Peers::default()));
+        let is_index_damaged = engine.is_index_damaged();
+        let peers = Arc::new(Mutex::new(Peers { is_index_damaged, ..Peers::default() }));
         let pressure = Arc::new(Mutex::new(PressureReport::default()));
         let (stepped, steps) = watch::channel(0);
         let reports = jobs.clone();
@@ -194,7 +197,8 @@ impl Driver {
         match thread.map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(outcome)) => outcome,
-            Some(Err(_)) => Err(Failure::new(Code::Internal, "the engine panicked")),
+            Some(Err(_)) => Err(Failure::new(Code::Internal, "the engine panicked")
+                .hint("if it does so again, its index may be damaged: check it with `keepwell fsck --verify`")),
         }
     }
 
@@ -324,6 +328,7 @@ impl Running {
             connected: self.engine.connected_peers().copied().collect(),
             acks: self.engine.acks().clone(),
             doubt: self.engine.clock_doubt(),
+            is_index_damaged: self.engine.is_index_damaged(),
         };
         *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = known;
         self.pressure.lock().unwrap_or_else(PoisonError::into_inner).clone_from(self.engine.pressure());

@@ -5,6 +5,7 @@ mod bringer;
 pub mod driver;
 pub mod fetch;
 pub mod heard;
+pub mod index;
 pub mod invites;
 pub mod join;
 pub mod mover;

@@ -38,7 +38,7 @@ pub struct Scrubber {
 
 /// Says when all is over.
 #[derive(Default)]
-struct End {
+pub(super) struct End {
     is_over: Mutex<bool>,
     changed: Condvar,
     told: tokio::sync::Notify,
@@ -66,17 +66,22 @@ impl Scrubber {
 
 impl Drop for Scrubber {
     fn drop(&mut self) {
-        *self.end.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.end.changed.notify_all();
-        self.end.told.notify_one();
+        self.end.tell();
         // A thread that panicked reads nothing any more.
         self.thread.take().map(JoinHandle::join);
     }
 }
 
 impl End {
+    /// Ends all waits, now and from now on.
+    pub(super) fn tell(&self) {
+        *self.is_over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+        self.told.notify_one();
+    }
+
     /// Waits for so long, or until it is over; whether it is.
-    fn wait(&self, pause: Duration) -> bool {
+    pub(super) fn wait(&self, pause: Duration) -> bool {
         let is_over = self.is_over.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.changed.wait_timeout_while(is_over, pause, |is_over| !*is_over);
         *waited.map_or_else(|poisoned| poisoned.into_inner().0, |(is_over, _)| is_over)
@@ -84,14 +89,19 @@ impl End {
 }
 
 /// How long to pause for what has been read.
-struct Debt {
+pub(super) struct Debt {
     rate_bytes: u64,
     owed: Duration,
 }
 
 impl Debt {
+    /// None as yet, of whoever reads so many bytes in a second.
+    pub(super) fn at(rate_bytes: u64) -> Debt {
+        Debt { rate_bytes, owed: Duration::ZERO }
+    }
+
     /// The pause that is due after so many more bytes; none as long as it would be shorter than [`SCRUB_NAP`].
-    fn nap_after(&mut self, bytes: usize) -> Option<Duration> {
+    pub(super) fn nap_after(&mut self, bytes: usize) -> Option<Duration> {
         let nanos = bytes as u128 * 1_000_000_000 / u128::from(self.rate_bytes.max(1));
         self.owed = self.owed.saturating_add(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)));
         (self.owed >= SCRUB_NAP).then(|| std::mem::take(&mut self.owed))
@@ -159,7 +169,7 @@ impl Running {
     }
 
     fn portion(&mut self, rate_bytes: u64) -> Result<(), Failure> {
-        let (mut debt, end) = (Debt { rate_bytes, owed: Duration::ZERO }, Arc::clone(&self.end));
+        let (mut debt, end) = (Debt::at(rate_bytes), Arc::clone(&self.end));
         let mut pace = |bytes: usize| {
             let is_over = debt.nap_after(bytes).is_some_and(|nap| end.wait(nap));
             if is_over { Err(io::ErrorKind::Other.into()) } else { Ok(()) }
@@ -220,7 +230,7 @@ mod tests {
 
     #[test]
     fn pauses_are_gathered_until_they_are_as_long_as_scrub_nap() {
-        let mut debt = Debt { rate_bytes: 1_000, owed: Duration::ZERO };
+        let mut debt = Debt::at(1_000);
         let bytes = usize::try_from(SCRUB_NAP.as_millis()).unwrap();
         assert_eq!(debt.nap_after(bytes - 1), None);
         assert_eq!(debt.nap_after(1), Some(SCRUB_NAP));

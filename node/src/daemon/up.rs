@@ -9,12 +9,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::index::IndexChecker;
 use super::scrub::{ScrubKeys, Scrubber};
 use super::{Daemon, DaemonConfig};
 use crate::api::{self, Api, socket};
 use crate::engine::{Engine, Settings};
 use crate::failure::{Code, Failure};
-use crate::home::{self, OpenHome};
+use crate::home::{self, OpenHome, damage};
 use crate::limits::STOP_GRACE;
 use crate::local;
 
@@ -68,7 +69,8 @@ pub fn up(
     let OpenHome { path, key, store, place, lock } = home::open(path, wait)?;
     let mut rng = local::rng()?;
     let seed = Zeroizing::new(key.to_bytes());
-    let engine = Engine::open(store, key, place, &mut rng)?.with(duties.engine);
+    let settings = Settings { checks_index: true, ..duties.engine };
+    let engine = Engine::open(store, key, place, &mut rng)?.with(settings).on_index(damage::read(&path).is_some());
     let runtime = tokio::runtime::Runtime::new().map_err(|error| no_runtime(&error))?;
     let config = DaemonConfig { seed, home: &path, listen: reach.listen, mdns: reach.mdns, inviter: None };
     let daemon = Arc::new(runtime.block_on(Daemon::start(engine, rng, config))?);
@@ -83,11 +85,12 @@ pub fn up(
         listen: daemon.net().listen_addresses(),
         api: vec![format!("unix://{}", socket.display())],
     };
+    let checker = IndexChecker::start(daemon.driver().clone(), path.clone())?;
     let api = Api::new(Arc::new(daemon.driver().clone()), path, max_size_bytes, Some(Arc::clone(&daemon)));
     let start = |keys| Scrubber::start(Arc::clone(&daemon), runtime.handle().clone(), keys);
     let scrubber = duties.scrub.map(start).transpose()?;
     let served = runtime.block_on(serve(api, socket, daemon.driver().steps(), || ready(&line)));
-    drop(scrubber);
+    drop((scrubber, checker));
     let stopped = runtime.block_on(daemon.stop());
     // What still runs has had its time; a thread that waits for a client's bytes ends when its task goes.
     runtime.shutdown_timeout(STOP_GRACE);

@@ -91,9 +91,9 @@ impl Engine {
         Ok((!txn.item(&Item::death(&self.home.node))?.is_empty()).then_some(Why::DeclaredDead))
     }
 
-    /// Whether others count on this node: then what it deletes has been agreed on with them.
+    /// Whether others count on this node, and it can count on itself: then what it deletes has been agreed on with them.
     pub(super) fn is_counted_on(&self, txn: &Transaction<'_>) -> Result<bool, StoreError> {
-        Ok(self.is_member(txn)? && self.refuses_as_dead(txn)?.is_none())
+        Ok(self.is_member(txn)? && self.refuses_by_itself(txn)?.is_none())
     }
 }
 

@@ -74,11 +74,10 @@ impl Engine {
             self.end_leases(step)?;
         }
         self.keep_sweeping(step.txn)?;
-        let oldest_ms = step.txn.oldest_trash_ms()?;
-        let until_ms = step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS);
-        let is_due =
-            oldest_ms.is_some_and(|oldest| oldest <= until_ms) && step.steady_ms >= self.collector.trash_ms + TRASH_EVERY_MS;
-        if is_due && let Some(until_ms) = self.trash_until_ms(step)? {
+        if let Some(oldest_ms) = step.txn.oldest_trash_ms()?
+            && step.steady_ms >= self.collector.trash_ms + TRASH_EVERY_MS
+            && let Some(until_ms) = self.trash_until_ms(step)?.filter(|until_ms| oldest_ms <= *until_ms)
+        {
             self.collector.trash_ms = step.steady_ms;
             step.effects.push(Effect::EmptyTrash { until_ms, enough_bytes: u64::MAX });
         }
@@ -87,7 +86,7 @@ impl Engine {
 
     /// Until when what was deleted is to be removed for good now, if anything is.
     fn trash_until_ms(&self, step: &Step<'_, '_>) -> Result<Option<u64>, StoreError> {
-        let until_ms = step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS);
+        let until_ms = self.checked_until_ms(step.ends_ms.saturating_sub(MAX_TRASH_AGE_MS));
         Ok((self.clock.was_compared() && self.is_counted_on(step.txn)?).then_some(until_ms))
     }
 
@@ -283,10 +282,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Why nothing may be purged now, if so: not everybody in reach has been heard since the start (R11).
+    /// Why nothing may be purged now, if so: what this node knows cannot be relied on, or not everybody in reach has been heard since the
+    /// start (R11).
     fn refuses_to_purge(&mut self, txn: &Transaction<'_>, waited_for: &[NodeId]) -> Result<Option<Why>, StoreError> {
         let reachable: Vec<NodeId> = self.connected_peers().filter(|peer| waited_for.contains(peer)).copied().collect();
-        Ok(self.refuses_as_dead(txn)?.or(self.start(txn)?.refuses_to_purge(&reachable, waited_for)))
+        Ok(self.refuses_by_itself(txn)?.or(self.start(txn)?.refuses_to_purge(&reachable, waited_for)))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::limits::EXPIRIES_PER_STEP;
 impl Engine {
     /// Writes the marks that are this node's to write now: a portion of them, the earliest deadlines first.
     pub(super) fn expire(&self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
-        if self.clock_doubt().is_some() {
+        if self.clock_doubt().is_some() || self.is_index_damaged() {
             return Ok(());
         }
         let expired = step.txn.expired_values(step.now_ms, EXPIRIES_PER_STEP)?;

@@ -165,6 +165,18 @@ pub enum Input {
         /// What.
         note: Note,
     },
+    /// A check has found damage in the index: nothing is deleted by what it says from now on.
+    IndexDamaged {
+        /// Whom to answer.
+        request: RequestId,
+        /// What was found.
+        why: String,
+    },
+    /// A check has found the index whole.
+    IndexWhole {
+        /// When the check began, in Unix milliseconds.
+        began_ms: u64,
+    },
     /// A member can be talked to.
     Connected {
         /// Who.

@@ -15,6 +15,7 @@ mod clock;
 pub mod closure;
 mod collect;
 pub mod copies;
+mod distrust;
 mod drop;
 mod effect;
 mod expiry;
@@ -78,6 +79,10 @@ pub struct Engine {
     uses: Uses,
     unlinking: Unlinks,
     clock: Clock,
+    /// Not of a step's making: it outlives [`Engine::restart`].
+    is_index_damaged: bool,
+    /// When the last check of the index began that found nothing, in Unix milliseconds.
+    index_whole_ms: u64,
 }
 
 /// Where the engine's randomness comes from: the operating system in a daemon, a seed in a simulation.
@@ -160,6 +165,11 @@ impl Engine {
                 step.effects.push(Effect::Reply(request, Reply::Noted));
                 Ok(())
             }
+            Input::IndexWhole { began_ms } => {
+                self.index_whole_ms = began_ms;
+                Ok(())
+            }
+            Input::IndexDamaged { request, why } => self.distrust_index(step, request, why),
             Input::Probed(probed) => self.probed(step, probed),
             Input::Restore { request, retrieved } => self.restore(step, request, retrieved),
             Input::Brought { blobs } => self.brought(step, &blobs),

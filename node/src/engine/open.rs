@@ -118,6 +118,8 @@ impl Engine {
             uses: Uses::default(),
             unlinking: Unlinks::default(),
             clock: Clock::default(),
+            is_index_damaged: false,
+            index_whole_ms: 0,
             settings: Settings::default(),
         }
     }

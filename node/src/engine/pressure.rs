@@ -44,6 +44,8 @@ pub enum Wait {
     FullDisk,
     /// Other members are being asked whether they keep what could go here.
     Asking,
+    /// Damage was found in the index: nothing is deleted by what it says.
+    IndexDamaged,
     /// Not everybody has been heard yet: until then no copy is given up.
     NotHeard,
     /// Others would not vouch for their copies of what could go here: they are asked again after a while.
@@ -83,8 +85,11 @@ impl Engine {
                 Some(_) => self.relieve(step, &pressure, &mut waits)?,
                 None => waits.push(Wait::NotSetTo),
             }
-        } else if before.level != Level::None {
-            self.leave_surplus();
+        } else {
+            if before.level != Level::None {
+                self.leave_surplus();
+            }
+            waits.extend((pressure.level != Level::None && self.is_index_damaged()).then_some(Wait::IndexDamaged));
         }
         self.pressing.report = PressureReport { pressure, waits };
         Ok(())

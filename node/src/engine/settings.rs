@@ -21,6 +21,8 @@ pub struct Settings {
     pub facts_after_ms: u64,
     /// How many members may lie about their copies without a drop resting on their word alone (f of R5).
     pub liars: u32,
+    /// Whether somebody reads the index whole from time to time: then the trash is emptied only when that has found nothing.
+    pub checks_index: bool,
 }
 
 impl Default for Settings {
@@ -32,6 +34,7 @@ impl Default for Settings {
             max_size_bytes: None,
             facts_after_ms: FACTS_AFTER_MS,
             liars: 0,
+            checks_index: false,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! finished by a second `init`. No command but `init` works on a half.
 
 pub mod config;
+pub mod damage;
 pub mod identity;
 pub mod lock;
 pub mod owner;

@@ -228,6 +228,7 @@ fn said(why: Why) -> &'static str {
         Why::Draining => "is about to leave",
         Why::ReadOnly => "may not vouch for anything",
         Why::DeclaredDead => "was declared dead: `keepwell node revive` on an admin's machine takes that back",
+        Why::IndexDamaged => "damage was found in its index, so it neither deletes nor vouches: see `keepwell doctor` there",
     }
 }
 

@@ -113,6 +113,8 @@ fn line(names: &Names, id: u64, Noted { at_ms, note }: Noted) -> EventLine {
         }
         Note::Forked { node } => of_node("fork", &node, "it wrote two entries at one position".to_owned()),
         Note::Twin => bare("twin", "another machine runs a copy of this home right now".to_owned()),
+        Note::IndexDamaged { why } => bare("index_damaged", format!("{why}: nothing is deleted here until it is mended")),
+        Note::IndexWhole => bare("index_whole", "the index was read whole and agrees with the log".to_owned()),
         Note::RolledBack { boot } => bare("rollback", format!("this home was restored from an old copy: boot {boot} is over")),
         Note::Refused { node, why } => of_node("refused", &node, why),
         Note::Declared { node, is_dead, by } => {

@@ -7,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keepwell_protocol::id::BlobId;
+use keepwell_store::audit::Note;
 use keepwell_store::blobs::{BlobRecord, Place};
 use keepwell_store::error::StoreError;
 use keepwell_store::fs::HomePath;
 use keepwell_store::fsck::{Depth, Fault, Stray};
+use keepwell_store::index::check::{CheckPace, IndexCheck, Unfinished};
 use keepwell_store::ingest::ingest_path;
 use keepwell_store::layout;
 use keepwell_store::scrub::{Checked, Pace};
@@ -18,9 +20,10 @@ use keepwell_store::store::{Snapshot, Transaction};
 use keepwell_store::unlink::Unlinked;
 
 use super::types::{FsckLine, ProblemLine};
-use super::{Node, rot};
+use super::{Node, index, rot};
 use crate::engine::{PutBlob, PutOutcome, Stored};
 use crate::failure::{Code, Failure};
+use crate::home::damage;
 use crate::local::Local;
 
 /// Records that are looked at under one snapshot: a long one pins what has been replaced meanwhile.
@@ -39,24 +42,37 @@ pub struct FsckOptions {
 pub fn fsck(local: &Local, options: FsckOptions, report: &mut dyn FnMut(ProblemLine)) -> Result<FsckLine, Failure> {
     let mut pace = |_| Ok(());
     let mut check = Check::new(local, local.path(), options, &mut pace, report);
-    check.index(local)?;
-    check.files()?;
-    check.derived(local)?;
-    Ok(check.sum())
+    // Nobody writes who could come in its way.
+    let found = check.index(Box::new(|_| Ok(())))?;
+    match (check.files().and_then(|()| check.derived(local)), &found) {
+        // What comes after goes by what the index says, and need not come to an end.
+        (Err(failure), Some(IndexCheck::Damaged(_))) => {
+            check.damage(format!("because of that, no more was checked: {}", failure.message))
+        }
+        (rest, _) => rest?,
+    }
+    let sum = check.sum();
+    if found == Some(IndexCheck::Whole) && sum.problems == 0 && damage::clear(local.path())? {
+        local.note(Note::IndexWhole)?;
+    }
+    Ok(sum)
 }
 
 /// Checks records and disk of a node that goes on working, and gives each finding to `report`. Nothing is mended, and the
-/// index is neither compared with its checksums nor with the log, since nobody could write to it meanwhile. It ends when `pace` wants no more.
+/// index is not compared with the log, since nobody could write to it meanwhile. It ends when `pace` wants no more, or
+/// `index_pace`, at which the index is read.
 pub fn fsck_running(
     node: &dyn Node,
     home: &Path,
     verify: bool,
+    index_pace: CheckPace,
     pace: &mut Pace<'_>,
     report: &mut dyn FnMut(ProblemLine),
 ) -> Result<FsckLine, Failure> {
     let mut check = Check::new(node, home, FsckOptions { verify, repair: false }, pace, report);
+    let is_index_read = matches!(check.index(index_pace)?, Some(IndexCheck::Whole | IndexCheck::Damaged(_)));
     check.files()?;
-    check.sum.unchecked.push("index".to_owned());
+    check.sum.unchecked.push(if is_index_read { "tables" } else { "index" }.to_owned());
     Ok(check.sum())
 }
 
@@ -104,17 +120,24 @@ impl<'a, 'p> Check<'a, 'p> {
     }
 
     /// Told first: what comes after goes by what the index says. A page that a repair writes anew is whole again.
-    fn index(&mut self, local: &Local) -> Result<(), Failure> {
+    fn index(&mut self, pace: CheckPace) -> Result<Option<IndexCheck>, Failure> {
         if !self.options.verify {
-            return Ok(());
+            return Ok(None);
         }
-        if let Some(why) = local.store().check_index()? {
-            let detail =
-                format!("{why}: mend what can be mended and check again; if it stays so, make a new home, join and put anew");
-            let (path, problem) = (Some("index.redb".to_owned()), "damaged".to_owned());
-            self.problem(ProblemLine { sha1: None, path, problem, detail, refs: Vec::new(), repair: None });
+        let found = index::check(self.node, self.home, pace)?;
+        match &found {
+            IndexCheck::Unfinished(Unfinished::Stopped) => return Err(broken_off()),
+            IndexCheck::Damaged(why) => {
+                self.damage(format!("{why}: until it is mended nothing is deleted here; {}", index::NEXT_STEP));
+            }
+            IndexCheck::Whole | IndexCheck::Unfinished(_) => {}
         }
-        Ok(())
+        Ok(Some(found))
+    }
+
+    fn damage(&mut self, detail: String) {
+        let (path, problem) = (Some("index.redb".to_owned()), "damaged".to_owned());
+        self.problem(ProblemLine { sha1: None, path, problem, detail, refs: Vec::new(), repair: None });
     }
 
     fn records(&mut self) -> Result<(), Failure> {
@@ -138,7 +161,7 @@ impl<'a, 'p> Check<'a, 'p> {
                     Checked::Whole => whole.push((id, record)),
                     // It was deleted meanwhile.
                     Checked::Changed => {}
-                    Checked::Stopped => return Err(Failure::new(Code::Internal, "the check was broken off")),
+                    Checked::Stopped => return Err(broken_off()),
                 }
             }
             if self.options.verify {
@@ -311,6 +334,10 @@ impl<'a, 'p> Check<'a, 'p> {
         }
         Ok(())
     }
+}
+
+fn broken_off() -> Failure {
+    Failure::new(Code::Internal, "the check was broken off")
 }
 
 #[cfg(test)]

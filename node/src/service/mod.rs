@@ -16,6 +16,7 @@ pub mod fsck;
 pub mod gc;
 pub mod get;
 mod glob;
+pub mod index;
 pub mod leases;
 pub mod network;
 pub mod pressure;
@@ -123,6 +124,15 @@ pub trait Node: Send + Sync {
 
     /// Takes back a record whose bytes are missing or rotten, and remembers what was found.
     fn forget(&self, blob: BlobId, record: &BlobRecord, why: &str) -> Result<Option<BlobFact>, Failure>;
+
+    /// Deletes nothing from now on, because damage was found in the index.
+    fn distrust_index(&self, why: &str) -> Result<(), Failure>;
+
+    /// Hears that a check which began then found nothing wrong with the index, in Unix milliseconds.
+    fn trust_index(&self, _began_ms: u64) {}
+
+    /// Whether damage was found in the index.
+    fn is_index_damaged(&self) -> bool;
 
     /// Remembers something in the audit log.
     fn note(&self, note: Note) -> Result<(), Failure>;

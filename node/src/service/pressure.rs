@@ -51,6 +51,7 @@ fn told(wait: &Wait) -> String {
         }
         Wait::FullDisk => "the disk is so full that not even a deletion can be written down; it is tried again".to_owned(),
         Wait::Asking => "other machines are asked whether they keep what could go here".to_owned(),
+        Wait::IndexDamaged => "damage was found in the index, so nothing is deleted: see `keepwell doctor`".to_owned(),
         Wait::NotHeard => "no copy is given up before every other machine has been heard".to_owned(),
         Wait::Refused { blobs } => format!("others do not vouch for {blobs} that could go here; they are asked again"),
         Wait::Needed => "nothing else can go: it is needed here, or no other machine in reach holds it".to_owned(),

@@ -19,6 +19,7 @@ pub fn status(node: &dyn Node, max_size_bytes: Option<u64>, daemon: bool) -> Res
         node: home.node.to_string(),
         network: home.network.to_string(),
         standing: Standing::of(&snapshot, &home.node)?,
+        index_damaged: node.is_index_damaged(),
         daemon,
         peers: Vec::new(),
         blobs: snapshot.count(Count::Blobs)?,

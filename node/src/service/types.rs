@@ -202,6 +202,9 @@ pub struct StatusLine {
     /// How it stands to the network.
     #[serde(default)]
     pub standing: Standing,
+    /// Whether damage was found in its index: then it deletes nothing.
+    #[serde(default)]
+    pub index_damaged: bool,
     /// Whether a daemon answers.
     pub daemon: bool,
     /// The other members.
@@ -291,7 +294,8 @@ pub struct FsckLine {
     pub problems: u64,
     /// Problems mended.
     pub repaired: u64,
-    /// What was not looked at, because the home is at work: `index`, its checksums and whether its tables are those of the log.
+    /// What was not looked at, because the home is at work: `index`, its checksums and whether its tables are those of the log, or of
+    /// that `tables` alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unchecked: Vec<String>,
 }

@@ -5,11 +5,14 @@
 
 use super::Missing;
 use super::permit::{Ground, Permit};
+use super::question::Why;
 use crate::id::BlobId;
 
 /// What the verdict looks at, in the deleting transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OperatorFacts {
+    /// Why this node may delete nothing whoever wants it, if so.
+    pub refuses: Option<Why>,
     /// Whether this node holds it.
     pub is_held: bool,
     /// Whether an attempt to give it up with proof is under way.
@@ -30,7 +33,8 @@ pub fn give_up(blob: BlobId, facts: OperatorFacts) -> Result<Permit, Vec<Missing
     }
     let checks =
         [(facts.is_flagged, Missing::Attempt), (facts.is_pinned, Missing::Unpinned), (facts.is_graced, Missing::GraceOver)];
-    let missing: Vec<Missing> = checks.into_iter().filter(|(is_in_the_way, _)| *is_in_the_way).map(|(_, what)| what).collect();
+    let mut missing: Vec<Missing> = facts.refuses.into_iter().map(Missing::Leave).collect();
+    missing.extend(checks.into_iter().filter(|(is_in_the_way, _)| *is_in_the_way).map(|(_, what)| what));
     if missing.is_empty() { Ok(Permit::mint(blob, Ground::Operator)) } else { Err(missing) }
 }
 
@@ -39,7 +43,8 @@ mod tests {
     use super::*;
 
     const BLOB: BlobId = BlobId([1; 20]);
-    const FREE: OperatorFacts = OperatorFacts { is_held: true, is_flagged: false, is_pinned: false, is_graced: false };
+    const FREE: OperatorFacts =
+        OperatorFacts { refuses: None, is_held: true, is_flagged: false, is_pinned: false, is_graced: false };
 
     #[test]
     fn an_operator_needs_nobodys_word_and_is_named_as_the_ground() {
@@ -52,6 +57,8 @@ mod tests {
         let refused = |facts| give_up(BLOB, facts).unwrap_err();
         assert_eq!(refused(OperatorFacts { is_held: false, is_pinned: true, ..FREE }), [Missing::Copy]);
         assert_eq!(refused(OperatorFacts { is_flagged: true, ..FREE }), [Missing::Attempt]);
+        let damaged = OperatorFacts { refuses: Some(Why::IndexDamaged), ..FREE };
+        assert_eq!(refused(damaged), [Missing::Leave(Why::IndexDamaged)]);
         let both = OperatorFacts { is_pinned: true, is_graced: true, ..FREE };
         assert_eq!(refused(both), [Missing::Unpinned, Missing::GraceOver]);
     }

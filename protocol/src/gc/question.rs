@@ -71,6 +71,8 @@ pub enum Why {
     ReadOnly,
     /// An admin declared it dead.
     DeclaredDead,
+    /// What it knows cannot be trusted: damage was found in its index.
+    IndexDamaged,
 }
 
 /// What is said of one blob.

@@ -5,6 +5,7 @@
 mod absence;
 mod copies;
 mod crash;
+mod distrust;
 mod drops;
 mod elsewhere;
 mod epochs;

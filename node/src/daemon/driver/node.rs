@@ -144,6 +144,22 @@ impl Node for Driver {
         }
     }
 
+    fn distrust_index(&self, why: &str) -> Result<(), Failure> {
+        let why = why.to_owned();
+        match self.ask(move |request| Input::IndexDamaged { request, why })? {
+            Reply::Noted => Ok(()),
+            other => Err(other.into()),
+        }
+    }
+
+    fn trust_index(&self, began_ms: u64) {
+        self.give(Input::IndexWhole { began_ms });
+    }
+
+    fn is_index_damaged(&self) -> bool {
+        self.peers().is_index_damaged
+    }
+
     fn note(&self, note: Note) -> Result<(), Failure> {
         match self.ask(move |request| Input::Note { request, note })? {
             Reply::Noted => Ok(()),

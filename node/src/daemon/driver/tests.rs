@@ -163,3 +163,33 @@ fn a_collection_whose_asker_was_told_that_the_disk_is_full_is_not_made() {
     let left = still_asked(vec![collect(1), Input::Tick, collect(2)], |request| *request == RequestId(2));
     assert!(matches!(left[..], [Input::Tick, Input::Collect { request: RequestId(2), .. }]), "{left:?}");
 }
+
+/// A world in which the engine's thread panics at its second step, as the database does over some pages that are not what was written.
+struct Panics(bool);
+
+impl World for Panics {
+    fn publish(&mut self, _entry: Vec<u8>) {}
+    fn send(&mut self, _to: NodeId, _message: Vec<u8>) {}
+    fn refuse(&mut self, _peer: NodeId, _reason: &str) {}
+    fn tell(&mut self, _event: &Event) {}
+    fn bring(&mut self, _blobs: Vec<BlobId>) {}
+    fn stepped(&mut self, _store: &Store) -> Result<(), StoreError> {
+        assert!(!std::mem::replace(&mut self.0, true), "a page that cannot be read");
+        Ok(())
+    }
+}
+
+#[test]
+fn an_engine_that_panics_ends_the_driver_and_nobody_waits_for_ever() {
+    let (engine, rng) = engine(&SimDisk::new(1));
+    let driver = Driver::start(engine, rng, Panics(false)).unwrap();
+    driver.write_refs(vec![a_set("lab/first")]).unwrap();
+    assert_eq!(driver.write_refs(vec![a_set("lab/second")]).unwrap_err().code, Code::Unreachable);
+    // Whoever watches the steps sees that there will be no more: so `up` ends.
+    while driver.steps().has_changed().is_ok() {
+        std::thread::yield_now();
+    }
+    let ended = driver.stop().unwrap_err();
+    assert!(ended.message.contains("panicked") && ended.hint.contains("fsck --verify"), "{ended:?}");
+    assert_eq!(driver.write_refs(vec![a_set("lab/late")]).unwrap_err().code, Code::Unreachable);
+}

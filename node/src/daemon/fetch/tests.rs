@@ -160,6 +160,13 @@ impl Node for TestNode {
             other => Err(other.into()),
         }
     }
+    fn distrust_index(&self, why: &str) -> Result<(), Failure> {
+        drop(self.ask(Input::IndexDamaged { request: RequestId(1), why: why.to_owned() }));
+        Ok(())
+    }
+    fn is_index_damaged(&self) -> bool {
+        self.engine.lock().unwrap().0.is_index_damaged()
+    }
     fn note(&self, note: Note) -> Result<(), Failure> {
         match self.ask(Input::Note { request: RequestId(1), note }) {
             Reply::Noted => Ok(()),

@@ -44,7 +44,7 @@ impl Engine {
         let waited_for = self.waited_for(txn)?;
         Ok(Facts {
             boot: self.own_chain()?.boot,
-            refuses: self.refuses_as_dead(txn)?.or(self.start(txn)?.refuses_to_drop(&waited_for)),
+            refuses: self.refuses_by_itself(txn)?.or(self.start(txn)?.refuses_to_drop(&waited_for)),
             is_settled: txn.is_settled()?,
             understands_all: txn.count(Count::UnknownProtecting)? == 0,
             wanted: Wanted::default(),

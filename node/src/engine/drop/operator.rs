@@ -30,6 +30,7 @@ impl Engine {
         let (mut dropped, mut unlinks, mut gone) = (Dropped::default(), Vec::new(), Vec::new());
         for id in blobs.iter().take(MAX_QUESTION_BLOBS) {
             let facts = OperatorFacts {
+                refuses: self.refuses_by_its_index(),
                 is_held: step.txn.blob(id)?.is_some(),
                 is_flagged: self.dropping.attempts.is_flagged(id),
                 is_pinned: step.txn.covering_lease(id, step.ends_ms)?.is_some(),

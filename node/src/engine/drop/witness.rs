@@ -92,7 +92,10 @@ impl Engine {
         let is_member = self.is_member(txn)?;
         Ok(Standing {
             asker_is_member: members.contains_key(from),
-            refuses: self.start(txn)?.refuses(&reachable).or((!is_member).then_some(Why::ReadOnly)),
+            refuses: self
+                .refuses_by_its_index()
+                .or(self.start(txn)?.refuses(&reachable))
+                .or((!is_member).then_some(Why::ReadOnly)),
             includes_asker: contains(&**txn, &question.seen)?,
         })
     }

@@ -18,7 +18,9 @@ use keepwell_store::store::{Snapshot, Store};
 
 use super::{ok, problem, warn};
 use crate::failure::{Code, Failure};
+use crate::home::damage;
 use crate::limits::{CLOCK_SKEW_MS, LOW_SPACE_BYTES, OUT_OF_SPACE_BYTES, STALE_INGEST_MS};
+use crate::service::index::NEXT_STEP;
 use crate::service::refs::name_of;
 use crate::service::types::{CheckLine, PeerLine, Standing};
 use crate::service::{network, scrub};
@@ -62,6 +64,7 @@ pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> 
             return lines;
         }
     };
+    lines.push(index(inside.home));
     lines.push(told("standing", standing(&snapshot)));
     lines.push(told("clock", clock(&snapshot, inside.now_ms, outside.and_then(|outside| outside.doubt))));
     lines.push(told("forks", forks(&snapshot)));
@@ -71,6 +74,17 @@ pub fn checks(inside: &Inside<'_>, outside: Option<&Outside>) -> Vec<CheckLine> 
     lines.push(told("quarantine", quarantine(inside.home)));
     lines.push(told("ingest", leftovers(inside, &snapshot)));
     lines
+}
+
+/// What a check of the index has found, when there was one.
+fn index(home: &Path) -> CheckLine {
+    match damage::read(home) {
+        None => ok("index", "no damage was found in it"),
+        Some(why) => {
+            let told = format!("damage was found in the index, so nothing is deleted here: {why}");
+            problem("index", &Failure::new(Code::Integrity, told).hint(NEXT_STEP))
+        }
+    }
 }
 
 fn standing(snapshot: &Snapshot) -> Result<CheckLine, Failure> {

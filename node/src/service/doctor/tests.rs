@@ -73,6 +73,7 @@ fn a_new_home_is_in_order_and_everything_was_looked_at() {
         "config",
         "daemon",
         "space",
+        "index",
         "standing",
         "clock",
         "forks",

@@ -33,6 +33,7 @@ const SETTINGS: Settings = Settings {
     max_size_bytes: None,
     facts_after_ms: 3_000,
     liars: 0,
+    checks_index: false,
 };
 
 /// Whatever stops a simulated node, as text for the trace.

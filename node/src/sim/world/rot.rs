@@ -249,6 +249,14 @@ impl Node for Scrubbed<'_> {
         }
     }
 
+    fn distrust_index(&self, _: &str) -> Result<(), Failure> {
+        never()
+    }
+
+    fn is_index_damaged(&self) -> bool {
+        false
+    }
+
     fn note(&self, note: Note) -> Result<(), Failure> {
         self.give(Input::Note { request: RequestId(1), note }).map(drop)
     }

@@ -142,6 +142,8 @@ pub(super) fn name_of(input: &Input) -> &'static str {
         Input::Forget { .. } => "a forget",
         Input::Brought { .. } => "the end of a fetch",
         Input::Note { .. } => "a note",
+        Input::IndexWhole { .. } => "an index without damage",
+        Input::IndexDamaged { .. } => "damage in the index",
         Input::Took { .. } => "the time",
         Input::Connected { .. } => "a connection",
         Input::Disconnected { .. } => "a disconnection",

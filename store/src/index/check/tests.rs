@@ -1,9 +1,11 @@
-//! Bits that flip in the index: what is noticed when it is opened, what when it is read, and that the check notices the rest.
+//! Bits that flip in the index: what is noticed when it is opened, what when it is read, and that the check notices the rest, also while
+//! others write the whole time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use keepwell_protocol::id::BlobId;
 
+use super::{CheckPace, IndexCheck};
 use crate::blobs::Place;
 use crate::error::StoreError;
 use crate::testing::{LARGE, TestHome, bytes_of, id_of};
@@ -22,6 +24,14 @@ fn home() -> TestHome {
         }
     }
     home
+}
+
+fn calm() -> CheckPace {
+    Box::new(|_| Ok(()))
+}
+
+fn check(home: &TestHome) -> IndexCheck {
+    home.store.check_index(calm()).unwrap()
 }
 
 /// All that the records say, and the bytes that lie in the index.
@@ -55,11 +65,11 @@ struct Tally {
 #[test]
 fn what_nobody_touched_passes_the_check_while_it_is_open_and_after_a_crash() {
     let home = home();
-    assert_eq!(home.store.check_index().unwrap(), None);
+    assert_eq!(check(&home), IndexCheck::Whole);
     let home = home.reopened();
-    assert_eq!(home.store.check_index().unwrap(), None);
+    assert_eq!(check(&home), IndexCheck::Whole);
     home.put(&bytes_of(99, 100)).unwrap();
-    assert_eq!(home.store.check_index().unwrap(), None, "and the index goes on as it was");
+    assert_eq!(check(&home), IndexCheck::Whole, "and the index goes on as it was");
     assert_eq!(home.false_records(), []);
 }
 
@@ -86,8 +96,7 @@ fn whatever_bit_flips_in_the_index_is_refused_told_or_found_by_the_check() {
                 continue;
             }
         };
-        let found = home.store.check_index();
-        let is_found = !matches!(found, Ok(None));
+        let is_found = matches!(check(&home), IndexCheck::Damaged(_));
         tally.checked += usize::from(is_found);
         let content = catch_unwind(AssertUnwindSafe(|| content(&home)));
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(home)));
@@ -107,3 +116,5 @@ fn whatever_bit_flips_in_the_index_is_refused_told_or_found_by_the_check() {
     println!("{len} bytes, one in {STRIDE} flipped: {tally:?}");
     assert!(tally.silent > 0 && tally.checked > tally.silent, "{tally:?}");
 }
+
+mod beside;
