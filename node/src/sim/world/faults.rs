@@ -115,6 +115,7 @@ impl World {
 
     pub(super) fn crashed(&mut self, node: usize) -> Result<(), Violation> {
         self.summary.crashes += 1;
+        self.tell_of_all(format!("node {node} crashes"));
         self.nodes[node].stop();
         let down_ms = 1 + self.draw(MAX_DOWN_MS);
         self.after(down_ms, Happening::Restart(node));
@@ -136,7 +137,10 @@ impl World {
         }
         self.forget_heard_clocks(node);
         match self.nodes[node].start() {
-            Ok(()) => self.hear_of_deletions(node),
+            Ok(()) => {
+                self.tell_of_all(format!("node {node} starts"));
+                self.hear_of_deletions(node)
+            }
             Err(error) => self.start_failed(node, &error),
         }
     }
@@ -148,8 +152,10 @@ impl World {
         if !self.nodes[node].is_running() || (node == 0 && self.removed.is_some()) {
             return Ok(());
         }
+        let before = self.nodes[node].all_blobs();
         if !self.nodes[node].put_back_old_disk() {
             self.nodes[node].remember_disk();
+            self.tell_of_all(format!("a copy is made of the disk of node {node}"));
             return Ok(());
         }
         self.summary.rollbacks += 1;
@@ -158,6 +164,7 @@ impl World {
         self.nodes[node].stop();
         self.cut_off(node)?;
         self.start(node)?;
+        self.tell_put_back(node, &before);
         let alone_ms = 1 + self.draw(MAX_ALONE_MS);
         self.after(alone_ms, Happening::Restart(node));
         Ok(())

@@ -10,6 +10,7 @@ mod deletions;
 mod faults;
 mod hostile;
 mod leases;
+mod linked;
 mod looks;
 mod mishaps;
 mod model;
@@ -20,6 +21,7 @@ mod pressure;
 mod removals;
 mod rest;
 mod rot;
+mod stories;
 mod summary;
 mod workload;
 
@@ -37,6 +39,7 @@ pub use hostile::Hostile;
 use network::Network;
 use node::SimNode;
 use oracle::Oracle;
+use stories::Stories;
 pub use summary::Summary;
 use summary::{name_of, received_bytes};
 
@@ -80,7 +83,7 @@ pub struct Plan {
 
 /// A broken promise: the seed replays it.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("seed {seed}, at {at_ms} ms: {broken}\nlast of the trace:\n{}", trace.join("\n"))]
+#[error("seed {seed}, at {at_ms} ms: {broken}\nlast of the trace:\n{}\nstory of the blob:\n{}", trace.join("\n"), story.join("\n"))]
 pub struct Violation {
     /// The seed of the run.
     pub seed: u64,
@@ -90,6 +93,8 @@ pub struct Violation {
     pub broken: String,
     /// What happened last.
     pub trace: Vec<String>,
+    /// What had happened to the blobs that it is about.
+    pub story: Vec<String>,
 }
 
 /// Something that will happen.
@@ -154,6 +159,7 @@ pub struct World {
     queue: BTreeMap<(u64, u64), Happening>,
     scheduled: u64,
     trace: Trace,
+    stories: Stories,
     summary: Summary,
 }
 
@@ -194,6 +200,7 @@ impl World {
             queue: BTreeMap::new(),
             scheduled: 0,
             trace: Trace { hasher: blake3::Hasher::new(), lines: Vec::new() },
+            stories: Stories::default(),
             summary: Summary::default(),
             plan,
         };
@@ -289,14 +296,17 @@ impl World {
         let Some(input) = self.put_off_if_paused(node, input) else { return Ok(()) };
         self.summary.inputs += 1;
         self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} takes {}", name_of(&input)), received_bytes(&input));
+        let linked = linked::links_in(&input);
         let by_itself = matches!(input, Input::Tick | Input::Collect { .. });
         let (now_ms, boot_ms) = (self.clock_of(node), self.ran_ms());
         let connected: Vec<NodeId> = self.network.peers_of(node).map(|peer| self.nodes[peer].id()).collect();
         match self.nodes[node].step(now_ms, boot_ms, connected.into_iter(), input) {
             Ok(effects) => {
                 self.end_acknowledged_leases(node);
+                self.check_linked(node, &linked, &effects)?;
                 for effect in &effects {
                     if let Effect::Publish(entry) = effect {
+                        self.tell_written(node, entry);
                         self.look_at_written(node, entry, by_itself)?;
                     }
                 }
@@ -354,7 +364,9 @@ impl World {
                 {
                     self.note(format!("node {node} takes nothing more of {}", chain.node));
                 }
-                Effect::Tell(Event::Dropped { blob, .. }) => {
+                Effect::Tell(Event::Dropped { blob, proof }) => {
+                    let who: Vec<_> = proof.iter().filter_map(|(by, _)| self.index_of(by)).collect();
+                    self.tell(blob.sha1, format!("node {node} gives its copy up, as {who:?} prove theirs"));
                     self.oracle.gave_up(node, blob);
                     self.judge(node, |world| {
                         deletions::check_dropped(world, node, &blob.sha1)?;
@@ -380,7 +392,10 @@ impl World {
             _ => Vec::new(),
         };
         let noted = self.oracle.note(node, reply);
-        gone.iter().for_each(|id| self.note_loss_by_flips(id));
+        for id in &gone {
+            self.tell(*id, format!("node {node} purges its copy"));
+            self.note_loss_by_flips(id);
+        }
         noted.map_err(|broken| self.violation(broken))
     }
 
@@ -459,6 +474,7 @@ impl World {
 
     fn violation(&self, broken: String) -> Violation {
         let at_ms = self.now_ms - EPOCH_MS;
-        Violation { seed: self.plan.seed, at_ms, broken, trace: self.trace.lines.clone() }
+        let story = self.stories.of_those_in(&broken);
+        Violation { seed: self.plan.seed, at_ms, broken, trace: self.trace.lines.clone(), story }
     }
 }
