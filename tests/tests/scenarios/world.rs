@@ -126,6 +126,13 @@ fn who_is_removed_in_mid_story_takes_its_own_copies_along_and_nothing_else() {
 }
 
 #[test]
+fn of_two_that_run_on_one_home_one_goes_on_and_nothing_is_lost_but_what_the_other_alone_had() {
+    let faults = |seed| Faults { twins: true, rollbacks: seed % 2 == 0, ..Faults::all() };
+    let all = run_all("twins", from(10_000, 4), |seed| Plan { contents: 24, act_every_ms: 120, ..plan(seed, faults(seed)) });
+    assert!(all.twins > 3 && all.forks > 0 && all.copies_purged > 0 && all.copies_dropped > 0, "{all}");
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run_to_the_byte() {
     let once = run(plan(7, Faults::all()));
     assert_eq!(run(plan(7, Faults::all())), once);

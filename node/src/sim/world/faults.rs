@@ -35,6 +35,8 @@ pub struct Faults {
     pub mishaps: bool,
     /// Whether bits flip in the files of blobs; then nodes are scrubbed.
     pub flips: bool,
+    /// Whether the disk of a running node is copied, and two processes of one key go on.
+    pub twins: bool,
 }
 
 impl Faults {
@@ -51,6 +53,7 @@ impl Faults {
             clocks: false,
             mishaps: false,
             flips: false,
+            twins: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl Faults {
             clocks: false,
             mishaps: false,
             flips: false,
+            twins: false,
         }
     }
 }
@@ -96,6 +100,9 @@ impl World {
         if self.plan.faults.clocks && self.draw(2) == 0 {
             self.set_clock(node);
             return Ok(());
+        }
+        if self.plan.faults.twins && self.twins.is_none() && self.draw(3) == 0 {
+            return self.copy_running(node);
         }
         match self.draw(6) {
             0 | 1 if self.plan.faults.crashes => self.condemn(node),
@@ -132,7 +139,7 @@ impl World {
     }
 
     fn start(&mut self, node: usize) -> Result<(), Violation> {
-        if self.nodes[node].is_running() {
+        if self.nodes[node].is_running() || self.is_stopped(node) {
             return Ok(());
         }
         self.forget_heard_clocks(node);
@@ -224,12 +231,14 @@ impl World {
             }
             self.restart(node)?;
         }
+        self.stop_a_twin()?;
         self.heal()
     }
 
     pub(super) fn connect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
         if a == b
             || self.is_cut_off(a, b)
+            || self.are_in_each_others_way(a, b)
             || !self.nodes[a].is_running()
             || !self.nodes[b].is_running()
             || !self.network.connect(a, b)

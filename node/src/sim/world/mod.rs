@@ -23,6 +23,7 @@ mod rest;
 mod rot;
 mod stories;
 mod summary;
+mod twins;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ use oracle::Oracle;
 use stories::Stories;
 pub use summary::Summary;
 use summary::{name_of, received_bytes};
+use twins::Twins;
 
 /// When simulated time begins, in Unix milliseconds.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -120,6 +122,8 @@ enum Happening {
     Remove(usize),
     /// Two nodes come to talk again.
     Connect(usize, usize),
+    /// Whoever dials a node of which there are two reaches now the one and now the other.
+    Roam,
     /// A crashed node starts again.
     Restart(usize),
     /// A node gets around to bringing a blob back from its trash.
@@ -156,6 +160,7 @@ pub struct World {
     rolled_back: BTreeSet<NodeId>,
     /// Who is no member any more.
     removed: Option<usize>,
+    twins: Option<Twins>,
     queue: BTreeMap<(u64, u64), Happening>,
     scheduled: u64,
     trace: Trace,
@@ -197,6 +202,7 @@ impl World {
             clocks: Clocks::default(),
             rolled_back: BTreeSet::new(),
             removed: None,
+            twins: None,
             queue: BTreeMap::new(),
             scheduled: 0,
             trace: Trace { hasher: blake3::Hasher::new(), lines: Vec::new() },
@@ -271,6 +277,7 @@ impl World {
             Happening::Look => self.look(),
             Happening::Evil => self.do_evil(),
             Happening::Remove(of) => self.remove(of),
+            Happening::Roam => self.roam(),
             Happening::Connect(a, b) => self.connect(a, b),
             Happening::Scrub(node) => self.scrub(node),
             Happening::Restart(node) => self.restart(node),
@@ -345,13 +352,13 @@ impl World {
                 Effect::Discard(_) => {}
                 Effect::EmptyTrash { until_ms, enough_bytes } => self.empty_trash(node, until_ms, enough_bytes)?,
                 Effect::Refuse { peer, .. } if self.index_of(&peer).is_some_and(|peer| self.is_hostile(peer)) => {
-                    self.shut_out(node, self.nodes.len() - 1)?;
+                    self.shut_out(node, self.plan.nodes - 1)?;
                 }
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
                 // Whoever equivocates is two.
-                Effect::Tell(Event::Twin) if self.is_hostile(node) => {}
+                Effect::Tell(Event::Twin) if self.is_hostile(node) || self.twin_of(node).is_some() => {}
                 Effect::Tell(Event::Twin) => return Err(self.violation(format!("node {node} takes itself for two"))),
                 Effect::Tell(Event::RolledBack { .. }) => {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} was rolled back"), &[])
@@ -391,7 +398,8 @@ impl World {
             Reply::Collected(collected) => collected.purged.iter().map(|fact| fact.sha1).collect(),
             _ => Vec::new(),
         };
-        let noted = self.oracle.note(node, reply);
+        let unaware = self.unaware_twin_of(node);
+        let noted = self.oracle.note(node, unaware, reply);
         for id in &gone {
             self.tell(*id, format!("node {node} purges its copy"));
             self.note_loss_by_flips(id);
@@ -429,7 +437,7 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: &NodeId, bytes: Vec<u8>) {
-        if let Some(to) = self.index_of(to) {
+        if let Some(to) = self.reached_as(from, to) {
             self.send_bytes(from, to, bytes);
         }
     }
