@@ -3,6 +3,8 @@
 //! A holding stands under the chain that said so, and is taken back by an entry that builds on it: what a node says twice at once, in two
 //! of its boots, comes out alike everywhere, in whatever order the two are heard.
 
+use std::collections::BTreeSet;
+
 use bincode::{Decode, Encode};
 use keepwell_protocol::id::{B3, BlobFact, BlobId, NodeId, Seq};
 use keepwell_protocol::log::vector::{Chain, Past};
@@ -59,6 +61,23 @@ impl<A: Access> Tables<A> {
             }
         }
         Ok(false)
+    }
+
+    /// Visits the blobs that `node`'s log says that it holds, some more than once. It reads all that is said of holdings.
+    pub fn visit_held_by<E: From<StoreError>>(
+        &self,
+        node: &NodeId,
+        mut visit: impl FnMut(BlobId) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let numbers: BTreeSet<u32> = self.numbers_of(node)?.into_iter().map(|(_, number)| number).collect();
+        for row in self.holdings.iter().map_err(StoreError::from)? {
+            let (key, _) = row.map_err(StoreError::from)?;
+            let (blob, number) = key.value();
+            if numbers.contains(&number) {
+                visit((*blob).into())?;
+            }
+        }
+        Ok(())
     }
 
     fn holding_rows(&self, blob: &BlobId) -> Result<Vec<(u32, HoldingRow)>, StoreError> {

@@ -14,7 +14,8 @@ use super::author::Batch;
 use super::effect::{Effect, PutOutcome, Reply};
 use super::input::{PutBlob, RequestId, Stored};
 use super::leases::{self, LeaseUse};
-use super::{Engine, Step};
+use super::refs::MISSING_NAMED;
+use super::{Engine, Step, closure};
 
 impl Engine {
     /// Records the blobs of one put, under a lease if they have one, and says what they refer to.
@@ -115,7 +116,7 @@ fn put_one(
     batch: &mut Batch,
 ) -> Result<PutOutcome, StoreError> {
     let sha1 = put.blob.fact().sha1;
-    let children = match held_children(txn, &put.children)? {
+    let children = match held_children(txn, &sha1, &put.children)? {
         Ok(children) => children,
         Err(children) => return Ok(PutOutcome::Missing { sha1, children }),
     };
@@ -145,13 +146,20 @@ fn recorded(txn: &mut Transaction<'_>, fact: &BlobFact, grace_until_ms: u64) -> 
     Ok(Some(Recorded::Existed))
 }
 
-/// The facts of `children`, or those that are not held here.
-fn held_children(txn: &Transaction<'_>, children: &[BlobId]) -> Result<Result<Vec<BlobFact>, Vec<BlobId>>, StoreError> {
-    let (mut held, mut missing) = (Vec::with_capacity(children.len()), Vec::new());
+/// The facts of `children`, or what is not held here of them and of all that they link to: a link may make any of that live, and by then
+/// whoever else holds it may be purging it. What `parent` itself links to already is tied to it in any case.
+fn held_children(
+    txn: &Transaction<'_>,
+    parent: &BlobId,
+    children: &[BlobId],
+) -> Result<Result<Vec<BlobFact>, Vec<BlobId>>, StoreError> {
+    let mut missing = closure::missing_but(txn, children, parent, MISSING_NAMED)?;
+    let mut held = Vec::with_capacity(children.len());
     for id in children {
         match txn.blob(id)? {
             Some(record) => held.push(record.fact(*id)),
-            None => missing.push(*id),
+            None if !missing.contains(id) => missing.push(*id),
+            None => {}
         }
     }
     Ok(if missing.is_empty() { Ok(held) } else { Err(missing) })

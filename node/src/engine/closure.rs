@@ -18,6 +18,24 @@ pub fn missing<A: Access>(tables: &Tables<A>, roots: &[BlobId], limit: usize) ->
     Ok(missing)
 }
 
+/// As [`missing`], without `but` and what it alone leads to.
+pub(super) fn missing_but<A: Access>(
+    tables: &Tables<A>,
+    roots: &[BlobId],
+    but: &BlobId,
+    limit: usize,
+) -> Result<Vec<BlobId>, StoreError> {
+    let mut missing = Vec::new();
+    visit_below(tables, roots, |id| Ok(id == but), |id| missing.push(id))?;
+    let mut named = Vec::new();
+    for id in missing {
+        if named.len() < limit && tables.blob(&id)?.is_none() {
+            named.push(id);
+        }
+    }
+    Ok(named)
+}
+
 /// Visits each blob in the closure of `roots` that is not `live`, nor behind one that is: those are, too.
 pub(super) fn visit_below<A: Access>(
     tables: &Tables<A>,

@@ -30,6 +30,8 @@ pub mod rebuild;
 mod refs;
 mod removal;
 mod replicate;
+#[cfg(test)]
+mod restarted;
 mod settings;
 mod uses;
 
@@ -117,14 +119,14 @@ impl Engine {
     }
 
     /// Goes on after a failed step as after a restart of the process: what the step left in memory is forgotten, and what the disk
-    /// says holds. The peers that are connected must be told of again.
+    /// says holds. The peers that are connected must be told of again. What was read off the machine itself, its clock and how full its
+    /// disk is, is as true after a step that failed, and stays.
     pub fn restart(&mut self) -> Result<(), StoreError> {
         let missing = || StoreError::Inconsistent("this home is no more".into());
         self.home = self.store.snapshot()?.home()?.ok_or_else(missing)?;
         self.replication = Replication::default();
         self.collector = Collector::default();
         self.dropping = Dropping::default();
-        self.pressing = Pressing::default();
         self.patience.step_failed();
         self.arrivals = Arrivals::default();
         self.copies = Copies::default();

@@ -13,7 +13,8 @@ use keepwell_store::tables::{Access, Tables};
 use super::effect::Effect;
 use super::{Engine, Settings, Step};
 
-/// What is kept of it between steps. In memory: after a start the disk is measured again.
+/// What is kept of it between steps. In memory: after a start the disk is measured again. A step that fails forgets nothing of it: a disk
+/// that was found full is to be relieved down to the low mark, and it is on full disks that steps fail.
 #[derive(Debug, Default)]
 pub(super) struct Pressing {
     report: PressureReport,

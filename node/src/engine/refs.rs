@@ -18,7 +18,7 @@ use super::input::{RefOp, RefSet, RequestId};
 use super::{Engine, Step, closure};
 
 /// Missing blobs that a refusal names; the rest are of the same kind.
-const MISSING_NAMED: usize = 100;
+pub(super) const MISSING_NAMED: usize = 100;
 
 /// What an op will write, once all ops of its request have been found acceptable.
 struct Planned {

@@ -276,7 +276,8 @@ fn outcome(
             Err((number, Failure::new(Code::Internal, message).hint("put it again")))
         }
         Some(PutOutcome::Missing { sha1, children }) => {
-            let message = format!("blob {sha1} links to {} blobs that are not stored here", children.len());
+            let message =
+                format!("blob {sha1} links, itself or through others, to {} blobs that are not stored here", children.len());
             Err((number, Failure::no_provider(message, children)))
         }
         None => {

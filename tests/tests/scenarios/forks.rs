@@ -1,6 +1,7 @@
 //! Cloned, restored and lying nodes.
 
 use keepwell_node::engine::{Effect, Event, Input, RefOp, RequestId};
+use keepwell_protocol::id::BlobFact;
 use keepwell_protocol::log::exchange::Message;
 use keepwell_protocol::log::vector::Chain;
 use keepwell_protocol::name::RefName;
@@ -262,4 +263,41 @@ fn two_machines_that_run_copies_of_one_home_do_not_correct_each_other_for_ever()
     assert_eq!(known_to(&lab, 2).len(), grew[7], "and each knows all that the other wrote");
     told.sort_unstable();
     assert_eq!(told, [1, 2], "each is told, once");
+}
+
+#[test]
+fn of_two_machines_that_ran_copies_of_one_home_the_one_that_goes_on_is_taken_at_its_word() {
+    let mut lab = Lab::new(3);
+    let both = lab.put(1, b"from before", &[]);
+    let (disk, key) = (lab.machines[1].disk.fork(5), lab.machines[1].key.clone());
+    let twin = &mut lab.machines[2];
+    (twin.disk, twin.key, twin.place) = (disk, key, DiskPlace { device: 1, inode: 99 });
+    twin.start();
+    let hear = |lab: &mut Lab, from, to| {
+        for entry in known_to(lab, from) {
+            lab.effects_of(to, Input::Gossiped { entry });
+        }
+    };
+    // What each says knows what the other has said: it is not for the other to correct.
+    lab.put(2, b"the first that is heard of it", &[]);
+    hear(&mut lab, 2, 1);
+    let ones = lab.put(1, b"measured by one of them", &[]);
+    hear(&mut lab, 1, 2);
+    let others = lab.put(2, b"measured by the other", &[]);
+    let forget = lab.forgetting(2, both.sha1);
+    lab.effects_of(2, forget);
+    hear(&mut lab, 2, 1);
+    let said = |lab: &Lab, blob: &BlobFact| {
+        let engine = lab.machines[1].engine();
+        engine.store().snapshot().unwrap().is_held_by(&blob.sha1, &engine.home().node).unwrap()
+    };
+    assert_eq!([both, ones, others].map(|blob| said(&lab, &blob)), [false, false, true], "as the other says");
+    lab.machines[2].stop();
+    lab.machines[1].start();
+    lab.effects_of(1, Input::Tick);
+    assert_eq!([both, ones, others].map(|blob| said(&lab, &blob)), [true, true, false]);
+    let before = known_to(&lab, 1).len();
+    lab.machines[1].start();
+    lab.effects_of(1, Input::Tick);
+    assert_eq!(known_to(&lab, 1).len(), before, "and says it once");
 }

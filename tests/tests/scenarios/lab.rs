@@ -210,8 +210,14 @@ impl Lab {
 
     /// Takes back the record that a machine has of a blob, as when its bytes were found to be lost.
     pub(super) fn forget(&mut self, machine: usize, blob: BlobId) -> Option<Reply> {
+        let input = self.forgetting(machine, blob);
+        self.give(machine, input).pop()
+    }
+
+    /// What takes it back.
+    pub(super) fn forgetting(&self, machine: usize, blob: BlobId) -> Input {
         let record = self.machines[machine].engine().store().snapshot().unwrap().blob(&blob).unwrap().unwrap();
-        self.give(machine, Input::Forget { request: RequestId(3), blob, record, why: "rotten".into() }).pop()
+        Input::Forget { request: RequestId(3), blob, record, why: "rotten".into() }
     }
 
     /// Goes on on a machine as after a step that a full disk has failed.

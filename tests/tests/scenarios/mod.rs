@@ -15,6 +15,7 @@ mod forks;
 mod hostile;
 mod lab;
 mod last_copy;
+mod linked;
 mod links;
 mod pressure;
 mod removal;

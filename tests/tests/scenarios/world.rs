@@ -27,7 +27,7 @@ fn run(plan: Plan) -> Summary {
 
 #[test]
 fn on_a_good_day_all_nodes_agree() {
-    let summary = run(plan(1, Faults::none()));
+    let summary = run(plan(2, Faults::none()));
     assert!(summary.refs_written > 40 && summary.blobs_put > 10 && summary.copies_dropped > 0, "{summary:?}");
     assert!(summary.copies_purged > 0 && summary.copies_purged_unasked > 0 && summary.copies_brought > 0, "{summary:?}");
     assert!(summary.marks > 5 && summary.early_marks == 0, "{summary:?}");
@@ -120,11 +120,16 @@ fn a_flooder_is_shut_out_and_keeps_nobody_from_work() {
 
 #[test]
 fn who_is_removed_in_mid_story_takes_its_own_copies_along_and_nothing_else() {
-    // What a disk that is put back had forgotten would be laid to the removal.
-    let faults = Faults { rollbacks: false, ..Faults::all() };
-    let removal = |seed| Plan { nodes: 5, removal: true, contents: 24, act_every_ms: 120, ..plan(seed, faults.clone()) };
+    let removal = |seed| Plan { nodes: 5, removal: true, contents: 24, act_every_ms: 120, ..plan(seed, Faults::all()) };
     let all = run_all("removal", from(9_000, 4), removal);
-    assert!(all.removals > 3 && all.void > 10 && all.copies_purged > 0 && all.copies_dropped > 0, "{all}");
+    assert!(all.removals > 3 && all.void > 10 && all.rollbacks > 0 && all.copies_purged > 0 && all.copies_dropped > 0, "{all}");
+}
+
+#[test]
+fn of_two_that_run_on_one_home_one_goes_on_and_nothing_is_lost_but_what_the_other_alone_had() {
+    let faults = |seed| Faults { twins: true, rollbacks: seed % 2 == 0, ..Faults::all() };
+    let all = run_all("twins", from(10_000, 4), |seed| Plan { contents: 24, act_every_ms: 120, ..plan(seed, faults(seed)) });
+    assert!(all.twins > 3 && all.forks > 0 && all.copies_purged > 0 && all.copies_dropped > 0, "{all}");
 }
 
 #[test]

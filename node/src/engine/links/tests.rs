@@ -11,8 +11,10 @@ use keepwell_store::store::Store;
 
 use super::unlinking::all_above;
 use crate::engine::collect::tests::{Alone, NOW_MS};
-use crate::engine::{Engine, Input, Settings};
-use crate::limits::{FACT_BLOBS_ABOVE, FACT_LOOKS_PER_TICK, FACT_WALK_EVERY_MS, FACTS_PER_SWEEP, MAX_FACTS_DUE};
+use crate::engine::{Engine, Input, RefOp, RefSet, RequestId, Settings};
+use crate::limits::{
+    FACT_BLOBS_ABOVE, FACT_LOOKS_PER_TICK, FACT_WALK_EVERY_MS, FACTS_PER_SWEEP, FULL_DISK_RETRY_MOST_MS, MAX_FACTS_DUE,
+};
 
 fn blob(n: usize) -> BlobId {
     let mut id = [9; 20];
@@ -183,6 +185,27 @@ fn a_step_that_fails_and_a_start_without_anything_new_write_nothing_down() {
         assert_eq!(tick(&mut alone, NOW_MS + ms * HOUR_MS), (2, 0));
     }
     assert_eq!((due(&alone), alone.disk.calls()), before);
+}
+
+#[test]
+fn links_whose_end_has_failed_are_forgotten_when_there_is_room() {
+    let mut alone = set(linked([(1, 2)]), 0);
+    let begun = (0..3).find(|_| tick(&mut alone, NOW_MS).1 == 1);
+    assert!(begun.is_some());
+    alone.disk.set_capacity(Some(0));
+    // With more beside it than the file of the index has room for.
+    let obj = format!("\"{}\"", "x".repeat(60_000));
+    let large = (0..100).map(|n| RefOp::Set(RefSet::new(format!("lab/{n}").parse().unwrap(), obj.clone(), vec![])));
+    let large = large.map(|op| Input::WriteRefs { request: RequestId(1), ops: vec![op] });
+    let inputs = std::iter::once(Input::Tick).chain(large).collect();
+    assert!(alone.engine.step(NOW_MS, &mut alone.rng, inputs).is_err());
+    alone.disk.set_capacity(None);
+    alone.engine.restart().unwrap();
+    assert_eq!(left(&alone), 1);
+    for n in 1..4 {
+        tick(&mut alone, NOW_MS + n * FULL_DISK_RETRY_MOST_MS * 2);
+    }
+    assert_eq!(left(&alone), 0);
 }
 
 #[test]

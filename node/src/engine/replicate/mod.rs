@@ -44,6 +44,8 @@ pub(super) struct Replication {
     began_at: Option<(BootId, u64)>,
     /// Whether it was told that another process writes in the name of this node.
     has_told_of_twin: bool,
+    /// Whether this process has looked whether there was one, and corrected what it said of our copies.
+    has_compared: bool,
 }
 
 impl Replication {
@@ -86,6 +88,7 @@ impl Engine {
     }
 
     pub(super) fn tick(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        self.correct_copies_after_twins(step)?;
         if step.steady_ms < self.replication.told_ms.saturating_add(STATUS_EVERY_MS) || self.replication.peers.is_empty() {
             return Ok(());
         }

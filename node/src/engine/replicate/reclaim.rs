@@ -4,6 +4,8 @@
 //! every node follows both branches: nothing that was acknowledged is lost, and values that both gave a ref are kept as conflicts. What
 //! the lost entries say of its own disk may no longer be true: the disk is asked, and what differs is said anew.
 
+use std::collections::BTreeSet;
+
 use keepwell_protocol::id::{BlobId, Seq};
 use keepwell_protocol::log::admit::Placement;
 use keepwell_protocol::log::entry::Entry;
@@ -39,6 +41,45 @@ impl Engine {
             step.tell(Event::Twin)?;
         }
         Ok(is_by_twin)
+    }
+
+    /// Once after a start: where two processes have written in our name side by side, what they said of their disks is compared with this one.
+    /// The other process may have ended since, and who goes on must be taken at its word.
+    pub(super) fn correct_copies_after_twins(&mut self, step: &mut Step<'_, '_>) -> Result<(), StoreError> {
+        if std::mem::replace(&mut self.replication.has_compared, true) || !self.is_member(step.txn)? || !self.had_twin(step)? {
+            return Ok(());
+        }
+        let (node, mut corrected) = (self.home.node, Holdings::default());
+        step.txn.visit_blobs::<StoreError>(&BlobId([0; BlobId::LEN]), |id, record| {
+            if !step.txn.is_held_by(&id, &node)? {
+                corrected.added.push(record.fact(id));
+            }
+            Ok(true)
+        })?;
+        let mut gone = BTreeSet::new();
+        step.txn.visit_held_by::<StoreError>(&node, |id| {
+            if step.txn.blob(&id)?.is_none() {
+                gone.insert(id);
+            }
+            Ok(())
+        })?;
+        corrected.removed.extend(gone);
+        match corrected == Holdings::default() {
+            true => Ok(()),
+            false => self.publish(step, Batch { holdings: corrected, ..Batch::default() }),
+        }
+    }
+
+    /// Whether somebody else has written in our name who knew of what we write now.
+    fn had_twin(&self, step: &Step<'_, '_>) -> Result<bool, StoreError> {
+        let own = self.own_chain()?;
+        let others = step.txn.vector()?.0.into_keys().filter(|chain| chain.node == own.node && *chain != own);
+        for chain in others {
+            if step.txn.chain(&chain)?.is_some_and(|state| state.past.includes(&own.boot, Seq::FIRST)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// An entry of an earlier boot of ours came back: what it says of our copies is compared with the disk, which decides.

@@ -39,7 +39,15 @@ pub type RefsWritten = Vec<(RefName, bool)>;
 impl Known {
     /// Takes one blob that is put.
     pub fn put(&mut self, fact: BlobFact, children: &[BlobId]) -> PutOutcome {
-        let missing: Vec<BlobId> = children.iter().copied().filter(|id| !self.held.contains_key(id)).collect();
+        let (mut missing, mut seen, mut due) = (Vec::new(), BTreeSet::from([fact.sha1]), children.to_vec());
+        while let Some(id) = due.pop() {
+            if seen.insert(id) {
+                missing.extend(Some(id).filter(|id| !self.held.contains_key(id)));
+                due.extend(self.links.get(&id).into_iter().flatten().map(|child| child.sha1));
+            }
+        }
+        let itself = children.iter().find(|id| **id == fact.sha1 && !self.held.contains_key(*id));
+        missing.extend(itself);
         if !missing.is_empty() {
             return PutOutcome::Missing { sha1: fact.sha1, children: missing };
         }

@@ -35,6 +35,8 @@ pub struct Faults {
     pub mishaps: bool,
     /// Whether bits flip in the files of blobs; then nodes are scrubbed.
     pub flips: bool,
+    /// Whether the disk of a running node is copied, and two processes of one key go on.
+    pub twins: bool,
 }
 
 impl Faults {
@@ -51,6 +53,7 @@ impl Faults {
             clocks: false,
             mishaps: false,
             flips: false,
+            twins: false,
         }
     }
 
@@ -72,6 +75,7 @@ impl Faults {
             clocks: false,
             mishaps: false,
             flips: false,
+            twins: false,
         }
     }
 }
@@ -97,6 +101,9 @@ impl World {
             self.set_clock(node);
             return Ok(());
         }
+        if self.plan.faults.twins && self.twins.is_none() && self.draw(3) == 0 {
+            return self.copy_running(node);
+        }
         match self.draw(6) {
             0 | 1 if self.plan.faults.crashes => self.condemn(node),
             2 if self.plan.faults.partitions => self.part()?,
@@ -115,6 +122,7 @@ impl World {
 
     pub(super) fn crashed(&mut self, node: usize) -> Result<(), Violation> {
         self.summary.crashes += 1;
+        self.tell_of_all(format!("node {node} crashes"));
         self.nodes[node].stop();
         let down_ms = 1 + self.draw(MAX_DOWN_MS);
         self.after(down_ms, Happening::Restart(node));
@@ -131,12 +139,15 @@ impl World {
     }
 
     fn start(&mut self, node: usize) -> Result<(), Violation> {
-        if self.nodes[node].is_running() {
+        if self.nodes[node].is_running() || self.is_stopped(node) {
             return Ok(());
         }
         self.forget_heard_clocks(node);
         match self.nodes[node].start() {
-            Ok(()) => self.hear_of_deletions(node),
+            Ok(()) => {
+                self.tell_of_all(format!("node {node} starts"));
+                self.hear_of_deletions(node)
+            }
             Err(error) => self.start_failed(node, &error),
         }
     }
@@ -148,8 +159,10 @@ impl World {
         if !self.nodes[node].is_running() || (node == 0 && self.removed.is_some()) {
             return Ok(());
         }
+        let before = self.nodes[node].all_blobs();
         if !self.nodes[node].put_back_old_disk() {
             self.nodes[node].remember_disk();
+            self.tell_of_all(format!("a copy is made of the disk of node {node}"));
             return Ok(());
         }
         self.summary.rollbacks += 1;
@@ -158,6 +171,7 @@ impl World {
         self.nodes[node].stop();
         self.cut_off(node)?;
         self.start(node)?;
+        self.tell_put_back(node, &before);
         let alone_ms = 1 + self.draw(MAX_ALONE_MS);
         self.after(alone_ms, Happening::Restart(node));
         Ok(())
@@ -217,12 +231,14 @@ impl World {
             }
             self.restart(node)?;
         }
+        self.stop_a_twin()?;
         self.heal()
     }
 
     pub(super) fn connect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
         if a == b
             || self.is_cut_off(a, b)
+            || self.are_in_each_others_way(a, b)
             || !self.nodes[a].is_running()
             || !self.nodes[b].is_running()
             || !self.network.connect(a, b)

@@ -42,7 +42,7 @@ pub enum Hostile {
 impl World {
     /// The number of the hostile node, if there is one.
     pub(super) fn hostile(&self) -> Option<usize> {
-        self.plan.hostile.map(|_| self.nodes.len() - 1)
+        self.plan.hostile.map(|_| self.plan.nodes - 1)
     }
 
     pub(super) fn is_hostile(&self, node: usize) -> bool {
@@ -51,7 +51,7 @@ impl World {
 
     /// All nodes that are checked in the end, with their numbers.
     pub(super) fn honest(&self) -> impl Iterator<Item = (usize, &SimNode)> {
-        self.nodes.iter().enumerate().filter(|(at, _)| !self.is_hostile(*at) && !self.is_removed(*at))
+        self.nodes.iter().enumerate().filter(|(at, _)| !self.is_hostile(*at) && !self.is_removed(*at) && !self.is_stopped(*at))
     }
 
     /// All nodes whose copies count, with their numbers: those of a liar do not, nor of who was removed.
@@ -61,7 +61,7 @@ impl World {
 
     pub(super) fn counts_as_keeper(&self, node: usize) -> bool {
         let lies = self.has_liar() && self.is_hostile(node);
-        !lies && !self.is_removed(node)
+        !lies && !self.is_removed(node) && !self.is_stopped(node)
     }
 
     pub(super) fn has_liar(&self) -> bool {

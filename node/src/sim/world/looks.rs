@@ -9,6 +9,7 @@ use keepwell_protocol::id::{BlobId, ValueId};
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
+use super::stories::ways_to;
 use super::{Happening, Violation, World};
 use crate::engine::closure;
 
@@ -73,7 +74,9 @@ impl World {
             Ok(is_held)
         });
         visited.map_err(text)?;
-        lost.map_or(Ok(()), |id| Err(format!("S18: all nodes know a value that reaches blob {id}, and nobody holds it")))
+        let Some(id) = lost else { return Ok(()) };
+        let ways = ways_to(&snapshots[0], &id).map_err(text)?.join("\n");
+        Err(format!("S18: all nodes know a value that reaches blob {id}, and nobody holds it\n{ways}"))
     }
 }
 

@@ -10,6 +10,7 @@ mod deletions;
 mod faults;
 mod hostile;
 mod leases;
+mod linked;
 mod looks;
 mod mishaps;
 mod model;
@@ -20,7 +21,9 @@ mod pressure;
 mod removals;
 mod rest;
 mod rot;
+mod stories;
 mod summary;
+mod twins;
 mod workload;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,8 +40,10 @@ pub use hostile::Hostile;
 use network::Network;
 use node::SimNode;
 use oracle::Oracle;
+use stories::Stories;
 pub use summary::Summary;
 use summary::{name_of, received_bytes};
+use twins::Twins;
 
 /// When simulated time begins, in Unix milliseconds.
 const EPOCH_MS: u64 = 1_800_000_000_000;
@@ -80,7 +85,7 @@ pub struct Plan {
 
 /// A broken promise: the seed replays it.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("seed {seed}, at {at_ms} ms: {broken}\nlast of the trace:\n{}", trace.join("\n"))]
+#[error("seed {seed}, at {at_ms} ms: {broken}\nlast of the trace:\n{}\nstory of the blob:\n{}", trace.join("\n"), story.join("\n"))]
 pub struct Violation {
     /// The seed of the run.
     pub seed: u64,
@@ -90,6 +95,8 @@ pub struct Violation {
     pub broken: String,
     /// What happened last.
     pub trace: Vec<String>,
+    /// What had happened to the blobs that it is about.
+    pub story: Vec<String>,
 }
 
 /// Something that will happen.
@@ -115,6 +122,8 @@ enum Happening {
     Remove(usize),
     /// Two nodes come to talk again.
     Connect(usize, usize),
+    /// Whoever dials a node of which there are two reaches now the one and now the other.
+    Roam,
     /// A crashed node starts again.
     Restart(usize),
     /// A node gets around to bringing a blob back from its trash.
@@ -151,9 +160,11 @@ pub struct World {
     rolled_back: BTreeSet<NodeId>,
     /// Who is no member any more.
     removed: Option<usize>,
+    twins: Option<Twins>,
     queue: BTreeMap<(u64, u64), Happening>,
     scheduled: u64,
     trace: Trace,
+    stories: Stories,
     summary: Summary,
 }
 
@@ -191,9 +202,11 @@ impl World {
             clocks: Clocks::default(),
             rolled_back: BTreeSet::new(),
             removed: None,
+            twins: None,
             queue: BTreeMap::new(),
             scheduled: 0,
             trace: Trace { hasher: blake3::Hasher::new(), lines: Vec::new() },
+            stories: Stories::default(),
             summary: Summary::default(),
             plan,
         };
@@ -264,6 +277,7 @@ impl World {
             Happening::Look => self.look(),
             Happening::Evil => self.do_evil(),
             Happening::Remove(of) => self.remove(of),
+            Happening::Roam => self.roam(),
             Happening::Connect(a, b) => self.connect(a, b),
             Happening::Scrub(node) => self.scrub(node),
             Happening::Restart(node) => self.restart(node),
@@ -289,14 +303,17 @@ impl World {
         let Some(input) = self.put_off_if_paused(node, input) else { return Ok(()) };
         self.summary.inputs += 1;
         self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} takes {}", name_of(&input)), received_bytes(&input));
+        let linked = linked::links_in(&input);
         let by_itself = matches!(input, Input::Tick | Input::Collect { .. });
         let (now_ms, boot_ms) = (self.clock_of(node), self.ran_ms());
         let connected: Vec<NodeId> = self.network.peers_of(node).map(|peer| self.nodes[peer].id()).collect();
         match self.nodes[node].step(now_ms, boot_ms, connected.into_iter(), input) {
             Ok(effects) => {
                 self.end_acknowledged_leases(node);
+                self.check_linked(node, &linked, &effects)?;
                 for effect in &effects {
                     if let Effect::Publish(entry) = effect {
+                        self.tell_written(node, entry);
                         self.look_at_written(node, entry, by_itself)?;
                     }
                 }
@@ -335,13 +352,13 @@ impl World {
                 Effect::Discard(_) => {}
                 Effect::EmptyTrash { until_ms, enough_bytes } => self.empty_trash(node, until_ms, enough_bytes)?,
                 Effect::Refuse { peer, .. } if self.index_of(&peer).is_some_and(|peer| self.is_hostile(peer)) => {
-                    self.shut_out(node, self.nodes.len() - 1)?;
+                    self.shut_out(node, self.plan.nodes - 1)?;
                 }
                 Effect::Refuse { peer, reason } => {
                     return Err(self.violation(format!("node {node} refuses the honest node {peer}: {reason}")));
                 }
                 // Whoever equivocates is two.
-                Effect::Tell(Event::Twin) if self.is_hostile(node) => {}
+                Effect::Tell(Event::Twin) if self.is_hostile(node) || self.twin_of(node).is_some() => {}
                 Effect::Tell(Event::Twin) => return Err(self.violation(format!("node {node} takes itself for two"))),
                 Effect::Tell(Event::RolledBack { .. }) => {
                     self.trace.note(self.now_ms - EPOCH_MS, format!("node {node} was rolled back"), &[])
@@ -354,7 +371,9 @@ impl World {
                 {
                     self.note(format!("node {node} takes nothing more of {}", chain.node));
                 }
-                Effect::Tell(Event::Dropped { blob, .. }) => {
+                Effect::Tell(Event::Dropped { blob, proof }) => {
+                    let who: Vec<_> = proof.iter().filter_map(|(by, _)| self.index_of(by)).collect();
+                    self.tell(blob.sha1, format!("node {node} gives its copy up, as {who:?} prove theirs"));
                     self.oracle.gave_up(node, blob);
                     self.judge(node, |world| {
                         deletions::check_dropped(world, node, &blob.sha1)?;
@@ -379,8 +398,12 @@ impl World {
             Reply::Collected(collected) => collected.purged.iter().map(|fact| fact.sha1).collect(),
             _ => Vec::new(),
         };
-        let noted = self.oracle.note(node, reply);
-        gone.iter().for_each(|id| self.note_loss_by_flips(id));
+        let unaware = self.unaware_twin_of(node);
+        let noted = self.oracle.note(node, unaware, reply);
+        for id in &gone {
+            self.tell(*id, format!("node {node} purges its copy"));
+            self.note_loss_by_flips(id);
+        }
         noted.map_err(|broken| self.violation(broken))
     }
 
@@ -414,7 +437,7 @@ impl World {
     }
 
     fn send(&mut self, from: usize, to: &NodeId, bytes: Vec<u8>) {
-        if let Some(to) = self.index_of(to) {
+        if let Some(to) = self.reached_as(from, to) {
             self.send_bytes(from, to, bytes);
         }
     }
@@ -459,6 +482,7 @@ impl World {
 
     fn violation(&self, broken: String) -> Violation {
         let at_ms = self.now_ms - EPOCH_MS;
-        Violation { seed: self.plan.seed, at_ms, broken, trace: self.trace.lines.clone() }
+        let story = self.stories.of_those_in(&broken);
+        Violation { seed: self.plan.seed, at_ms, broken, trace: self.trace.lines.clone(), story }
     }
 }

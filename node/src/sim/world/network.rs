@@ -24,6 +24,11 @@ impl Network {
         Network { nodes, deaf: BTreeSet::new(), connected: BTreeSet::new() }
     }
 
+    /// There is one more.
+    pub(super) fn grow(&mut self) {
+        self.nodes += 1;
+    }
+
     /// Whether what `from` sends now can reach `to`.
     pub(super) fn can_hear(&self, from: usize, to: usize) -> bool {
         self.is_connected(from, to) && !self.deaf.contains(&(from, to))

@@ -78,6 +78,24 @@ impl SimNode {
         }
     }
 
+    /// A second node on a copy of its disk, which lies somewhere else if it knows that it is one.
+    pub(super) fn twin(&self, inode: Option<u64>, rng: &mut ChaCha8Rng) -> SimNode {
+        SimNode {
+            name: self.name.clone(),
+            key: self.key.clone(),
+            disk: self.disk.fork(rng.next_u64()),
+            old_disk: None,
+            rng: ChaCha8Rng::seed_from_u64(rng.next_u64()),
+            engine: None,
+            place: inode.map_or(self.place, |inode| DiskPlace { device: 2, inode }),
+            is_stale: false,
+            excused: 0,
+            doomed: None,
+            is_process_only: false,
+            settings: self.settings,
+        }
+    }
+
     pub(super) fn id(&self) -> NodeId {
         node_id(&self.key)
     }

@@ -29,8 +29,8 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
-    /// Notes what node `node` told its user.
-    pub(super) fn note(&mut self, node: usize, reply: Reply) -> Result<(), String> {
+    /// Notes what node `node` told its user. `unaware`: another one that goes on under its boot, neither of which can know.
+    pub(super) fn note(&mut self, node: usize, unaware: Option<usize>, reply: Reply) -> Result<(), String> {
         match reply {
             Reply::Put(outcomes) => {
                 for outcome in outcomes {
@@ -47,7 +47,8 @@ impl Oracle {
                     if outcome.previous.is_some_and(|value| value.id == rev) {
                         continue;
                     }
-                    if self.values.insert(rev, (node, outcome.name)).is_some() {
+                    let before = self.values.insert(rev, (node, outcome.name));
+                    if before.is_some_and(|(author, _)| Some(author) != unaware) {
                         return Err(format!("S14: the value id {rev} was given twice"));
                     }
                 }
@@ -91,6 +92,19 @@ impl Oracle {
     pub(super) fn gave_up(&mut self, node: usize, fact: BlobFact) {
         self.held.remove(&(node, fact));
         self.dropped += 1;
+    }
+
+    /// A disk was copied, and another node holds on it what this one does.
+    pub(super) fn copied(&mut self, node: usize, copy: usize) {
+        let held: Vec<BlobFact> = self.held.iter().filter(|(holder, _)| *holder == node).map(|(_, fact)| *fact).collect();
+        self.held.extend(held.into_iter().map(|fact| (copy, fact)));
+    }
+
+    /// A node was stopped for good, and its disk is lost.
+    pub(super) fn stopped(&mut self, node: usize) {
+        self.lost.extend(self.held.iter().filter(|(holder, _)| *holder == node).map(|(_, fact)| fact.sha1));
+        self.held.retain(|(holder, _)| *holder != node);
+        self.leases.retain(|(giver, _), _| *giver != node);
     }
 
     /// An old disk was put back: the copies since are gone with the new one, and so are writes that nobody else had heard of.

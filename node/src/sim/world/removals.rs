@@ -45,6 +45,7 @@ impl World {
 
     fn removal_was_made(&mut self, of: usize) -> Result<(), Violation> {
         self.note(format!("node {of} is removed"));
+        self.tell_of_all(format!("node {of} is removed"));
         (self.removed, self.summary.removals) = (Some(of), self.summary.removals + 1);
         let text = |error: String| self.violation(error);
         let Some(engine) = self.nodes[0].engine() else { return Ok(()) };
@@ -54,7 +55,10 @@ impl World {
         self.oracle.values.retain(|id, (author, name)| *author != of || known.has_write(&Item::reference(name.as_ref()), id));
         let acknowledged = self.oracle.held.iter().filter(|(holder, _)| *holder == of).map(|(_, fact)| fact.sha1);
         let its: BTreeSet<BlobId> = acknowledged.chain(self.nodes[of].all_blobs()).collect();
-        its.iter().for_each(|id| self.note_loss_by_removal(id));
+        for id in its {
+            self.tell(id, format!("node {of}, which holds it, is removed"));
+            self.note_loss_by_removal(&id);
+        }
         Ok(())
     }
 

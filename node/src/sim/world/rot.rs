@@ -1,7 +1,7 @@
 //! Bits that flip in the files of blobs, and scrubs that find them. What was lost by a flip itself is no broken promise: the checkers must
 //! know of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keepwell_protocol::gc::question::Word;
@@ -76,8 +76,10 @@ impl World {
 
     /// How many nodes have a good copy, other than `but` and by what it knows. Of one that is down, or cannot be asked, it is believed that it holds what it may.
     pub(super) fn good_copies(&self, id: &BlobId, but: usize) -> u32 {
-        let others = self.keepers_as_known_to(but).filter(|(at, _)| *at != but);
-        others.map(|(at, _)| u32::from(self.node_holds_good(at, id))).sum()
+        let others = self.keepers_as_known_to(but).filter(|(at, _)| *at != but && self.node_holds_good(*at, id));
+        // Two of one key are one disk to everybody.
+        let distinct: BTreeSet<NodeId> = others.map(|(_, node)| node.id()).collect();
+        u32::try_from(distinct.len()).unwrap_or(u32::MAX)
     }
 
     fn holds_good(&self, node: usize, snapshot: &Snapshot, id: &BlobId) -> bool {

@@ -33,6 +33,8 @@ pub struct Summary {
     pub crashes: u64,
     /// Times that an old state of a disk was put back.
     pub rollbacks: u64,
+    /// Disks of running nodes that were copied.
+    pub twins: u64,
     /// Boots that forked, as far as all nodes know in the end.
     pub forks: u64,
     /// Refs that ended with more than one value.
@@ -78,7 +80,7 @@ impl Summary {
         }
     }
 
-    fn counts(&mut self) -> [(&mut u64, &'static str); 29] {
+    fn counts(&mut self) -> [(&mut u64, &'static str); 30] {
         [
             (&mut self.inputs, "events"),
             (&mut self.refs_written, "refs written"),
@@ -93,6 +95,7 @@ impl Summary {
             (&mut self.crashes, "crashes"),
             (&mut self.crashes_in_recovery, "crashes in recovery"),
             (&mut self.rollbacks, "old disks put back"),
+            (&mut self.twins, "twins"),
             (&mut self.forks, "forks"),
             (&mut self.conflicts, "conflicts"),
             (&mut self.unlinked, "times links were forgotten"),
