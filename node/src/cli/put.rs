@@ -16,6 +16,7 @@ use crate::engine::LeaseUse;
 use crate::failure::Failure;
 use crate::home::owner;
 use crate::service::backend::Backend;
+use crate::service::bring::bring_closure;
 use crate::service::put::{Outcome, PutOptions, label_of};
 use crate::service::refs::SetRef;
 use crate::service::tree::put_tree;
@@ -33,7 +34,7 @@ pub(super) struct PutArgs {
     /// What the URI calls it, instead of the file's own name
     #[arg(long, value_name = "TEXT")]
     label: Option<Label>,
-    /// A blob that it refers to, which must be stored already; may be given more than once
+    /// A blob that it refers to; what is not here of that and of all it leads to is fetched first. May be given more than once
     #[arg(long, value_name = "URI")]
     link: Vec<Target>,
     /// Read what is stored for the URIs in it, and link to those blobs
@@ -71,11 +72,13 @@ type Stored = (String, String);
 pub(super) fn run(args: PutArgs, context: &mut Context) -> Result<u8, Stop> {
     check(&args)?;
     let reference = args.reference.as_deref().map(|text| parse_reference(text, args.paths.len())).transpose()?;
-    let links = args.link.iter().map(linked).collect::<Result<_, _>>()?;
+    let links: Vec<BlobId> = args.link.iter().map(linked).collect::<Result<_, _>>()?;
     let owner = || args.owner.clone().unwrap_or_else(owner::of_this_process);
     let lease = args.lease.map(|lease| LeaseUse { lease, owner: owner() });
-    let options = PutOptions { links, scan_json: args.scan.is_some(), expected: None, lease };
     let backend = context.backend()?;
+    // A link needs all that it leads to here. Standard input can be read once, so that comes first.
+    bring_closure(&links, &mut |blobs, extent| context.out.fetch(&*backend, blobs, extent))?;
+    let options = PutOptions { links, scan_json: args.scan.is_some(), expected: None, lease };
     let mut run = Run { args: &args, backend: &*backend, context, tally: Tally::default(), stored: Vec::new() };
     if args.recursive {
         run.trees(&options)?

@@ -16,7 +16,7 @@ pub(super) struct Clock {
     guard: ClockGuard,
     /// The time since the machine was started; none if nobody tells.
     boot_ms: Option<u64>,
-    /// Whether there are others who could tell the time, as of the last tick; none before the first.
+    /// Whether there are others who could tell the time, as of the last tick, or of the first step; none before that.
     has_others: Option<bool>,
 }
 
@@ -45,11 +45,15 @@ impl Engine {
     }
 
     /// Reads the clock beside the time since the machine was started.
-    pub(super) fn elapsed(&mut self, step: &mut Step<'_, '_>, boot_ms: u64) {
+    pub(super) fn elapsed(&mut self, step: &mut Step<'_, '_>, boot_ms: u64) -> Result<(), StoreError> {
         self.clock.boot_ms = Some(boot_ms);
         self.clock.guard.read(step.now_ms, boot_ms);
         step.steady_ms = boot_ms;
+        if self.clock.has_others.is_none() {
+            return self.clock_on_tick(step);
+        }
         step.ends_ms = self.clock.ends_ms(step.now_ms);
+        Ok(())
     }
 
     /// Hears what the clock of a connected member shows.

@@ -184,10 +184,7 @@ impl Engine {
             Input::Disconnected { peer } => self.disconnected(peer),
             Input::Received { from, bytes } => self.received(step, from, &bytes),
             Input::Gossiped { entry } => self.gossiped(step, &entry),
-            Input::Elapsed { boot_ms } => {
-                self.elapsed(step, boot_ms);
-                Ok(())
-            }
+            Input::Elapsed { boot_ms } => self.elapsed(step, boot_ms),
             Input::Tick => {
                 self.absence_on_tick(step)?;
                 self.clock_on_tick(step)?;

@@ -46,6 +46,21 @@ pub fn with_blobs<T>(
     }
 }
 
+/// Brings what of `blobs` and all they need is not here, where somebody can be asked for it. The first that none of those has is the failure; where
+/// nobody could be asked, whoever needs it says so.
+pub fn bring_closure(blobs: &[BlobId], fetch: &mut Fetch<'_>) -> Result<(), Failure> {
+    if blobs.is_empty() {
+        return Ok(());
+    }
+    let outcomes = fetch(blobs, Extent::Closure)?.into_iter().flatten();
+    outcomes.filter_map(Result::err).find(|failure| !is_unasked(failure)).map_or(Ok(()), Err)
+}
+
+/// Whether nobody could be asked.
+fn is_unasked(failure: &Failure) -> bool {
+    failure.code == Code::NoProvider && failure.details.get("tried").is_none()
+}
+
 /// Does what reads what `target` names; if some of it is missing, it is brought and it is done again.
 pub fn with_target<T>(
     backend: &dyn Backend,
@@ -87,7 +102,7 @@ fn require(outcomes: Option<Vec<Fetched>>, failure: Failure) -> Result<(), Failu
         match outcome {
             Ok(_) => {}
             // Where nobody could be asked, what failed first says more.
-            Err(nobody) if nobody.code == Code::NoProvider && nobody.details.get("tried").is_none() => return Err(failure),
+            Err(nobody) if is_unasked(&nobody) => return Err(failure),
             Err(other) => return Err(other),
         }
     }

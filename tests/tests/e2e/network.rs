@@ -224,3 +224,22 @@ fn what_needs_the_daemon_says_so() {
     let expires_ms = ada.run(["invite", "--json"]).ok().json()["expires_ms"].as_u64().unwrap();
     assert!((before + INVITE_LASTS_MS..=now_ms() + INVITE_LASTS_MS).contains(&expires_ms));
 }
+
+#[test]
+fn what_a_new_link_leads_to_is_fetched_before_it_is_put() {
+    let (ada, _first, ben, _second) = two_machines();
+    let json = |uri: &str| format!("{{\"part\":\"{uri}\"}}");
+    let store = |name: &str, bytes: &[u8]| {
+        ada.file(name, bytes);
+        ada.run(["put", "--scan", "json", name]).ok().text().to_owned()
+    };
+    let deep = store("deep", b"{}");
+    let top = store("top", json(&deep).as_bytes());
+    ada.run(["ref", "set", "lab/top", &format!("top={top}")]).ok();
+    until_found(&ben, &["ref", "get", "lab/top"]);
+    let put = ben.run_with_input(["put", "-", "--link", &top, "--json"], b"made of it");
+    assert_eq!(put.ok().json()["existed"], false);
+    assert_eq!(ben.run(["stat", &deep, "--json"]).ok().json()["state"], "verified");
+    let nobody = ben.run_with_input(["put", "-", "--link", "sha1://0123456789012345678901234567890123456789", "--json"], b"x");
+    assert_eq!(nobody.exits(8).error_code(), "NO_PROVIDER");
+}
