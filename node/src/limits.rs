@@ -50,7 +50,7 @@ pub const TRASH_LOOKS_PER_TICK: usize = 256;
 /// How often the trash is walked although nothing says that it must be: for what could not be brought back (milliseconds).
 pub const TRASH_WALK_EVERY_MS: u64 = 60 * 60 * 1_000;
 /// Blobs that one step purges, of a command without a daemon: nobody waits for the step to end.
-pub const PURGE_BATCH_BLOBS: usize = 1_024;
+pub const PURGE_BATCH_BLOBS: usize = 4_096;
 /// Blobs that a step purges without being asked. Nobody waits for them to go, and somebody may be waiting for the step: the file of each
 /// is moved and noted by itself.
 pub const UNASKED_PORTION: usize = 64;
