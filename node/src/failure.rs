@@ -5,7 +5,7 @@ use std::io;
 
 use keepwell_protocol::catalog::authority::AuthorityError;
 use keepwell_protocol::directory::DirectoryError;
-use keepwell_protocol::json::{JsonError, LinkError};
+use keepwell_protocol::json::{FilterError, JsonError, LinkError};
 use keepwell_protocol::name::NameError;
 use keepwell_protocol::units::{TimeMs, UnitError};
 use keepwell_protocol::uri::UriError;
@@ -391,6 +391,7 @@ macro_rules! usage_from {
 usage_from! {
     NameError => "choose another name",
     UnitError => "write it as in the examples",
+    FilterError => "write it like `age>30`, `name=mouse 7`, `/rig/laser` or `\"a=b\"=1`",
     JsonError => "check the JSON, for example with `python3 -m json.tool`",
     LinkError => "check the URIs in the object",
     DirectoryError => "a directory object is made with `keepwell put -r`",

@@ -253,6 +253,12 @@ pub const MAX_BATCH_REFS: usize = 10_000;
 pub const LIST_REFS: usize = 1_000;
 /// Refs in a list at most; the rest is behind its cursor.
 pub const MAX_LIST_REFS: usize = 10_000;
+/// Refs that `ref rm --glob` removes in one step.
+pub const REMOVE_BATCH_REFS: usize = 1_000;
+/// Refs that one page of a list looks at in vain, and blobs that it counts.
+pub const LIST_VISITS: usize = 2_000;
+/// Blobs that reach another one, at most, where the refs of all of them are listed.
+pub const CONTAINS_VISITS: usize = 10_000;
 /// Events in a list when the request does not say how many.
 pub const LIST_EVENTS: usize = 1_000;
 /// Events in a list at most; the rest is behind its cursor.
@@ -274,6 +280,7 @@ pub const STOP_GRACE: Duration = Duration::from_secs(2);
 
 const _: () = assert!(PUT_BATCH_BLOBS <= MAX_COMMIT_ITEMS, "a batch of a put is one commit");
 const _: () = assert!(COMMIT_INLINE_BYTES / 3 * 4 + COMMIT_INLINE_BYTES < MAX_JSON_BODY_BYTES, "small blobs in base64 fit");
+const _: () = assert!(REMOVE_BATCH_REFS <= MAX_BATCH_REFS);
 const _: () = assert!(LIST_EVENTS <= MAX_LIST_EVENTS);
 const _: () = assert!(LIST_REFS <= MAX_LIST_REFS && MAX_NEW_INGESTS < MAX_OPEN_INGESTS);
 const _: () = assert!(MAX_TRASH_AGE_MS < FACTS_AFTER_MS && FACTS_PER_SWEEP < MAX_FACTS_DUE);

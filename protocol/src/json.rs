@@ -4,12 +4,15 @@
 //! one of them is the collector), and no number changed: digits are kept however many, only the exponent is written anew (`1E5` as
 //! `1e+5`). Objects keep the order of their keys as it was read, so links are found in document order.
 
+mod filter;
 mod links;
+mod number;
 mod read;
 mod write;
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
+pub use filter::{Filter, FilterError};
 pub use links::{LinkError, direct_links, links, malformed_links};
 
 use crate::limits::{MAX_JSON_DEPTH, MAX_OBJ_META_BYTES, MAX_SCAN_BYTES};

@@ -32,6 +32,8 @@ pub const MAX_JSON_DEPTH: usize = 64;
 
 /// Bytes of a ref's obj and meta together, as JSON text.
 pub const MAX_OBJ_META_BYTES: usize = 65_536;
+/// Bytes of a condition on the meta of refs.
+pub const MAX_FILTER_BYTES: usize = 4_096;
 
 /// Bytes of a JSON blob that `put --scan json` reads for links.
 pub const MAX_SCAN_BYTES: usize = 64 << 20;

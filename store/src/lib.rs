@@ -27,6 +27,7 @@ pub mod limits;
 pub mod locks;
 pub mod log;
 pub mod mark;
+pub mod naming;
 pub mod partial;
 pub mod place;
 pub mod reach;

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
-use keepwell_protocol::json::Json;
+use keepwell_protocol::json::{Filter, FilterError, Json};
 use keepwell_protocol::name::RefName;
 use keepwell_protocol::uri::BlobUri;
 use serde::Deserialize;
@@ -21,7 +21,8 @@ use crate::engine::RefOp;
 use crate::failure::Failure;
 use crate::limits::{LIST_REFS, MAX_BATCH_REFS, MAX_CONFIRM_WAIT_MS, MAX_LIST_REFS};
 use crate::service::durable;
-use crate::service::refs::{self as service, Query, SetRef, rev_of};
+use crate::service::list::{self, Query};
+use crate::service::refs::{self as service, SetRef, rev_of};
 use crate::service::types::RefLine;
 
 /// The pause between two times that others are asked for the same copies.
@@ -144,21 +145,26 @@ pub(super) async fn touch(State(api): State<Arc<Api>>, slot: Slot, Path(path): P
 
 /// `GET /refs`: a page of them.
 pub(super) async fn list(State(api): State<Arc<Api>>, slot: Slot, RawQuery(query): RawQuery) -> Answer {
-    let known = ["glob", "contains", "meta.", "expires_before_ms", "limit", "cursor"];
+    let known =
+        ["glob", "contains", "meta.", "expires_before_ms", "set_by", "missing", "under_copies", "reach", "limit", "cursor"];
     let pairs = Pairs::parse(query.as_deref(), &known)?;
     let contains = pairs.one("contains")?.map(|text| Ok::<_, Failure>(BlobUri::parse_lenient(text)?.sha1));
     let limit = pairs.parsed::<usize>("limit")?.unwrap_or(LIST_REFS);
     let query = Query {
         glob: pairs.one("glob")?.map(str::to_owned),
         contains: contains.transpose()?,
-        meta: pairs.below("meta.").map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        meta: pairs.below("meta.").map(|(key, value)| filter(key, value)).collect::<Result<_, _>>()?,
         expires_before_ms: pairs.parsed("expires_before_ms")?,
+        set_by: pairs.one("set_by")?.map(str::to_owned),
+        missing: pairs.flag("missing")?,
+        under_copies: pairs.parsed("under_copies")?,
+        reach: pairs.flag("reach")?,
         limit: Some(limit.min(MAX_LIST_REFS)),
         cursor: pairs.one("cursor")?.map(str::to_owned),
     };
     let page = blocking(slot, move || {
         let mut lines = Vec::new();
-        let next = service::list(&*api.node, &query, &mut |line| {
+        let next = list::page(&*api.node, &query, &mut |line| {
             lines.push(line);
             Ok(())
         })?;
@@ -166,6 +172,19 @@ pub(super) async fn list(State(api): State<Arc<Api>>, slot: Slot, RawQuery(query
     });
     let (lines, next) = page.await?;
     json_list("refs", &lines, next)
+}
+
+/// `meta.K=V`, with `<=` and `>=` too; or all of a condition behind the dot, percent-encoded.
+fn filter(key: &str, value: Option<&str>) -> Result<Filter, FilterError> {
+    let Some(value) = value else { return key.parse() };
+    let (key, operator) = match (key.strip_suffix('<'), key.strip_suffix('>')) {
+        (Some(key), _) => (key, "<="),
+        (_, Some(key)) => (key, ">="),
+        _ => (key, "="),
+    };
+    // An operator that was percent-encoded is one of the key's own letters.
+    let key = if key.contains(['=', '<', '>']) { Json::String(key.to_owned()).to_compact() } else { key.to_owned() };
+    format!("{key}{operator}{value}").parse()
 }
 
 #[derive(Debug, Deserialize)]

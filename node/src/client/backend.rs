@@ -6,6 +6,7 @@ use keepwell_protocol::json::{self, Json};
 use keepwell_protocol::limits::MAX_QUESTION_BLOBS;
 use keepwell_protocol::name::{OwnerName, RefName};
 use keepwell_protocol::uri::BlobUri;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::put::RemotePutter;
@@ -19,8 +20,9 @@ use crate::service::drop::undecided;
 use crate::service::events::{EventLine, EventQuery};
 use crate::service::gc::Wish;
 use crate::service::leases::LeaseLine;
+use crate::service::list::Query;
 use crate::service::put::{Progress, PutOptions};
-use crate::service::refs::{Query, SetRef};
+use crate::service::refs::SetRef;
 use crate::service::stat::Asked;
 use crate::service::types::{
     BlobState, CheckLine, DropLine, FsckLine, GcReport, InviteLine, NodeLine, ProblemLine, RefLine, StatLine, StatusLine,
@@ -80,6 +82,19 @@ struct SetRequest {
 #[derive(Serialize)]
 struct FieldsRequest {
     fields: Json,
+}
+
+#[derive(Serialize)]
+struct RemoveRequest<'a> {
+    ops: Vec<RemoveOp<'a>>,
+}
+
+#[derive(Serialize)]
+struct RemoveOp<'a> {
+    op: &'static str,
+    #[serde(rename = "ref")]
+    name: &'a str,
+    if_rev: &'a str,
 }
 
 impl Backend for Client {
@@ -145,6 +160,11 @@ impl Backend for Client {
 
     fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure> {
         self.ask(Method::DELETE, &path(name), &condition(if_rev.as_deref())?)
+    }
+
+    fn remove_refs(&self, refs: &[(RefName, String)]) -> Result<(), Failure> {
+        let ops = refs.iter().map(|(name, if_rev)| RemoveOp { op: "delete", name: name.as_str(), if_rev }).collect();
+        self.ask_with::<IgnoredAny>(Method::POST, "/refs/batch", &[], &RemoveRequest { ops }).map(drop)
     }
 
     fn touch_ref(&self, name: &RefName) -> Result<RefLine, Failure> {
@@ -283,7 +303,12 @@ fn list_path(query: &Query, limit: usize, cursor: Option<&str>) -> String {
     add("contains", query.contains.map(|id| id.to_string()).as_deref());
     add("expires_before_ms", query.expires_before_ms.map(|time| time.to_string()).as_deref());
     add("cursor", cursor);
-    query.meta.iter().for_each(|(key, value)| add(&format!("meta.{}", encoded(key)), Some(value)));
+    add("set_by", query.set_by.as_deref());
+    add("missing", query.missing.then_some("1"));
+    add("reach", query.reach.then_some("1"));
+    add("under_copies", query.under_copies.map(|under| under.to_string()).as_deref());
+    // As one text: it may hold an `=` of its own, or none.
+    pairs.extend(query.meta.iter().map(|filter| format!("meta.{}", encoded(&filter.to_string()))));
     format!("/refs?{}", pairs.join("&"))
 }
 

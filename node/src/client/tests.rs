@@ -13,8 +13,9 @@ use crate::limits::{
     MAX_LIST_REFS, MAX_NEW_INGESTS, MAX_STAT_BLOBS, PIECES_AHEAD, SEND_PIECE_BYTES,
 };
 use crate::service::backend::Backend;
+use crate::service::list::Query;
 use crate::service::put::{Held, PutOptions};
-use crate::service::refs::{Query, SetRef};
+use crate::service::refs::SetRef;
 
 fn asked(served: &Served, path: &str, body: &Value) -> Result<Value, Failure> {
     served.client.ask_with(Method::POST, path, &[], body)

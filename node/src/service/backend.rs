@@ -12,9 +12,10 @@ use keepwell_protocol::uri::BlobUri;
 use super::events::{EventLine, EventQuery};
 use super::gc::Wish;
 use super::leases::LeaseLine;
+use super::list::Query;
 use super::put::{Outcome, Progress, PutOptions};
 use super::read::ReadError;
-use super::refs::{Query, SetRef};
+use super::refs::SetRef;
 use super::stat::Asked;
 use super::types::{
     DropLine, FetchLine, FsckLine, GcReport, InviteLine, NodeLine, ProblemLine, RefLine, StatLine, StatusLine, WhereLine,
@@ -73,6 +74,9 @@ pub trait Backend {
 
     /// Removes a ref; what it was.
     fn remove_ref(&self, name: &RefName, if_rev: Option<String>) -> Result<RefLine, Failure>;
+
+    /// Removes all of these refs if each has this rev, or none.
+    fn remove_refs(&self, refs: &[(RefName, String)]) -> Result<(), Failure>;
 
     /// Uses a ref, which puts off its expiry.
     fn touch_ref(&self, name: &RefName) -> Result<RefLine, Failure>;

@@ -104,7 +104,7 @@ fn wanted(snapshot: &Snapshot) -> Result<BTreeMap<BlobId, u32>, StoreError> {
 }
 
 /// The disks of the members that nobody declared dead or removed.
-fn storages(snapshot: &Snapshot) -> Result<BTreeMap<NodeId, StorageId>, StoreError> {
+pub(super) fn storages(snapshot: &Snapshot) -> Result<BTreeMap<NodeId, StorageId>, StoreError> {
     let (dead, removed) = (dead(snapshot)?, snapshot.removed()?);
     let mut storages = BTreeMap::new();
     snapshot.visit_items::<StoreError>(Kind::NODE, "", |key, row| {

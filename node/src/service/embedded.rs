@@ -17,9 +17,10 @@ use super::events::{self, EventLine, EventQuery};
 use super::fsck::{self, FsckOptions};
 use super::gc::Wish;
 use super::leases::{self, LeaseLine};
+use super::list::{self, Query};
 use super::put::{Outcome, Progress, PutOptions, Putter};
 use super::read::{self, Blob, ReadError};
-use super::refs::{self, Query, SetRef};
+use super::refs::{self, SetRef};
 use super::stat::{self, Asked};
 use super::types::{DropLine, FsckLine, GcReport, InviteLine, NodeLine, ProblemLine, RefLine, StatLine, StatusLine, WhereLine};
 use super::uploads::{self, UploadLine};
@@ -84,12 +85,16 @@ impl Backend for Local {
         refs::remove(self, name, if_rev)
     }
 
+    fn remove_refs(&self, refs: &[(RefName, String)]) -> Result<(), Failure> {
+        refs::remove_all(self, refs)
+    }
+
     fn touch_ref(&self, name: &RefName) -> Result<RefLine, Failure> {
         refs::touch(self, name)
     }
 
     fn list_refs(&self, query: &Query, each: &mut dyn FnMut(RefLine) -> Result<(), Failure>) -> Result<Option<String>, Failure> {
-        refs::list(self, query, each)
+        list::list(self, query, each)
     }
 
     fn holders(&self, blob: &BlobId) -> Result<WhereLine, Failure> {

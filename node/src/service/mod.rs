@@ -18,6 +18,7 @@ pub mod get;
 mod glob;
 pub mod index;
 pub mod leases;
+pub mod list;
 pub mod network;
 pub mod pressure;
 pub mod put;

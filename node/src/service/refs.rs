@@ -1,8 +1,7 @@
 //! Refs: names that are set, read, listed, touched and removed.
 
-use data_encoding::HEXLOWER;
 use keepwell_protocol::catalog::expiry::touched;
-use keepwell_protocol::catalog::item::{Item, Kind};
+use keepwell_protocol::catalog::item::Item;
 use keepwell_protocol::catalog::member::NodeBody;
 use keepwell_protocol::catalog::reference::{RefBody, RefLink};
 use keepwell_protocol::catalog::row::Value;
@@ -13,8 +12,8 @@ use keepwell_protocol::wire;
 use keepwell_store::error::StoreError;
 use keepwell_store::store::Snapshot;
 
+use super::Node;
 use super::types::{ConflictLine, LinkLine, RefLine};
-use super::{Node, glob};
 use crate::engine::{RefOp, RefRefusal, RefSet, closure};
 use crate::failure::{Code, Failure};
 
@@ -136,6 +135,12 @@ pub fn remove(node: &dyn Node, name: &RefName, if_rev: Option<String>) -> Result
     }
 }
 
+/// Removes all of these refs if each has this rev, or none.
+pub fn remove_all(node: &dyn Node, refs: &[(RefName, String)]) -> Result<(), Failure> {
+    let ops = refs.iter().map(|(name, rev)| RefOp::Delete { name: name.clone(), if_rev: Some(rev.clone()) });
+    node.write_refs(ops.collect()).map(drop)
+}
+
 /// Uses a ref, which puts off its expiry. Where not all is here that it names, a member that holds it is asked to write that.
 pub fn touch(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
     match node.write_refs(vec![RefOp::Touch { name: name.clone() }]) {
@@ -145,83 +150,12 @@ pub fn touch(node: &dyn Node, name: &RefName) -> Result<RefLine, Failure> {
     get(node, name)
 }
 
-/// Which refs to list.
-#[derive(Debug, Clone, Default)]
-pub struct Query {
-    /// Whose names match this; none is all.
-    pub glob: Option<String>,
-    /// Of which some value names this blob.
-    pub contains: Option<BlobId>,
-    /// Whose meta has these values under these keys.
-    pub meta: Vec<(String, String)>,
-    /// That lapse before this, in Unix milliseconds.
-    pub expires_before_ms: Option<u64>,
-    /// At most so many.
-    pub limit: Option<usize>,
-    /// Where an earlier list was cut.
-    pub cursor: Option<String>,
-}
-
-/// Gives the refs that are asked for to `each`, in order of name. Where the list was cut, if it was.
-///
-/// A listed ref counts as durable when the blobs that its object names are here; reading one ref looks at all they link to.
-pub fn list(
-    node: &dyn Node,
-    query: &Query,
-    each: &mut dyn FnMut(RefLine) -> Result<(), Failure>,
-) -> Result<Option<String>, Failure> {
-    let snapshot = node.store().snapshot()?;
-    let named = query.contains.map(|blob| snapshot.refs_naming(&blob)).transpose()?;
-    let after = query.cursor.as_deref().map(read_cursor).transpose()?;
-    let pattern = query.glob.as_deref().unwrap_or("**");
-    // No character of a name is below a space, so this is the first name after the cursor's.
-    let from = after.map(|name| format!("{name}\0")).unwrap_or_default().max(glob::literal_prefix(pattern).to_owned());
-    let (mut given, mut last, mut cut) = (0, String::new(), false);
-    snapshot.visit_items(Kind::REF, &from, |key, row| {
-        if !key.starts_with(glob::literal_prefix(pattern)) {
-            return Ok(false);
-        }
-        let wanted = glob::matches(pattern, key) && named.as_ref().is_none_or(|named| named.iter().any(|name| name == key));
-        let Some(value) = row.winner().filter(|_| wanted) else { return Ok::<_, Failure>(true) };
-        let line = line(&snapshot, &RefName::parse(key)?, value)?;
-        if !query.accepts(&line) {
-            return Ok(true);
-        }
-        if query.limit.is_some_and(|limit| given >= limit) {
-            cut = true;
-            return Ok(false);
-        }
-        given += 1;
-        last = key.to_owned();
-        each(line).map(|()| true)
-    })?;
-    Ok(cut.then(|| HEXLOWER.encode(last.as_bytes())))
-}
-
-impl Query {
-    fn accepts(&self, line: &RefLine) -> bool {
-        let has = |(key, wanted): &(String, String)| match line.meta.get(key) {
-            Some(Json::String(text)) => text == wanted,
-            Some(other) => other.to_compact_sorted() == *wanted,
-            None => false,
-        };
-        let lapses = |before: u64| line.expires_ms.is_some_and(|expires| expires < before);
-        self.meta.iter().all(has) && self.expires_before_ms.is_none_or(lapses)
-    }
-}
-
-fn read_cursor(cursor: &str) -> Result<String, Failure> {
-    let bytes = HEXLOWER.decode(cursor.as_bytes()).ok();
-    let name = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
-    name.ok_or_else(|| Failure::usage("not a cursor").hint("pass what the list that was cut gave as `next`"))
-}
-
 pub(super) fn body_of(value: &Value) -> Result<RefBody, Failure> {
     Ok(RefBody::of(value).map_err(|source| StoreError::Unreadable { table: "items", source })?)
 }
 
 /// A value as a line, without conflicts.
-fn line(snapshot: &Snapshot, name: &RefName, value: &Value) -> Result<RefLine, Failure> {
+pub(super) fn line(snapshot: &Snapshot, name: &RefName, value: &Value) -> Result<RefLine, Failure> {
     let body = body_of(value)?;
     let links: Vec<LinkLine> = body.links.iter().map(|link| link_line(snapshot, link)).collect::<Result<_, _>>()?;
     Ok(RefLine {
@@ -238,6 +172,7 @@ fn line(snapshot: &Snapshot, name: &RefName, value: &Value) -> Result<RefLine, F
         conflicts: None,
         copies: body.copies,
         unproven: None,
+        reach: None,
         // What had been deleted by somebody whose entries are void since may have lost its blobs meanwhile.
         state: if body.unbacked || snapshot.came_back(&value.id)? { "unbacked" } else { "backed" }.to_owned(),
     })

@@ -7,6 +7,8 @@ mod standing;
 use keepwell_protocol::json::Json;
 use serde::{Deserialize, Serialize};
 
+use super::list::ReachLine;
+
 pub use clock::ClockLine;
 pub use gc::{GcItemLine, GcLastLine, GcLine, GcReport, GcStateLine, PressureLine};
 pub use standing::Standing;
@@ -140,6 +142,9 @@ pub struct RefLine {
     /// The members that are said to hold what it needs and have not proven it. Only where proof was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unproven: Option<Vec<String>>,
+    /// What all that it reaches comes to. Only where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reach: Option<ReachLine>,
     /// `backed` or `unbacked`.
     pub state: String,
 }

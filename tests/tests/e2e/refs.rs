@@ -159,3 +159,89 @@ fn a_put_names_what_it_stores() {
     home.run(["ref", "get", "lab/y"]).exits(3);
     home.run(["put", "note", "more", "--ref", "lab/x#one"]).exits(2);
 }
+
+#[test]
+fn refs_are_found_by_what_their_meta_says_and_by_what_they_lack() {
+    let (home, uri) = home_with_note();
+    let set = |name: &str, value: &str, meta: &str, more: &[&str]| {
+        let field = format!("data={value}");
+        home.run([&["ref", "set", name, &field, "--meta", meta], more].concat()).ok();
+    };
+    set("lab/a", &uri, r#"{"age":9,"subject":{"id":"m 7"},"day":"2026-11-02"}"#, &[]);
+    set("lab/b", &uri, r#"{"age":10.5,"day":"2026-11-10","a=b":"x"}"#, &["--copies", "3"]);
+    set("lab/c", ABSENT, r#"{"age":"old"}"#, &["--allow-missing"]);
+    let names = |args: &[&str]| {
+        let lines = home.run([&["ref", "ls", "--json"], args].concat()).ok().json_lines();
+        lines.iter().map(|line| line["key"].as_str().unwrap().to_owned()).collect::<Vec<_>>().concat()
+    };
+    for (condition, expected) in [
+        ("age", "abc"),
+        ("age>9", "bc"), // a string is compared as one
+        ("age>=9", "abc"),
+        ("age<10.50", "a"),
+        ("age=10.50", "b"),
+        ("age=old", "c"),
+        ("/subject/id=m 7", "a"),
+        ("day<2026-11-10", "a"),
+        ("\"a=b\"=x", "b"),
+        ("a=b", ""),
+    ] {
+        assert_eq!(names(&["--meta", condition]), expected, "{condition}");
+    }
+    assert_eq!(
+        (names(&["--missing"]), names(&["--under-copies"]), names(&["--under-copies=1"])),
+        ("c".into(), "bc".into(), "c".into())
+    );
+    assert_eq!((names(&["--set-by", "ada"]), names(&["--set-by", "ben"])), ("abc".into(), String::new()));
+    let sizes = home.run(["ref", "ls", "lab/?", "--sizes", "--json"]).ok().json_lines();
+    assert_eq!(sizes[0]["reach"], serde_json::json!({ "blobs": 1, "size_bytes": 4, "here": 1, "copies": 1 }));
+    assert_eq!(sizes[2]["reach"], serde_json::json!({ "blobs": 1, "size_bytes": 0, "here": 0, "copies": 0 }));
+    let text = home.run(["ref", "ls", "lab/b", "--sizes"]).ok();
+    assert_eq!(text.text(), "lab/b\t4 B\t1 of 1 blobs here\t1 of 3 copies");
+    assert_eq!(home.run(["ref", "ls", "--meta", "=1", "--json"]).exits(2).error_code(), "USAGE");
+
+    // Over HTTP a condition is a parameter, whose `=` may be part of `<=` and `>=`.
+    let _daemon = home.up();
+    for (query, expected) in [
+        ("meta.age=9", "a"),
+        ("meta.age%3C=9", "a"),
+        ("meta.age%3E9", "bc"),
+        ("meta.a%3Db=x", "b"),
+        ("meta.%2Fsubject", "a"),
+        ("missing=1", "c"),
+    ] {
+        let found = home.http(&format!("GET /api/v1/refs?{query}"), &[], b"").json();
+        let keys: Vec<&str> = found["refs"].as_array().unwrap().iter().map(|line| line["key"].as_str().unwrap()).collect();
+        assert_eq!(keys.concat(), expected, "{query}");
+    }
+}
+
+#[test]
+fn refs_that_reach_a_blob_over_a_directory_are_found_by_it() {
+    let home = TempHome::initialised("ada");
+    home.file("tree/sub/deep", b"deep");
+    home.run(["put", "-r", "tree", "--ref", "lab/tree"]).ok();
+    home.file("other", b"other");
+    home.run(["put", "other", "--ref", "lab/other"]).ok();
+    let deep = home.run(["put", "tree/sub/deep"]).ok().text().to_owned();
+    assert_eq!(home.run(["ref", "ls", "--contains", &deep]).ok().text(), "lab/tree");
+}
+
+#[test]
+fn refs_are_removed_by_a_pattern_after_a_look_at_them() {
+    let (home, uri) = home_with_note();
+    let field = format!("data={uri}");
+    for name in ["lab/tmp_1", "lab/tmp_2", "lab/tmpX1", "lab/keep", "lab/TMP_1"] {
+        home.run(["ref", "set", name, &field]).ok();
+    }
+    let look = home.run(["ref", "rm", "--glob", "lab/tmp_*"]).ok();
+    assert_eq!((look.text(), look.stderr.as_str()), ("lab/tmp_1\nlab/tmp_2", "2 refs would be removed; --run removes them\n"));
+    assert_eq!(home.run(["ref", "ls"]).ok().text().lines().count(), 5, "nothing has changed");
+    let gone = home.run(["ref", "rm", "--glob", "lab/tmp_*", "--run", "--json"]).ok().json_lines();
+    assert_eq!(gone.iter().map(|line| line["key"].as_str().unwrap()).collect::<Vec<_>>(), ["tmp_1", "tmp_2"]);
+    assert_eq!(gone[0]["obj"]["data"], uri, "what they were is told");
+    assert_eq!(home.run(["ref", "ls"]).ok().text(), "lab/TMP_1\nlab/keep\nlab/tmpX1");
+    home.run(["ref", "rm", "--run", "lab/keep"]).exits(2);
+    home.run(["ref", "get", "lab/keep"]).ok();
+    home.run(["ref", "rm"]).exits(2);
+}

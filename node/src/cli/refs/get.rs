@@ -1,4 +1,4 @@
-//! `keepwell ref get`, `ref touch` and `ref rm`: one ref each.
+//! `keepwell ref get` and `ref touch`: one ref each.
 
 use clap::Args;
 use keepwell_protocol::name::RefName;
@@ -6,7 +6,6 @@ use keepwell_protocol::name::RefName;
 use super::super::context::Context;
 use super::super::output::Stop;
 use super::set_note;
-use crate::service::refs::rev_of;
 use crate::service::uses;
 
 /// Print the object of a ref
@@ -46,23 +45,5 @@ pub(super) fn touch(args: TouchArgs, context: &mut Context) -> Result<u8, Stop> 
     let backend = context.backend()?;
     let line = uses::touch(&*backend, &args.name, &mut |blobs, extent| context.out.fetch(&*backend, blobs, extent))?;
     context.out.line(&line, || set_note(&line))?;
-    Ok(0)
-}
-
-/// Remove a ref and print the object that it had
-#[derive(Debug, Args)]
-pub(in super::super) struct RmArgs {
-    /// The ref
-    #[arg(value_name = "GROUP/KEY")]
-    name: RefName,
-    /// Only if this is its rev
-    #[arg(long, value_name = "REV")]
-    if_rev: Option<String>,
-}
-
-pub(super) fn remove(args: RmArgs, context: &mut Context) -> Result<u8, Stop> {
-    let backend = context.backend()?;
-    let line = backend.remove_ref(&args.name, args.if_rev.map(rev_of))?;
-    context.out.line(&line, || line.obj.to_compact_sorted())?;
     Ok(0)
 }

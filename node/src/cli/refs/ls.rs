@@ -2,13 +2,14 @@
 
 use clap::Args;
 use keepwell_protocol::id::BlobId;
-use keepwell_protocol::units::{TimeMs, parse_expires};
+use keepwell_protocol::json::Filter;
+use keepwell_protocol::units::{SizeBytes, TimeMs, parse_expires};
 use keepwell_protocol::uri::Target;
 
 use super::super::context::{Context, now_ms};
 use super::super::output::Stop;
 use crate::failure::Failure;
-use crate::service::refs::Query;
+use crate::service::list::{Query, Under};
 use crate::service::types::{NextLine, RefLine};
 
 /// List refs by name
@@ -17,15 +18,29 @@ pub(in super::super) struct LsArgs {
     /// Whose names match: `*` is anything within a part, `**` anything, `?` one character
     #[arg(value_name = "GLOB")]
     glob: Option<String>,
-    /// Only refs that name this blob
+    /// Only refs that name this blob, or something that links to it
     #[arg(long, value_name = "URI")]
     contains: Option<Target>,
-    /// Only refs whose meta has this value; may be given more than once
-    #[arg(long, value_name = "KEY=VALUE")]
-    meta: Vec<String>,
+    /// Only refs whose meta is so: KEY, KEY=VALUE, or `<`, `<=`, `>`, `>=` in place of `=`; may be given more than once
+    ///
+    /// KEY is the name of a member, or a JSON pointer such as /subject/age. Numbers compare as numbers, strings by their bytes. In a shell, quote it.
+    #[arg(long, value_name = "CONDITION")]
+    meta: Vec<Filter>,
     /// Only refs that lapse before this time, or within this duration from now
     #[arg(long, value_name = "TIME")]
     expires_before: Option<String>,
+    /// Only refs that this node has written, by its name or id
+    #[arg(long, value_name = "NODE")]
+    set_by: Option<String>,
+    /// Only refs of whose blobs some are not on this machine
+    #[arg(long)]
+    missing: bool,
+    /// Only refs of whose blobs some are on fewer than N machines, as far as is known; without N, on fewer than the ref asks for
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "asked")]
+    under_copies: Option<Under>,
+    /// Also count all that each ref reaches: its blobs and bytes, how many are here, and on how many machines the rarest is
+    #[arg(long)]
+    sizes: bool,
     /// At most so many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -44,8 +59,12 @@ pub(super) fn run(args: LsArgs, context: &mut Context) -> Result<u8, Stop> {
     let query = Query {
         glob: args.glob,
         contains: args.contains.as_ref().map(blob_of).transpose()?,
-        meta: args.meta.iter().map(|text| key_value(text)).collect::<Result<_, _>>()?,
+        meta: args.meta,
         expires_before_ms: expires_before.map(TimeMs::unix_ms),
+        set_by: args.set_by,
+        missing: args.missing,
+        under_copies: args.under_copies,
+        reach: args.sizes,
         limit: args.limit,
         cursor: args.cursor,
     };
@@ -74,13 +93,12 @@ fn blob_of(target: &Target) -> Result<BlobId, Failure> {
     }
 }
 
-fn key_value(text: &str) -> Result<(String, String), Failure> {
-    let (key, value) = text.split_once('=').ok_or_else(|| Failure::usage(format!("{text:?} is not of the form KEY=VALUE")))?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
+/// The name, and what it reaches where that was counted.
 fn name(line: &RefLine) -> String {
-    format!("{}/{}", line.group, line.key)
+    let name = format!("{}/{}", line.group, line.key);
+    let Some(reach) = line.reach else { return name };
+    let (size, copies) = (SizeBytes(reach.size_bytes).human(), reach.copies);
+    format!("{name}\t{size}\t{} of {} blobs here\t{copies} of {} copies", reach.here, reach.blobs, line.copies)
 }
 
 fn long_text(line: &RefLine) -> String {

@@ -2,6 +2,7 @@
 
 mod get;
 mod ls;
+mod rm;
 mod set;
 
 use clap::Subcommand;
@@ -17,7 +18,7 @@ pub(super) enum RefCommand {
     Get(get::GetArgs),
     Ls(ls::LsArgs),
     Touch(get::TouchArgs),
-    Rm(get::RmArgs),
+    Rm(rm::RmArgs),
 }
 
 pub(super) fn run(command: RefCommand, context: &mut Context) -> Result<u8, Stop> {
@@ -26,7 +27,7 @@ pub(super) fn run(command: RefCommand, context: &mut Context) -> Result<u8, Stop
         RefCommand::Get(args) => get::run(args, context),
         RefCommand::Ls(args) => ls::run(args, context),
         RefCommand::Touch(args) => get::touch(args, context),
-        RefCommand::Rm(args) => get::remove(args, context),
+        RefCommand::Rm(args) => rm::run(args, context),
     }
 }
 
